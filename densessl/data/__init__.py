@@ -1,0 +1,1 @@
+"""Readers for images, masks and labels; the synthetic renderer; paired views."""

@@ -1,0 +1,87 @@
+"""Atomic writes and JSON: a reader never sees half a file, and a killed process leaves none behind under its name."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from densessl.errors import InputError, MissingInputError
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write(temporary path)` in the folder of `path`, then rename the result to `path`.
+
+    The temporary file has the suffix of `path`, because image libraries choose the format by it. Missing parent
+    folders are made. Raises `InputError` where the folder cannot be written.
+    """
+    with _writable_folder(path.parent):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    write_atomically(path, lambda temporary: _write_all(temporary, content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write `value` as strict JSON (no NaN or infinity) atomically."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Read a JSON file; `expected` says what it should hold, for the error when it is missing or broken."""
+    if not path.is_file():
+        raise MissingInputError(f"no file {path}; expected {expected}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); expected {expected}") from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder for output and check that it can be written; raises `InputError` where it cannot."""
+    with _writable_folder(path), tempfile.TemporaryFile(dir=path):
+        return path
+
+
+@contextlib.contextmanager
+def _writable_folder(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            f"cannot write to {folder} ({error.strerror or error}); choose an output folder you may write"
+        ) from error
+    except OSError as error:
+        if error.errno not in (28, 30):  # ENOSPC, EROFS
+            raise
+        raise InputError(f"cannot write to {folder} ({error.strerror}); free some space or choose another folder") from error
+
+
+def _write_all(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
