@@ -74,7 +74,9 @@ def _writable_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (28, 30):  # ENOSPC, EROFS
             raise
-        raise InputError(f"cannot write to {folder} ({error.strerror}); free some space or choose another folder") from error
+        raise InputError(
+            f"cannot write to {folder} ({error.strerror}); free some space or choose another folder"
+        ) from error
 
 
 def _write_all(path: Path, content: bytes) -> None:

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from densessl.data.decoding import decode_image
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_atomically
 from densessl.structures import IGNORE, LabelMap
 
 
 def voc_palette() -> NDArray[np.uint8]:
-    """Return the 256 RGB colours of PASCAL VOC, (256, 3): bit k of the index feeds bit 7 - k // 3 of channel k % 3."""
+    """Return the 256 RGB colours of PASCAL VOC, (256, 3): bit k of the index feeds bit 7 - k // 3 of channel
+    k % 3."""
     index = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):
@@ -37,21 +39,17 @@ def write_label_map(path: Path, label_map: NDArray[np.integer]) -> None:
 def read_label_map(path: Path) -> LabelMap:
     """Read a palette or greyscale PNG as a label map (height, width), int64.
 
-    Raises `MissingInputError` where there is no file and `InputError` where it is broken or holds colours instead of
-    class indices.
+    Raises `MissingInputError` where there is no file and `InputError` where it is broken or holds colours
+    instead of class indices.
     """
     if not path.is_file():
         raise MissingInputError(f"no label file {path}; expected a palette or greyscale PNG of class indices")
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-            values = np.asarray(image)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise InputError(f"label file {path} cannot be read ({error}); replace it or take it off the split") from error
-    if values.ndim != 2 or mode not in {"P", "L", "1", "I;16", "I"}:
+    image = decode_image(path, "label map")
+    mode, values = image.mode, np.asarray(image)
+    if values.ndim != 2 or mode not in {"P", "L", "1", "I;16", "I;16B", "I"}:
         raise InputError(
-            f"label file {path} has mode {mode} and shape {values.shape}; labels must be one class index per pixel "
-            "(palette or greyscale PNG)"
+            f"label file {path} has mode {mode} and shape {values.shape}; labels must be one class index "
+            "per pixel (palette or greyscale PNG)"
         )
     return values.astype(np.int64)
 

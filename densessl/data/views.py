@@ -1,0 +1,244 @@
+"""Paired views: two augmented crops of an image with its masks, as MaskContrast pretraining wants them."""
+
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from densessl.data.images import read_image
+from densessl.data.masks import MaskFolder
+from densessl.errors import InputError
+from densessl.structures import ImageArray, ImageRef, InstanceMap, MaskArray, ViewBatch
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request to the network at import
+import albumentations
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How the two views of an image are drawn; the defaults are the published MaskContrast recipe.
+
+    Args:
+        size_px: height and width of a view.
+        min_scale: smallest share of the image's area that a crop may take.
+        max_scale: largest share of the image's area that a crop may take.
+        flip: probability of a horizontal flip.
+        jitter: probability of colour jitter.
+        jitter_strength: brightness, contrast and saturation change by up to this factor, hue by a quarter of it.
+        grayscale: probability of dropping colour.
+        min_foreground: smallest share of a view that may be foreground; both views must satisfy it.
+        max_foreground: largest share of a view that may be foreground.
+        max_tries: how often a pair is drawn again before another image takes its place.
+        split_instances: treat the connected regions of a mask as separate masks, each with its own prototype.
+    """
+
+    size_px: int = 224
+    min_scale: float = 0.2
+    max_scale: float = 1.0
+    flip: float = 0.5
+    jitter: float = 0.8
+    jitter_strength: float = 0.4
+    grayscale: float = 0.2
+    min_foreground: float = 0.01
+    max_foreground: float = 0.99
+    max_tries: int = 10
+    split_instances: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size_px < 16:
+            raise InputError(f"views.size_px is {self.size_px}; a view must be at least 16 pixels (published 224)")
+        if not 0 < self.min_scale <= self.max_scale <= 1:
+            raise InputError(
+                f"views.min_scale {self.min_scale} and max_scale {self.max_scale} must satisfy 0 < min <= max <= 1"
+            )
+        if not 0 <= self.min_foreground < self.max_foreground <= 1:
+            raise InputError(
+                f"views.min_foreground {self.min_foreground} and max_foreground {self.max_foreground} must satisfy "
+                "0 <= min < max <= 1"
+            )
+        for name in ("flip", "jitter", "grayscale"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"views.{name} is {getattr(self, name)}; a probability lies in [0, 1]")
+        if self.max_tries < 1:
+            raise InputError(f"views.max_tries is {self.max_tries}; it must be at least 1")
+
+
+class SampleKey(NamedTuple):
+    """Which pair of views to draw: everything random about it follows from these three numbers."""
+
+    seed: int
+    epoch: int
+    index: int
+
+
+class ViewPair(NamedTuple):
+    """Two views of one image.
+
+    query_image, key_image: float32 (3, size, size), normalised. query_mask, key_mask: int64 (size, size), instance
+    maps. stem: the image. num_replaced: how many images were passed over because no pair of their views held enough
+    foreground.
+    """
+
+    query_image: torch.Tensor
+    query_mask: torch.Tensor
+    key_image: torch.Tensor
+    key_mask: torch.Tensor
+    stem: str
+    num_replaced: int
+
+
+class PairedViews(Dataset[ViewPair]):
+    """Draws pairs of views of images with masks; the same `SampleKey` always gives the same pair, in any process.
+
+    A pair is drawn again, at most `max_tries` times, until both views hold between `min_foreground` and
+    `max_foreground` foreground; then another image takes the place of this one, and the pair says so.
+    """
+
+    max_replacements = 20
+
+    def __init__(self, images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings) -> None:
+        self.images = images
+        self.masks = masks
+        self.settings = settings
+        self._geometric = geometric_transform(settings)
+        self._photometric = photometric_transform(settings)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: SampleKey) -> ViewPair:  # type: ignore[override]
+        generator = np.random.default_rng([key.seed, key.epoch, key.index])
+        index = key.index
+        for num_replaced in range(self.max_replacements + 1):
+            pair = self._draw(self.images[index], generator, num_replaced)
+            if pair is not None:
+                return pair
+            index = int(generator.integers(len(self.images)))
+        raise InputError(
+            f"no pair of views with {self.settings.min_foreground:.0%}-{self.settings.max_foreground:.0%} foreground "
+            f"was found in {self.max_replacements + 1} images, the first being {self.images[key.index].stem!r}; look at "
+            "the masks (are they all background or all foreground?), or raise views.min_scale or views.max_tries"
+        )
+
+    def _draw(self, ref: ImageRef, generator: np.random.Generator, num_replaced: int) -> ViewPair | None:
+        image = read_image(ref.path)
+        masks = instance_map(self.masks, ref, image.shape[:2], self.settings.split_instances)
+        if not masks.any():
+            return None
+        for _ in range(self.settings.max_tries):
+            query, query_mask = self._crop(image, masks, generator)
+            key, key_mask = self._crop(image, masks, generator)
+            if self._is_two_sided(query_mask) and self._is_two_sided(key_mask):
+                return ViewPair(
+                    self._colour(query, generator),
+                    torch.from_numpy(query_mask.astype(np.int64)),
+                    self._colour(key, generator),
+                    torch.from_numpy(key_mask.astype(np.int64)),
+                    ref.stem,
+                    num_replaced,
+                )
+        return None
+
+    def _crop(
+        self, image: ImageArray, masks: NDArray[np.uint8], generator: np.random.Generator
+    ) -> tuple[ImageArray, NDArray[np.uint8]]:
+        self._geometric.set_random_seed(int(generator.integers(2**31)))
+        view = self._geometric(image=image, mask=masks)
+        return view["image"], view["mask"]
+
+    def _colour(self, image: ImageArray, generator: np.random.Generator) -> torch.Tensor:
+        self._photometric.set_random_seed(int(generator.integers(2**31)))
+        return torch.from_numpy(np.ascontiguousarray(self._photometric(image=image)["image"].transpose(2, 0, 1)))
+
+    def _is_two_sided(self, mask: NDArray[np.uint8]) -> bool:
+        share = np.count_nonzero(mask) / mask.size
+        return self.settings.min_foreground <= share <= self.settings.max_foreground
+
+
+def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
+    """Return the crop and flip of a view: image bilinear, mask nearest."""
+    return albumentations.Compose(
+        [
+            albumentations.RandomResizedCrop(
+                size=(settings.size_px, settings.size_px),
+                scale=(settings.min_scale, settings.max_scale),
+                interpolation=cv2.INTER_LINEAR,
+                mask_interpolation=cv2.INTER_NEAREST,
+            ),
+            albumentations.HorizontalFlip(p=settings.flip),
+        ]
+    )
+
+
+def photometric_transform(settings: ViewSettings) -> "albumentations.Compose":
+    """Return the colour changes of a view and the ImageNet normalisation."""
+    strength = settings.jitter_strength
+    return albumentations.Compose(
+        [
+            albumentations.ColorJitter(
+                brightness=(1 - strength, 1 + strength),
+                contrast=(1 - strength, 1 + strength),
+                saturation=(1 - strength, 1 + strength),
+                hue=(-strength / 4, strength / 4),
+                p=settings.jitter,
+            ),
+            albumentations.ToGray(p=settings.grayscale),
+            albumentations.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        ]
+    )
+
+
+def instance_map(
+    masks: MaskFolder, ref: ImageRef, size: tuple[int, int], split_instances: bool = False
+) -> NDArray[np.uint8]:
+    """Read an image's masks as an instance map (height, width): 0 background, 1.. masks.
+
+    Where the mask folder holds instance ids they are kept; a plain mask is one instance, or, with `split_instances`,
+    one for each connected region (4-connectivity).
+
+    Raises:
+        InputError: a mask of another size than the image, or more than 255 masks in it.
+    """
+    reading = masks.read(ref, size)
+    if reading.instances is not None:
+        instances: InstanceMap = reading.instances
+    elif split_instances:
+        instances = connected_regions(reading.foreground)
+    else:
+        instances = reading.foreground.astype(np.int64)
+    highest = int(instances.max(initial=0))
+    if highest > 255:
+        raise InputError(f"image {ref.stem!r} has {highest} masks; at most 255 are supported, drop the smallest ones")
+    return instances.astype(np.uint8)
+
+
+def connected_regions(foreground: MaskArray) -> InstanceMap:
+    """Number the connected regions (4-connectivity) of a mask 1, 2, ..."""
+    _, regions = cv2.connectedComponents(foreground.astype(np.uint8), connectivity=4)
+    return regions.astype(np.int64)
+
+
+def collate_views(pairs: list[ViewPair]) -> tuple[ViewBatch, int]:
+    """Stack pairs into a batch; also returns how many images were passed over."""
+    batch = ViewBatch(
+        query_images=torch.stack([pair.query_image for pair in pairs]),
+        query_masks=torch.stack([pair.query_mask for pair in pairs]),
+        key_images=torch.stack([pair.key_image for pair in pairs]),
+        key_masks=torch.stack([pair.key_mask for pair in pairs]),
+        stems=tuple(pair.stem for pair in pairs),
+    )
+    return batch, sum(pair.num_replaced for pair in pairs)
+
+
+def normalise_image(image: ImageArray) -> torch.Tensor:
+    """Turn an RGB image (height, width, 3), uint8, into the network's input (3, height, width), float32."""
+    values = (image.astype(np.float32) / 255.0 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -1,0 +1,69 @@
+"""Atomic writes: whole files or none, readable errors."""
+
+from pathlib import Path
+
+import pytest
+
+from densessl.errors import InputError, MissingInputError
+from densessl.files import make_folder, read_json, write_atomically, write_bytes, write_json, write_text
+
+
+def test_written_content_comes_back(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a" / "b.bin", b"\x00\x01")
+    write_text(tmp_path / "c.txt", "é\n")
+    write_json(tmp_path / "d.json", {"x": [1, 2.5]})
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"\x00\x01"
+    assert (tmp_path / "c.txt").read_text(encoding="utf-8") == "é\n"
+    assert read_json(tmp_path / "d.json", "numbers") == {"x": [1, 2.5]}
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_temporary_file_has_the_suffix(tmp_path: Path) -> None:
+    seen = []
+    write_atomically(tmp_path / "m.png", lambda path: seen.append(path.suffix))
+    assert seen == [".png"]
+
+
+def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
+    write_text(tmp_path / "new.txt", "x")
+    (tmp_path / "plain.txt").write_text("x")
+    assert (tmp_path / "new.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_folder_in_the_way_of_a_file_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="choose an output folder"):
+        make_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="choose an output folder"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_make_folder_returns_it(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", float("nan"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_read_json_says_what_it_wanted(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"expected a run record"):
+        read_json(tmp_path / "none.json", "a run record")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        read_json(tmp_path / "bad.json", "a run record")
