@@ -1,0 +1,1 @@
+"""Encoders (timm), segmentation decoders, heads, the momentum twin, and weight loading."""

@@ -1,0 +1,71 @@
+"""Image encoders by timm name, with one output: a dense feature map."""
+
+import timm
+import torch
+from torch import nn
+
+from densessl.errors import InputError
+
+_TRANSFORMER_MODULES = {"vision_transformer", "deit", "eva", "beit"}
+
+
+class Encoder(nn.Module):
+    """A timm network whose last feature map is returned as (batch, channels, grid height, grid width).
+
+    Convolutional networks are dilated to `output_stride`; a vision transformer's stride is its patch size, its
+    position embeddings are resampled to the image, and images are padded to whole patches at the bottom and right.
+
+    Attributes:
+        num_channels: channels of the feature map.
+        stride: pixels of the image per cell of the feature map.
+    """
+
+    def __init__(self, backbone: nn.Module, num_channels: int, stride: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.num_channels = num_channels
+        self.stride = stride
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images (batch, 3, height, width), normalised, to (batch, channels, grid height, grid width)."""
+        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        if features.ndim == 4:
+            if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+                features = features.permute(0, 3, 1, 2)
+            return features
+        height, width = (-(-side // self.stride) for side in images.shape[-2:])
+        tokens = features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]  # (batch, height * width, channels)
+        return tokens.transpose(1, 2).reshape(len(images), -1, height, width)
+
+
+def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False) -> Encoder:
+    """Build the encoder of a timm name with random weights, or with timm's published ones (a download).
+
+    Args:
+        name: a timm model name such as "resnet18", "mobilenetv2_100" or "vit_small_patch16_224".
+        output_stride: 8, 16 or 32 pixels per cell; for a vision transformer it must be left at 8 (ignored: its patch
+            size decides) or equal its patch size.
+        pretrained: let timm download its published weights for that name.
+
+    Raises:
+        InputError: unknown name, or an output stride that the network does not support.
+    """
+    if output_stride not in {8, 16, 32}:
+        raise InputError(f"output_stride {output_stride} is not one of 8, 16, 32; choose one of them")
+    if not timm.is_model(name):
+        similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, mobilenetv2_100"
+        raise InputError(f"encoder {name!r} is not a timm model name; similar names: {similar}")
+    is_token_model = timm.models.is_model_in_modules(name, _TRANSFORMER_MODULES)
+    options = (
+        {"dynamic_img_size": True, "dynamic_img_pad": True} if is_token_model else {"output_stride": output_stride}
+    )
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except TypeError as error:
+        raise InputError(
+            f"encoder {name!r} does not take {options} ({error}); choose a ResNet, a MobileNet or a ViT"
+        ) from error
+    except (NotImplementedError, AssertionError) as error:
+        raise InputError(f"encoder {name!r} does not support output_stride {output_stride} ({error})") from error
+    stride = backbone.patch_embed.patch_size[0] if is_token_model else output_stride
+    return Encoder(backbone, int(backbone.num_features), int(stride))

@@ -1,0 +1,138 @@
+"""The MaskContrast network: encoder, decoder, a pixel-embedding head and a saliency head."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from densessl.errors import InputError
+from densessl.models.decoders import DeepLabV3
+from densessl.models.encoders import Encoder, build_encoder
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What the network is made of.
+
+    Args:
+        encoder: timm name of the encoder, e.g. resnet18, resnet50, mobilenetv2_100, vit_small_patch16_224.
+        weights: file with the encoder's initial weights (torchvision, timm, MoCo or DINO, or a densessl or published
+            MaskContrast checkpoint; told apart by their keys). Without it the encoder starts from random weights.
+        whole_network: take decoder and heads from the weights file too (densessl and published MaskContrast files).
+        pretrained: let timm download its published weights for the encoder's name.
+        output_stride: image pixels per cell of the feature map (8 or 16; ignored by vision transformers).
+        decoder: deeplabv3, or none to put the heads on the encoder's features.
+        decoder_channels: channels of the decoder's output.
+        separable_decoder: depthwise-separable atrous convolutions, about nine times cheaper.
+        dropout: dropout after the pyramid pooling.
+        embedding_dim: dimensions of the pixel embedding.
+        frozen: names of encoder parts (prefixes of parameter names, e.g. conv1, layer1) that are not trained and
+            whose batch norm is kept in evaluation mode.
+        batch_norm: train, or frozen to keep every batch norm of the encoder at its loaded statistics.
+    """
+
+    encoder: str = "resnet18"
+    weights: Path | None = None
+    whole_network: bool = False
+    pretrained: bool = False
+    output_stride: Literal[8, 16, 32] = 8
+    decoder: Literal["deeplabv3", "none"] = "deeplabv3"
+    decoder_channels: int = 256
+    separable_decoder: bool = False
+    dropout: float = 0.5
+    embedding_dim: int = 32
+    frozen: tuple[str, ...] = ()
+    batch_norm: Literal["train", "frozen"] = "train"
+
+
+class DenseOutput(NamedTuple):
+    """What the network says of a batch of images, all on the feature grid (h, w).
+
+    A named tuple because distributed wrappers rebuild the outputs that they pass on.
+
+    encoder: (batch, encoder channels, h, w), the encoder's last feature map.
+    decoder: (batch, decoder channels, h, w), what both heads see.
+    embedding: (batch, dim, h, w), not normalised.
+    saliency: (batch, 1, h, w), logits.
+    """
+
+    encoder: torch.Tensor
+    decoder: torch.Tensor
+    embedding: torch.Tensor
+    saliency: torch.Tensor
+
+
+class MaskContrastModel(nn.Module):
+    """Encoder, decoder, 1x1 embedding head (with bias) and 1x1 saliency head (without), as in arXiv:2102.06191."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: nn.Module,
+        decoder_channels: int,
+        embedding_dim: int,
+        frozen: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.embedding_head = nn.Conv2d(decoder_channels, embedding_dim, 1)
+        self.saliency_head = nn.Conv2d(decoder_channels, 1, 1, bias=False)
+        self.frozen = frozen
+        self.has_frozen_batch_norm = False
+        for name, parameter in encoder.backbone.named_parameters():
+            parameter.requires_grad = not _is_part_of(name, frozen)
+
+    def forward(self, images: torch.Tensor) -> DenseOutput:
+        """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid."""
+        features = self.encoder(images)
+        decoded = self.decoder(features)
+        return DenseOutput(features, decoded, self.embedding_head(decoded), self.saliency_head(decoded))
+
+    def train(self, mode: bool = True) -> "MaskContrastModel":
+        """Set training mode, keeping the frozen parts and frozen batch norms of the encoder in evaluation mode."""
+        super().train(mode)
+        for name, module in self.encoder.backbone.named_modules():
+            if (name and _is_part_of(name, self.frozen)) or (
+                self.has_frozen_batch_norm and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            ):
+                module.eval()
+        return self
+
+
+def build_model(settings: ModelSettings) -> MaskContrastModel:
+    """Assemble the network of these settings; initial weights are loaded by the caller (`densessl.models.weights`).
+
+    Raises:
+        InputError: a setting out of range, or a frozen part that names nothing.
+    """
+    if settings.embedding_dim < 1:
+        raise InputError(f"model.embedding_dim is {settings.embedding_dim}; it must be at least 1 (published: 32)")
+    encoder = build_encoder(settings.encoder, output_stride=settings.output_stride, pretrained=settings.pretrained)
+    names = [name for name, _ in encoder.backbone.named_parameters()]
+    for part in settings.frozen:
+        if not any(_is_part_of(name, (part,)) for name in names):
+            parts = sorted({name.split(".")[0] for name in names})
+            raise InputError(f"model.frozen names {part!r}, which {settings.encoder} does not have; it has {parts}")
+    decoder: nn.Module
+    match settings.decoder:
+        case "deeplabv3":
+            channels = settings.decoder_channels
+            decoder = DeepLabV3(
+                encoder.num_channels,
+                channels,
+                is_separable=settings.separable_decoder,
+                dropout=settings.dropout,
+            )
+        case "none":
+            channels = encoder.num_channels
+            decoder = nn.Identity()
+    model = MaskContrastModel(encoder, decoder, channels, settings.embedding_dim, settings.frozen)
+    model.has_frozen_batch_norm = settings.batch_norm == "frozen"
+    return model
+
+
+def _is_part_of(name: str, parts: tuple[str, ...]) -> bool:
+    return any(name == part or name.startswith(part + ".") for part in parts)
