@@ -1,0 +1,1 @@
+"""From embeddings to scores: prototypes, clustering, matching, confusion. Draws nothing."""

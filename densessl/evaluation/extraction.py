@@ -1,0 +1,201 @@
+"""One pass over a data set: masks, and one prototype for each, from any dense feature function."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from densessl.data.images import read_image
+from densessl.data.masks import MaskFolder
+from densessl.data.views import instance_map, normalise_image
+from densessl.errors import InputError
+from densessl.evaluation.protocols import ClusterProtocol, Weighting
+from densessl.evaluation.prototypes import DenseFeatures, pool_prototypes, saliency_masks
+from densessl.evaluation.segmentation import resize_nearest
+from densessl.structures import ImageRef, InstanceMap, Rejection
+
+FeatureFunction = Callable[[torch.Tensor], DenseFeatures]
+"""Maps images (batch, 3, height, width), normalised, to features; saliency logits at the images' size, if any."""
+
+Foreground = Literal["head", "masks", "all"]
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """One image after the encoder.
+
+    vectors: float32 (num_masks, dim), the prototypes of masks 1, 2, ...; zeros where a mask has none.
+    has_prototype: bool (num_masks,).
+    instances: the masks at native size, PNG-compressed; see `decode_instances`. Empty where all pixels are clustered.
+    features: float16 (dim, h, w) on the feature grid where all pixels are clustered, else None.
+    size: native (height, width).
+    """
+
+    stem: str
+    vectors: NDArray[np.float32]
+    has_prototype: NDArray[np.bool_]
+    instances: bytes
+    features: NDArray[np.float16] | None
+    size: tuple[int, int]
+
+    def grid(self) -> NDArray[np.float16]:
+        """Return `features`; raises `InputError` where the image was embedded without its pixels."""
+        if self.features is None:
+            raise InputError(f"image {self.stem!r} was embedded without its pixels; embed it with foreground all")
+        return self.features
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """All embedded images of a data set, in its order, and the images left out."""
+
+    images: tuple[EmbeddedImage, ...]
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether pixels were embedded instead of masks."""
+        return bool(self.images) and self.images[0].features is not None
+
+
+@torch.inference_mode()
+def embed_images(
+    images: Sequence[ImageRef],
+    encode: FeatureFunction,
+    protocol: ClusterProtocol,
+    foreground: Foreground,
+    masks: MaskFolder | None,
+    *,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    device: torch.device | None = None,
+) -> Iterator[EmbeddedImage | Rejection]:
+    """Yield one result for each image, in order; the result does not depend on batch size or number of workers.
+
+    Args:
+        images: what to embed; a broken image, or one without mask, yields a `Rejection`.
+        encode: the dense feature function, in evaluation mode and fp32.
+        protocol: gives the image size and how masks are pooled.
+        foreground: head (the encoder's saliency logits), masks (from `masks`), or all (every pixel is clustered).
+        masks: the mask folder for foreground masks.
+        batch_size: images per forward pass.
+        num_workers: loader processes.
+        device: where the encoder is; None for the CPU.
+
+    Raises:
+        InputError: foreground masks without masks, foreground head without a saliency head, a mask of another size.
+    """
+    if foreground == "masks" and masks is None:
+        raise InputError("foreground masks needs a mask folder; give one, or use foreground head or all")
+    weighting = protocol.weighting
+    if weighting == "saliency_logit" and foreground != "head":
+        weighting = (
+            "mask_sum"  # the published weights come from the head; masks from elsewhere weigh their pixels equally
+        )
+    inputs = _Inputs(images, protocol.image_size_px, masks if foreground == "masks" else None)
+    loader = DataLoader(inputs, batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=_start_worker)
+    for items in loader:
+        good = [item for item in items if isinstance(item, _Input)]
+        embedded = iter(_embed(good, encode, foreground, weighting, device) if good else [])
+        for item in items:
+            if isinstance(item, InputError):
+                raise item
+            yield next(embedded) if isinstance(item, _Input) else item
+
+
+def decode_instances(image: EmbeddedImage) -> InstanceMap:
+    """Return the masks of an embedded image as an instance map (height, width) at native size."""
+    decoded = cv2.imdecode(np.frombuffer(image.instances, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    return decoded.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An image ready for the encoder: tensor (3, height, width), native size, instance map (or None)."""
+
+    stem: str
+    tensor: torch.Tensor
+    size: tuple[int, int]
+    instances: NDArray[np.uint8] | None
+
+
+class _Inputs(Dataset["_Input | Rejection | InputError"]):
+    """Reads and resizes images; a fault is returned, not raised, so that it keeps its message across processes."""
+
+    def __init__(self, images: Sequence[ImageRef], size: tuple[int, int], masks: MaskFolder | None) -> None:
+        self.images, self.size, self.masks = images, size, masks
+        self.missing = set(masks.missing) if masks is not None else set()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> "_Input | Rejection | InputError":
+        ref = self.images[index]
+        if ref.stem in self.missing:
+            return Rejection(ref.stem, "no mask")
+        try:
+            image = read_image(ref.path)
+        except InputError as error:
+            return Rejection(ref.stem, str(error))
+        try:
+            instances = instance_map(self.masks, ref, image.shape[:2]) if self.masks is not None else None
+        except InputError as error:
+            return error
+        height, width = self.size
+        is_smaller = image.shape[0] > height or image.shape[1] > width
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
+        return _Input(ref.stem, normalise_image(resized), image.shape[:2], instances)
+
+
+def _embed(
+    items: list[_Input],
+    encode: FeatureFunction,
+    foreground: Foreground,
+    weighting: Weighting,
+    device: torch.device | None,
+) -> list[EmbeddedImage]:
+    dense = encode(torch.stack([item.tensor for item in items]).to(device or "cpu"))
+    if foreground == "all":
+        features = dense.features.half().cpu().numpy()
+        nothing = np.zeros((0, features.shape[1]), dtype=np.float32), np.zeros(0, dtype=bool)
+        return [
+            EmbeddedImage(item.stem, *nothing, b"", grid, item.size) for item, grid in zip(items, features, strict=True)
+        ]
+    maps = [item.instances for item in items]
+    if foreground == "head":
+        maps = [
+            resize_nearest(mask[0].cpu().numpy().astype(np.int64), item.size).astype(np.uint8)
+            for mask, item in zip(saliency_masks(dense), items, strict=True)
+        ]
+        layers = list(saliency_masks(dense))
+    else:
+        layers = [_layers(instances).to(dense.features.device) for instances in maps if instances is not None]
+    pooled = pool_prototypes(dense, layers, weighting)
+    return [
+        EmbeddedImage(
+            item.stem,
+            prototypes.vectors.float().cpu().numpy(),
+            prototypes.has_prototype.cpu().numpy(),
+            cv2.imencode(".png", instances)[1].tobytes(),
+            None,
+            item.size,
+        )
+        for item, prototypes, instances in zip(items, pooled, maps, strict=True)
+        if instances is not None
+    ]
+
+
+def _layers(instances: NDArray[np.uint8]) -> torch.Tensor:
+    """Split an instance map into bool masks (num_masks, height, width)."""
+    numbers = torch.arange(1, int(instances.max(initial=0)) + 1, dtype=torch.uint8)
+    return torch.from_numpy(instances)[None] == numbers[:, None, None]
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,201 @@
+"""Score two folders of label maps: pair files by stem and sum one confusion matrix."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from densessl.data.label_maps import read_label_map
+from densessl.errors import InputError, MissingInputError
+from densessl.evaluation.confusion import Confusion, confusion_matrix, counted_pixels
+from densessl.structures import IGNORE
+
+MAX_CLUSTERS = 65536  # ids of a 16-bit PNG; a larger id is a broken file, not a cluster
+
+
+@dataclass(frozen=True)
+class FolderConfusion:
+    """The confusion matrix of two folders and how their files paired up.
+
+    confusion: (num_classes, num_predictions) pixel counts.
+    stems: the images that were scored, sorted (in the order of the split where one was given).
+    labels_without_prediction, predictions_without_label: stems that were left out because their partner is
+        missing.
+    """
+
+    confusion: Confusion
+    stems: tuple[str, ...]
+    labels_without_prediction: tuple[str, ...]
+    predictions_without_label: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PairedStems:
+    """The stems that two folders share, and those that only one of them has."""
+
+    stems: tuple[str, ...]
+    labels_without_prediction: tuple[str, ...]
+    predictions_without_label: tuple[str, ...]
+
+
+def confusion_of_folders(
+    predictions: Path,
+    labels: Path,
+    num_classes: int,
+    *,
+    are_clusters: bool = False,
+    stems: Sequence[str] | None = None,
+    ignore_index: int = IGNORE,
+) -> FolderConfusion:
+    """Sum the confusion matrix over the label maps (PNG) of two folders, read one pair at a time.
+
+    With `stems`, each of them needs a prediction and a label. Without, the stems that both folders have are
+    scored, and the result names the others. With `are_clusters`, predictions are cluster ids of any number
+    and the matrix has max(num_classes, highest id + 1) columns; otherwise they are classes and it has
+    `num_classes`.
+
+    Raises `MissingInputError` for a missing folder or file, and `InputError` for sizes that differ, for
+    values out of range (both name the image), and for folders without a common stem.
+    """
+    prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
+    if stems is None:
+        paired = _common_stems(prediction_paths, label_paths, predictions, labels)
+    else:
+        paired = _listed_stems(stems, prediction_paths, label_paths, predictions, labels)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    for stem in paired.stems:
+        pair = (label_paths[stem], prediction_paths[stem])
+        counts = _confusion_of_pair(stem, *pair, num_classes, are_clusters, ignore_index)
+        confusion = _add_with_more_columns(confusion, counts)
+    return FolderConfusion(confusion, paired.stems, paired.labels_without_prediction, paired.predictions_without_label)
+
+
+def label_map_paths(folder: Path) -> dict[str, Path]:
+    """Return the PNG files below `folder` by stem, sorted; raises where there is none or a stem twice."""
+    expected = "expected one PNG of class indices per image, <folder>/<stem>.png"
+    if not folder.is_dir():
+        raise MissingInputError(f"no folder {folder}; {expected}")
+    paths: dict[str, Path] = {}
+    for path in sorted(_png_files(folder)):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in paths:
+            raise InputError(f"{paths[stem]} and {path} have the same stem {stem}; keep one of them")
+        paths[stem] = path
+    if not paths:
+        raise MissingInputError(f"no PNG file below {folder}; {expected}")
+    return paths
+
+
+def read_stems(split_file: Path) -> tuple[str, ...]:
+    """Read a split file: one stem per line, blank lines skipped; raises where none or one is listed twice."""
+    if not split_file.is_file():
+        raise MissingInputError(f"no split file {split_file}; expected a text file with one image stem per line")
+    try:
+        lines = split_file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"split file {split_file} is not UTF-8 text ({error}); save it as UTF-8") from error
+    stems = [line.strip() for line in lines if line.strip()]
+    if not stems:
+        raise InputError(f"split file {split_file} lists no image; write one stem per line")
+    seen: set[str] = set()
+    for stem in stems:
+        if stem in seen:
+            raise InputError(f"split file {split_file} lists {stem} more than once; keep one line")
+        seen.add(stem)
+    return tuple(stems)
+
+
+def _png_files(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.suffix.lower() == ".png" and not path.name.startswith(".") and path.is_file():
+            yield path
+
+
+def _listed_stems(
+    stems: Sequence[str],
+    prediction_paths: dict[str, Path],
+    label_paths: dict[str, Path],
+    predictions: Path,
+    labels: Path,
+) -> PairedStems:
+    for name, paths, folder in (
+        ("label", label_paths, labels),
+        ("prediction", prediction_paths, predictions),
+    ):
+        missing = [stem for stem in stems if stem not in paths]
+        if missing:
+            raise MissingInputError(
+                f"{len(missing)} of the {len(stems)} listed images have no {name} in {folder} "
+                f"({first_few(missing)}); add <stem>.png for each, or take them off the list"
+            )
+    return PairedStems(tuple(stems), (), ())
+
+
+def _common_stems(
+    prediction_paths: dict[str, Path], label_paths: dict[str, Path], predictions: Path, labels: Path
+) -> PairedStems:
+    common = tuple(stem for stem in label_paths if stem in prediction_paths)
+    if not common:
+        raise MissingInputError(
+            f"no image has both a prediction and a label: {predictions} holds "
+            f"{first_few(list(prediction_paths))}, {labels} holds {first_few(list(label_paths))}; a "
+            "prediction needs the file name of its label"
+        )
+    return PairedStems(
+        common,
+        tuple(stem for stem in label_paths if stem not in prediction_paths),
+        tuple(stem for stem in prediction_paths if stem not in label_paths),
+    )
+
+
+def first_few(stems: Sequence[str], number: int = 3) -> str:
+    """Name the first stems of a list, and that there are more."""
+    return ", ".join(stems[:number]) + (", ..." if len(stems) > number else "")
+
+
+def _confusion_of_pair(
+    stem: str,
+    label_path: Path,
+    prediction_path: Path,
+    num_classes: int,
+    are_clusters: bool,
+    ignore_index: int,
+) -> Confusion:
+    label_map, prediction = read_label_map(label_path), read_label_map(prediction_path)
+    if label_map.shape != prediction.shape:
+        raise InputError(
+            f"image {stem}: the prediction is {prediction.shape[0]}x{prediction.shape[1]} and the label "
+            f"{label_map.shape[0]}x{label_map.shape[1]} (height x width); resize the prediction to the "
+            "label's size (nearest neighbour)"
+        )
+    try:
+        num_predictions = num_classes
+        if are_clusters:
+            num_predictions = max(num_classes, _num_clusters(label_map, prediction, ignore_index))
+        return confusion_matrix(label_map, prediction, num_classes, num_predictions, ignore_index)
+    except InputError as error:
+        raise InputError(f"image {stem}: {error}") from error
+
+
+def _num_clusters(label_map: Confusion, prediction: Confusion, ignore_index: int) -> int:
+    _, ids = counted_pixels(label_map, prediction, ignore_index)
+    if (ids == ignore_index).any():
+        raise InputError(
+            f"prediction {ignore_index} is the ignore index but stands on labelled pixels; every labelled "
+            "pixel needs a cluster (background is 0)"
+        )
+    highest = int(ids.max(initial=0))
+    if highest >= MAX_CLUSTERS:
+        raise InputError(
+            f"prediction {highest} is above the highest cluster id {MAX_CLUSTERS - 1}; number clusters from 0"
+        )
+    return highest + 1
+
+
+def _add_with_more_columns(total: Confusion, counts: Confusion) -> Confusion:
+    num_columns = max(total.shape[1], counts.shape[1])
+    grown = np.zeros((total.shape[0], num_columns), dtype=np.int64)
+    grown[:, : total.shape[1]] += total
+    grown[:, : counts.shape[1]] += counts
+    return grown

@@ -1,0 +1,29 @@
+"""A network as a dense feature function."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from densessl.evaluation.prototypes import DenseFeatures
+from densessl.models.mask_contrast_model import MaskContrastModel
+
+FeatureMap = Literal["embedding", "decoder", "encoder"]
+
+
+@dataclass(frozen=True)
+class NetworkFeatures:
+    """Calls a network in fp32, in evaluation mode, and returns one of its feature maps.
+
+    The saliency logits come upsampled (bilinear) to the image's size.
+    """
+
+    model: MaskContrastModel
+    feature_map: FeatureMap
+
+    def __call__(self, images: torch.Tensor) -> DenseFeatures:
+        output = self.model.eval()(images)
+        logits = torch.nn.functional.interpolate(
+            output.saliency.float(), size=images.shape[-2:], mode="bilinear", align_corners=False
+        )
+        return DenseFeatures(getattr(output, self.feature_map).float(), logits.squeeze(1))

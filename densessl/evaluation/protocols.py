@@ -1,0 +1,83 @@
+"""Named clustering protocols: every choice between features and clusters that moves a score."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from densessl.errors import InputError
+
+Weighting = Literal["mask_mean", "mask_sum", "saliency_logit"]
+Algorithm = Literal["kmeans", "faiss", "minibatch"]
+
+
+@dataclass(frozen=True)
+class ClusterProtocol:
+    """How masks become prototypes and prototypes become clusters.
+
+    name, description, source: what to print beside a score.
+    image_size_px: images are resized to this height and width (anisotropically) before the encoder.
+    weighting: how a mask pools features, see `densessl.evaluation.prototypes.pool_prototypes`.
+    is_input_normalised: prototypes are L2-normalised before the PCA.
+    pca_dim: dimensions kept by the PCA; None for no PCA.
+    is_whitened: the PCA divides each kept direction by its standard deviation.
+    is_projection_normalised: vectors are L2-normalised after the PCA.
+    algorithm: `kmeans` (Lloyd from k-means++, scikit-learn), `faiss` (Lloyd from random points, faiss) or
+        `minibatch` (MiniBatchKMeans, scikit-learn).
+    num_initialisations: starts, of which the one with the lowest inertia is kept.
+    num_iterations: the most passes over the data per start.
+    batch_size: vectors per step of `minibatch`; the others do not use it.
+    """
+
+    name: str
+    description: str
+    source: str
+    image_size_px: tuple[int, int]
+    weighting: Weighting
+    is_input_normalised: bool
+    pca_dim: int | None
+    is_whitened: bool
+    is_projection_normalised: bool
+    algorithm: Algorithm
+    num_initialisations: int
+    num_iterations: int
+    batch_size: int = 1000
+
+
+MASKCONTRAST = ClusterProtocol(
+    name="maskcontrast",
+    description="prototypes weighted by saliency logits, 512x512, PCA 32 whitened, mini-batch k-means",
+    source="Van Gansbeke et al., ICCV 2021, arXiv:2102.06191, published evaluation",
+    image_size_px=(512, 512),
+    weighting="saliency_logit",
+    is_input_normalised=False,
+    pca_dim=32,
+    is_whitened=True,
+    is_projection_normalised=False,
+    algorithm="minibatch",
+    num_initialisations=1,
+    num_iterations=100,
+)
+
+NATIVE = ClusterProtocol(
+    name="native",
+    description="mean of normalised features per mask, 320x320, PCA 16 not whitened, k-means with 10 starts",
+    source="densessl default",
+    image_size_px=(320, 320),
+    weighting="mask_mean",
+    is_input_normalised=True,
+    pca_dim=16,
+    is_whitened=False,
+    is_projection_normalised=False,
+    algorithm="kmeans",
+    num_initialisations=10,
+    num_iterations=300,
+)
+
+
+def protocol_by_name(name: str) -> ClusterProtocol:
+    """Return the protocol of that name; raises `InputError` for an unknown one."""
+    match name:
+        case "maskcontrast":
+            return MASKCONTRAST
+        case "native":
+            return NATIVE
+    raise InputError(f"clustering protocol {name!r} is unknown; choose native or maskcontrast")

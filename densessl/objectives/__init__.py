@@ -1,0 +1,1 @@
+"""Losses as pure functions with thin modules around them, and the memory bank."""

@@ -1,0 +1,112 @@
+"""The command `evaluate`: JSON, table, notes, and errors a user can act on."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densessl.commands.evaluate import evaluate, print_scores
+from densessl.data.label_maps import write_label_map
+from densessl.errors import InputError
+from densessl.evaluation.scores import scores_from_confusion
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three labelled images of 3 classes, predictions with classes 1 and 2 swapped."""
+    rng = np.random.default_rng(0)
+    for stem in ("a", "b", "sub/c"):
+        labels = rng.integers(0, 3, (6, 9))
+        write_label_map(tmp_path / "predictions" / f"{stem}.png", np.array([0, 2, 1])[labels])
+        labels[0, 0] = 255
+        write_label_map(tmp_path / "labels" / f"{stem}.png", labels)
+    return tmp_path / "predictions", tmp_path / "labels"
+
+
+def test_json_and_result_agree(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    scores = evaluate(*folders, num_classes=3, json=tmp_path / "out" / "scores.json", match="hungarian")
+    value = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores.miou == value["miou"] == 1.0
+    assert value["iou"] == [1.0, 1.0, 1.0]
+    assert value["assignment"] == [0, 2, 1]
+    assert value["num_images"] == 3
+    assert value["match"] == "hungarian"
+    assert value["classes"] == [0, 1, 2]
+    assert np.sum(value["confusion"]) == 3 * 53
+    assert value["num_labels_without_prediction"] == value["num_predictions_without_label"] == 0
+
+
+def test_without_matching_swapped_classes_score_zero(folders: tuple[Path, Path]) -> None:
+    scores = evaluate(*folders, num_classes=3)
+    assert scores.iou == pytest.approx((1.0, 0.0, 0.0))
+    assert evaluate(*folders, num_classes=4).iou[3] is None
+
+
+def test_prints_table_and_what_labels_touched(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(*folders, num_classes=4, match="majority")
+    printed = capsys.readouterr().out
+    assert "matching used the labels (majority)" in printed
+    assert "mIoU 100.00 % over 3 of 4 classes" in printed
+    assert "absent" in printed
+    evaluate(*folders, num_classes=3)
+    assert "scoring only (no matching)" in capsys.readouterr().out
+
+
+def test_table_shows_class_names(capsys: pytest.CaptureFixture[str]) -> None:
+    print_scores(scores_from_confusion(np.eye(3, dtype=np.int64), 1, classes=[0, 2]), ("back", "cat", "[dog]"))
+    printed = capsys.readouterr().out
+    assert "0 back" in printed
+    assert "2 [dog]" in printed
+    assert "cat" not in printed
+
+
+def test_classes_given(folders: tuple[Path, Path]) -> None:
+    scores = evaluate(*folders, num_classes=3, classes=[0, 2])
+    assert scores.classes == (0, 2)
+    assert scores.iou == pytest.approx((1.0, 0.0))
+    assert scores.confusion.shape == (2, 3)  # predictions of class 1 are misses of class 2
+    assert scores.confusion[1, 2] > 0
+
+
+def test_subset_is_said_and_recorded(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, labels = folders
+    (predictions / "a.png").unlink()
+    write_label_map(predictions / "extra.png", np.zeros((2, 2), dtype=int))
+    scores = evaluate(predictions, labels, num_classes=3, json=tmp_path / "scores.json")
+    assert scores.num_images == 2
+    said = capsys.readouterr().err
+    assert "2 of 3 labelled images have a prediction; only those are scored" in said
+    assert "1 predictions have no label" in said
+    value = json.loads((tmp_path / "scores.json").read_text())
+    assert value["num_labels_without_prediction"] == 1
+    assert value["num_predictions_without_label"] == 1
+
+
+def test_split_file_requires_every_image(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    predictions, labels = folders
+    (predictions / "a.png").unlink()
+    split = tmp_path / "val.txt"
+    split.write_text("b\nsub/c\n")
+    assert evaluate(predictions, labels, num_classes=3, split_file=split).num_images == 2
+    split.write_text("a\nb\n")
+    with pytest.raises(InputError, match=r"1 of the 2 listed images have no prediction .*\(a\)"):
+        evaluate(predictions, labels, num_classes=3, split_file=split)
+
+
+def test_nothing_is_written_on_error(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"image a: label 2 .*above the number of classes 2"):
+        evaluate(*folders, num_classes=2, json=tmp_path / "scores.json")
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_settings_are_checked_first(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(InputError, match="num_classes is 0"):
+        evaluate(nowhere, nowhere, num_classes=0)
+    with pytest.raises(InputError, match="class 9 is not one of the 3 classes"):
+        evaluate(nowhere, nowhere, num_classes=3, classes=[0, 9])
+    with pytest.raises(InputError, match="class 0 is to be scored but is the ignore index"):
+        evaluate(nowhere, nowhere, num_classes=3, classes=[0, 1], ignore_index=0)

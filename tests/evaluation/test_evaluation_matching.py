@@ -1,0 +1,82 @@
+"""Matching rules: hand-made matrices where they differ, all permutations as the slow reference."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from densessl.errors import InputError
+from densessl.evaluation.matching import UNMATCHED, match_clusters, merge_clusters, pairwise_iou
+
+
+def test_pairwise_iou_by_hand() -> None:
+    confusion = np.array([[6, 2], [0, 2], [0, 0]])
+    assert pairwise_iou(confusion) == pytest.approx(np.array([[6 / 8, 2 / 10], [0, 2 / 4], [0, 0]]))
+
+
+def test_none_is_identity() -> None:
+    assert match_clusters(np.ones((2, 3), dtype=np.int64), "none") == (0, 1, UNMATCHED)
+
+
+def test_rules_differ_on_this_matrix() -> None:
+    # Cluster 0 is mostly class 0; so is cluster 1, which covers all of small class 1.
+    confusion = np.array([[50, 40], [0, 30]])
+    assert match_clusters(confusion, "hungarian") == (0, 1)
+    assert match_clusters(confusion, "majority") == (0, 0)
+    assert match_clusters(confusion, "highest_iou") == (0, 1)  # 30/70 beats 40/120
+
+
+def test_hungarian_maximises_iou_not_pixels() -> None:
+    # Crosswise matching is right on 110 pixels, straight matching on 100, but IoU prefers straight.
+    confusion = np.array([[90, 100], [10, 10]])
+    iou = pairwise_iou(confusion)
+    straight, crossed = iou[0, 0] + iou[1, 1], iou[0, 1] + iou[1, 0]
+    assert straight < crossed
+    confusion = np.array([[1000, 60], [60, 10]])
+    assert match_clusters(confusion, "hungarian") == (0, 1)
+    # Here pixel counts tie (6 + 4 = 10 = 8 + 2) and IoU decides.
+    confusion = np.array([[6, 8], [2, 4]])
+    iou = pairwise_iou(confusion)
+    best = (0, 1) if iou[0, 0] + iou[1, 1] > iou[0, 1] + iou[1, 0] else (1, 0)
+    assert match_clusters(confusion, "hungarian") == best
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)])
+def test_hungarian_equals_trying_all(shape: tuple[int, int]) -> None:
+    confusion = np.random.default_rng(sum(shape)).integers(1, 50, shape)
+    iou = pairwise_iou(confusion)
+    num_classes, num_clusters = shape
+    assignment = match_clusters(confusion, "hungarian")
+    matched = [(k, c) for c, k in enumerate(assignment) if k != UNMATCHED]
+    assert len({k for k, _ in matched}) == len(matched) == min(shape)
+    if num_classes >= num_clusters:
+        best = max(sum(iou[k, c] for c, k in enumerate(p)) for p in permutations(range(num_classes), num_clusters))
+    else:
+        best = max(sum(iou[k, c] for k, c in enumerate(p)) for p in permutations(range(num_clusters), num_classes))
+    assert sum(iou[k, c] for k, c in matched) == pytest.approx(best, abs=1e-12)
+
+
+def test_no_overlap_means_unmatched() -> None:
+    confusion = np.array([[5, 0, 3], [0, 0, 0]])  # class 1 occurs nowhere, cluster 1 is empty
+    assert match_clusters(confusion, "hungarian") == (0, UNMATCHED, UNMATCHED)
+    assert match_clusters(confusion, "majority") == (0, UNMATCHED, 0)
+    assert match_clusters(confusion, "highest_iou") == (0, UNMATCHED, 0)
+
+
+def test_ties_take_the_lowest_class() -> None:
+    assert match_clusters(np.array([[3], [3]]), "majority") == (0,)
+
+
+def test_merge_sums_columns_and_keeps_every_pixel() -> None:
+    confusion = np.array([[1, 2, 3], [4, 5, 6]])
+    merged = merge_clusters(confusion, (1, 1, UNMATCHED))
+    assert merged.tolist() == [[0, 3, 3], [0, 9, 6]]
+    with pytest.raises(InputError, match=r"names 1 clusters.* has 3"):
+        merge_clusters(confusion, (0,))
+
+
+def test_errors() -> None:
+    with pytest.raises(InputError, match=r"'best' is unknown.*hungarian"):
+        match_clusters(np.ones((2, 2), dtype=np.int64), "best")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\(classes, clusters\), got \(4,\)"):
+        match_clusters(np.ones(4, dtype=np.int64), "hungarian")

@@ -1,0 +1,144 @@
+"""Scores: computed by hand, against torchmetrics and scikit-learn, absent classes, subsets of classes."""
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torchmetrics
+
+from densessl.errors import InputError
+from densessl.evaluation.confusion import confusion_matrix
+from densessl.evaluation.scores import ABSENT_CLASS_RULE, scores_from_confusion
+
+
+def test_by_hand() -> None:
+    scores = scores_from_confusion(np.array([[6, 2], [1, 3]]), num_images=4)
+    assert scores.iou == pytest.approx((6 / 9, 3 / 6))
+    assert scores.miou == pytest.approx((6 / 9 + 3 / 6) / 2)
+    assert scores.pixel_accuracy == pytest.approx(9 / 12)
+    assert scores.classes == (0, 1)
+    assert scores.num_images == 4
+    assert scores.match == "none"
+    assert scores.assignment is None
+    assert scores.absent_class_rule == ABSENT_CLASS_RULE
+    assert "scoring only" in scores.labels_used
+
+
+def test_absent_class_has_no_iou() -> None:
+    scores = scores_from_confusion(np.array([[6, 0, 2], [0, 0, 0], [0, 0, 4]]), 1)
+    assert scores.iou == pytest.approx((6 / 8, None, 4 / 6))
+    assert scores.miou == pytest.approx((6 / 8 + 4 / 6) / 2)
+    only_predicted = scores_from_confusion(np.array([[6, 2], [0, 0]]), 1)
+    assert only_predicted.iou == pytest.approx((6 / 8, 0.0))  # predicted, never labelled: wrong, not absent
+
+
+def test_all_background_predictions() -> None:
+    labels = np.array([[0, 0, 0], [1, 2, 2]])
+    confusion = confusion_matrix(labels, np.zeros_like(labels), 3, 3)
+    scores = scores_from_confusion(confusion, 1)
+    assert scores.iou == pytest.approx((0.5, 0.0, 0.0))
+    assert scores.miou == pytest.approx(1 / 6)
+    matched = scores_from_confusion(confusion, 1, "hungarian")
+    assert matched.iou == pytest.approx((0.5, 0.0, 0.0))
+    assert matched.assignment == (0, None, None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parity_with_torchmetrics_and_sklearn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 7, (4, 31, 22))
+    labels[rng.random(labels.shape) < 0.1] = 255
+    predictions = np.where(rng.random(labels.shape) < 0.6, labels, rng.integers(0, 7, labels.shape))
+    predictions[predictions == 255] = 0
+    scores = scores_from_confusion(confusion_matrix(labels, predictions, 7, 7), 4)
+    metric = torchmetrics.JaccardIndex("multiclass", num_classes=7, ignore_index=255, average="none")
+    theirs = metric(torch.from_numpy(predictions), torch.from_numpy(labels)).double().numpy()
+    assert np.array(scores.iou) == pytest.approx(theirs, abs=1e-6)  # torchmetrics divides in float32
+    table = metric.confmat.numpy().astype(np.float64)
+    exact = np.diag(table) / (table.sum(0) + table.sum(1) - np.diag(table))
+    assert np.array(scores.iou) == pytest.approx(exact, abs=1e-9)
+    counted = labels != 255
+    jaccard = sklearn.metrics.jaccard_score(labels[counted], predictions[counted], average="macro")
+    accuracy = sklearn.metrics.accuracy_score(labels[counted], predictions[counted])
+    assert scores.miou == pytest.approx(jaccard, abs=1e-9)
+    assert scores.pixel_accuracy == pytest.approx(accuracy, abs=1e-9)
+
+
+def test_subset_of_classes_ignores_other_labels_and_keeps_misses() -> None:
+    confusion = np.array([[10, 1, 2], [7, 7, 7], [3, 4, 5]])
+    scores = scores_from_confusion(confusion, 1, classes=[0, 2])
+    # Row 1 is ignored; predictions of class 1 are misses of classes 0 (1 pixel) and 2 (4 pixels).
+    assert scores.confusion.tolist() == [[10, 2, 1], [3, 5, 4]]
+    assert scores.iou == pytest.approx((10 / (10 + 2 + 1 + 3), 5 / (5 + 3 + 4 + 2)))
+    assert scores.pixel_accuracy == pytest.approx(15 / 25)
+    assert scores.classes == (0, 2)
+
+
+def test_subset_order_is_kept_and_matching_names_classes() -> None:
+    confusion = np.zeros((5, 3), dtype=np.int64)
+    confusion[4, 0], confusion[2, 1], confusion[1, 2] = 8, 6, 100
+    scores = scores_from_confusion(confusion, 1, "hungarian", classes=[4, 2])
+    assert scores.classes == (4, 2)
+    assert scores.assignment == (4, 2, None)  # cluster 2 lies on an ignored class only
+    assert scores.iou == pytest.approx((1.0, 1.0))
+    assert scores.confusion.tolist() == [[8, 0], [0, 6]]
+    assert "matching used the labels (hungarian)" in scores.labels_used
+
+
+def test_more_clusters_than_classes() -> None:
+    confusion = np.array([[8, 0, 4], [0, 6, 2]])
+    hungarian = scores_from_confusion(confusion, 1, "hungarian")
+    assert hungarian.assignment == (0, 1, None)
+    assert hungarian.iou == pytest.approx((8 / 12, 6 / 8))
+    assert hungarian.confusion.tolist() == [[8, 0, 4], [0, 6, 2]]
+    assert hungarian.pixel_accuracy == pytest.approx(14 / 20)
+    majority = scores_from_confusion(confusion, 1, "majority")
+    assert majority.assignment == (0, 1, 0)
+    assert majority.iou == pytest.approx((12 / 14, 6 / 8))
+    assert majority.confusion.tolist() == [[12, 0], [2, 6]]
+
+
+def test_fewer_clusters_than_classes_scores_zero() -> None:
+    scores = scores_from_confusion(np.array([[8, 0], [0, 6], [0, 2]]), 1, "hungarian")
+    assert scores.iou == pytest.approx((1.0, 6 / 8, 0.0))
+    assert scores.miou == pytest.approx((1 + 6 / 8) / 3)
+
+
+def test_perfect_clusters_in_any_order_score_one() -> None:
+    labels = np.random.default_rng(0).integers(0, 5, (9, 14))
+    renamed = np.array([3, 0, 4, 2, 1])[labels]
+    for rule in ("hungarian", "majority", "highest_iou"):
+        assert scores_from_confusion(confusion_matrix(labels, renamed, 5, 5), 1, rule).miou == 1.0
+
+
+def test_json_is_strict_and_complete() -> None:
+    scores = scores_from_confusion(np.array([[6, 0, 2], [0, 0, 0], [0, 0, 4]]), 3, "majority")
+    value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+    keys = {
+        "miou",
+        "iou",
+        "classes",
+        "pixel_accuracy",
+        "confusion",
+        "num_images",
+        "match",
+        "absent_class_rule",
+    }
+    assert keys <= value.keys()
+    assert value["iou"][1] is None
+    assert value["confusion"] == scores.confusion.tolist()
+    assert value["assignment"] == [0, None, 2]
+
+
+def test_errors() -> None:
+    confusion = np.array([[6, 2], [0, 0]])
+    with pytest.raises(InputError, match=r"classes \[1\].*nothing to score"):
+        scores_from_confusion(confusion, 1, classes=[1])
+    with pytest.raises(InputError, match="class 5 is not one of the 2 classes 0-1"):
+        scores_from_confusion(confusion, 1, classes=[0, 5])
+    with pytest.raises(InputError, match="class 0 is listed 2 times"):
+        scores_from_confusion(confusion, 1, classes=[0, 0])
+    with pytest.raises(InputError, match="list of classes is empty"):
+        scores_from_confusion(confusion, 1, classes=[])
