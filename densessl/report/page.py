@@ -1,0 +1,79 @@
+"""Writes the report: one HTML file with everything inside, readable without network or scripts."""
+
+import base64
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from densessl import __version__
+from densessl.files import write_text
+from densessl.report.contents import ReportContents
+from densessl.report.curve_section import curve_section
+from densessl.report.markup import Html, element, join, paragraph
+from densessl.report.overview_sections import header, reproduction_section, what_ran_section
+from densessl.report.picture_sections import cluster_section, mask_section, prediction_section
+from densessl.report.score_section import score_section
+
+SECTIONS = (
+    ("what-ran", "What ran", what_ran_section),
+    ("predictions", "Predictions", prediction_section),
+    ("scores", "Scores", score_section),
+    ("clusters", "Clusters", cluster_section),
+    ("masks", "Masks", mask_section),
+    ("curves", "Curves", curve_section),
+    ("reproduce", "Reproduce", reproduction_section),
+)
+
+COPY_SCRIPT = """
+for (const block of document.querySelectorAll(".copyable")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.addEventListener("click", () => {
+    const reset = () => { button.textContent = "Copy"; };
+    const done = (text) => { button.textContent = text; setTimeout(reset, 1500); };
+    const select = () => { getSelection().selectAllChildren(block.querySelector("code")); done("Selected"); };
+    if (!navigator.clipboard) { select(); return; }
+    navigator.clipboard.writeText(block.querySelector("code").textContent).then(() => done("Copied"), select);
+  });
+  block.append(button);
+}
+"""
+
+
+def write_report(contents: ReportContents, path: Path) -> Path:
+    """Write the page atomically and return its path; raises `InputError` where it cannot be written."""
+    write_text(path, render(contents))
+    return path
+
+
+def render(contents: ReportContents) -> str:
+    """Return the page as one HTML document; sections without contents are left out."""
+    drawn = [(identifier, name, draw(contents)) for identifier, name, draw in SECTIONS]
+    shown = [(identifier, name, part) for identifier, name, part in drawn if part is not None]
+    links = [(identifier, name) for identifier, name, _ in shown]
+    main = element("main", {"id": "main"}, *(part for _, _, part in shown))
+    skip = element("a", {"class": "skip", "href": "#main"}, "Skip to the results")
+    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
+    body = element("body", None, skip, header(contents, links), main, footer, _script())
+    return "<!doctype html>\n" + element("html", {"lang": "en"}, _head(contents.title), body) + "\n"
+
+
+def _head(title: str) -> Html:
+    digest = base64.b64encode(hashlib.sha256(COPY_SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    style = (files("densessl.report") / "style.css").read_text(encoding="utf-8")
+    return element(
+        "head",
+        None,
+        element("meta", {"charset": "utf-8"}),
+        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
+        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+        element("meta", {"name": "color-scheme", "content": "light dark"}),
+        element("title", None, f"{title} · densessl report"),
+        element("style", None, Html(style)),
+    )
+
+
+def _script() -> Html:
+    return join([Html("<script>"), Html(COPY_SCRIPT), Html("</script>")])
