@@ -1,0 +1,54 @@
+"""The one place that turns names of estimators and refinements into functions."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from densessl.errors import InputError
+from densessl.saliency import baselines
+from densessl.saliency.colour import FloatMap
+from densessl.saliency.fused import fused
+from densessl.saliency.refinement import refine_by_colour_models, refine_by_guided_filter
+from densessl.structures import ImageArray
+
+Method = Literal["fused", "robust_background", "barrier_distance", "spectral_residual", "centre"]
+Refinement = Literal["colour_models", "guided_filter", "none"]
+
+Estimator = Callable[[ImageArray], FloatMap]
+"""Takes a uint8 RGB image (height, width, 3), returns a soft foreground map (height, width) in [0, 1]."""
+
+Refiner = Callable[[ImageArray, FloatMap], FloatMap]
+"""Takes an image and its soft map, returns a better soft map of the same size."""
+
+
+def find_estimator(method: str) -> Estimator:
+    """Return the estimator of that name; raises `InputError` for an unknown one."""
+    match method:
+        case "fused":
+            return fused
+        case "robust_background":
+            return baselines.robust_background
+        case "barrier_distance":
+            return baselines.barrier_distance
+        case "spectral_residual":
+            return baselines.spectral_residual
+        case "centre":
+            return baselines.centre
+        case _:
+            raise InputError(f"unknown saliency method {method!r}; choose one of {', '.join(get_args(Method))}")
+
+
+def find_refiner(refine: str) -> Refiner:
+    """Return the refinement of that name; raises `InputError` for an unknown one."""
+    match refine:
+        case "colour_models":
+            return refine_by_colour_models
+        case "guided_filter":
+            return refine_by_guided_filter
+        case "none":
+            return _unchanged
+        case _:
+            raise InputError(f"unknown refinement {refine!r}; choose one of {', '.join(get_args(Refinement))}")
+
+
+def _unchanged(image: ImageArray, soft: FloatMap) -> FloatMap:
+    return soft

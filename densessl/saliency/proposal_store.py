@@ -1,0 +1,170 @@
+"""The proposals folder: what is written for each image, and the lists of the whole set.
+
+<folder>/masks/<stem>.png   the foreground at the image's size, 0 and 255
+<folder>/soft/<stem>.png    the soft map, 0-255, where it was asked for
+<folder>/proposals.json     every connected part, in the COCO instances layout with compressed RLE masks, so that
+                            `pycocotools.coco.COCO(file)` loads it; extra keys: `stem` of the image and `score`
+                            of the part
+<folder>/rejected.json      a list of {"stem", "reason"}
+<folder>/saliency.json      the settings, and the number of images, masks and rejections once all are done
+<folder>/records.jsonl      one line for each finished image: what a run that was killed goes on from
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as run_lengths
+
+from densessl.errors import InputError
+from densessl.files import read_json, write_bytes, write_json
+from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
+
+CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
+
+_EXPECTED = "a folder written by `densessl saliency`"
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of one finished image: its proposals as COCO annotations without ids, or why it has none.
+
+    `is_unreadable` marks images whose file was broken; they are tried again by the next run.
+    """
+
+    stem: str
+    height: int = 0
+    width: int = 0
+    annotations: tuple[dict[str, Any], ...] = ()
+    reason: str | None = None
+    is_unreadable: bool = False
+
+
+def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageRecord:
+    """Write the mask, and the soft map if asked for, of one image; returns its record."""
+    _write_png(folder / "masks" / f"{result.stem}.png", result.foreground.astype(np.uint8) * 255)
+    if keep_soft:
+        _write_png(folder / "soft" / f"{result.stem}.png", np.rint(result.soft * 255).astype(np.uint8))
+    height, width = result.foreground.shape
+    return ImageRecord(result.stem, height, width, tuple(_annotation(part) for part in result.proposals))
+
+
+def is_written(folder: Path, record: ImageRecord, keep_soft: bool) -> bool:
+    """Say whether everything that the record stands for is on disk."""
+    if record.reason is not None:
+        return not record.is_unreadable
+    kinds = ("masks", "soft") if keep_soft else ("masks",)
+    return all((folder / kind / f"{record.stem}.png").is_file() for kind in kinds)
+
+
+def append_record(path: Path, record: ImageRecord) -> None:
+    """Add one line to the records of finished images."""
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(asdict(record)) + "\n")
+
+
+def read_records(path: Path) -> dict[str, ImageRecord]:
+    """Read the records of finished images by stem; a last line that was cut short is passed over."""
+    records: dict[str, ImageRecord] = {}
+    if not path.is_file():
+        return records
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            fields = json.loads(line)
+            record = ImageRecord(**{**fields, "annotations": tuple(fields["annotations"])})
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} line {number} is no record of an image ({error}); remove the folder and run again"
+            ) from error
+        records[record.stem] = record
+    return records
+
+
+def write_lists(folder: Path, records: Sequence[ImageRecord]) -> None:
+    """Write `proposals.json` and `rejected.json` from the records of all images, in their order."""
+    accepted = [record for record in records if record.reason is None]
+    images = [
+        {"id": number, "file_name": f"masks/{record.stem}.png", "stem": record.stem}
+        | {"height": record.height, "width": record.width}
+        for number, record in enumerate(accepted, start=1)
+    ]
+    parts = [(number, part) for number, record in enumerate(accepted, start=1) for part in record.annotations]
+    annotations = [
+        {"id": identity, "image_id": number, "category_id": CATEGORY["id"], **part}
+        for identity, (number, part) in enumerate(parts, start=1)
+    ]
+    info = {"description": "connected parts of the saliency masks"}
+    content = {"info": info, "images": images, "annotations": annotations, "categories": [CATEGORY]}
+    write_json(folder / "proposals.json", content, indent=None)
+    write_json(
+        folder / "rejected.json",
+        [{"stem": record.stem, "reason": record.reason} for record in records if record.reason is not None],
+    )
+
+
+def read_rejected(folder: Path) -> tuple[Rejection, ...]:
+    """Read the images that were left out, sorted by stem."""
+    path = folder / "rejected.json"
+    try:
+        return tuple(Rejection(str(row["stem"]), str(row["reason"])) for row in read_json(path, _EXPECTED))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no list of stems and reasons ({error!r}); expected {_EXPECTED}") from error
+
+
+def read_proposals(folder: Path) -> dict[str, tuple[Proposal, ...]]:
+    """Read the proposals of each accepted image by stem, largest first."""
+    path = folder / "proposals.json"
+    content = read_json(path, _EXPECTED)
+    try:
+        stems = {image["id"]: image["stem"] for image in content["images"]}
+        found: dict[str, list[Proposal]] = {stem: [] for stem in stems.values()}
+        for annotation in content["annotations"]:
+            found[stems[annotation["image_id"]]].append(_proposal(annotation))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no list of proposals ({error!r}); expected {_EXPECTED}") from error
+    return {stem: tuple(parts) for stem, parts in found.items()}
+
+
+def encode_mask(mask: MaskArray) -> dict[str, Any]:
+    """Return a mask (height, width) as COCO compressed RLE: `{"size": [height, width], "counts": text}`."""
+    encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def decode_mask(encoded: dict[str, Any]) -> MaskArray:
+    """Return the mask (height, width) of a COCO compressed RLE."""
+    return np.asarray(run_lengths.decode(encoded), dtype=bool)
+
+
+def _annotation(part: Proposal) -> dict[str, Any]:
+    left, top, right, bottom = part.box
+    return {
+        "segmentation": encode_mask(part.mask),
+        "bbox": [left, top, right - left, bottom - top],
+        "area": part.area_px,
+        "score": part.score,
+        "iscrowd": 0,
+        "touches_border": part.touches_border,
+    }
+
+
+def _proposal(annotation: dict[str, Any]) -> Proposal:
+    left, top, width, height = (int(value) for value in annotation["bbox"])
+    return Proposal(
+        mask=decode_mask(annotation["segmentation"]),
+        score=float(annotation["score"]),
+        area_px=int(annotation["area"]),
+        box=(left, top, left + width, top + height),
+        touches_border=bool(annotation["touches_border"]),
+    )
+
+
+def _write_png(path: Path, values: NDArray[np.uint8]) -> None:
+    _, encoded = cv2.imencode(".png", values)
+    write_bytes(path, encoded.tobytes())

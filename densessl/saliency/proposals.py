@@ -1,0 +1,103 @@
+"""From an image to its mask proposals, or to the reason why it has none."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from densessl.errors import InputError
+from densessl.saliency.colour import FloatMap
+from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner
+from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
+
+
+@dataclass(frozen=True)
+class SaliencySettings:
+    """How masks are proposed.
+
+    Args:
+        method: the estimator; `fused` is the best, the others are single ideas to compare it with.
+        refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
+            the photograph's) or `none`.
+        threshold: soft values above it are foreground, in (0, 1).
+        min_area: connected parts smaller than this fraction of the image are dropped, and images whose whole
+            mask is smaller are rejected, in [0, 1).
+        max_area: images whose mask is larger than this fraction are rejected, in (0, 1].
+        keep_soft: also write the soft maps, as 8-bit PNG.
+    """
+
+    method: Method = "fused"
+    refine: Refinement = "colour_models"
+    threshold: float = 0.5
+    min_area: float = 0.01
+    max_area: float = 0.99
+    keep_soft: bool = False
+
+    def __post_init__(self) -> None:
+        find_estimator(self.method)
+        find_refiner(self.refine)
+        if not 0 < self.threshold < 1:
+            raise InputError(f"saliency threshold {self.threshold} lies outside (0, 1); 0.5 is usual")
+        if not 0 <= self.min_area < self.max_area <= 1:
+            raise InputError(
+                f"saliency areas min_area {self.min_area} and max_area {self.max_area} are fractions of the image "
+                "with 0 <= min_area < max_area <= 1; 0.01 and 0.99 are usual"
+            )
+
+
+def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
+    """Return the proposals of a uint8 RGB image (height, width, 3), or why it is left out.
+
+    The foreground is where the soft map exceeds the threshold, less its small 8-connected parts; each part that
+    remains is one proposal, the largest first (then by the first pixel in reading order). An image is rejected
+    where nothing remains or the rest covers more than `max_area`. Deterministic.
+    """
+    soft = estimate(image, settings)
+    parts = connected_parts(soft, settings.threshold, settings.min_area)
+    area = sum(part.area_px for part in parts) / soft.size
+    if not parts:
+        share = float((soft > settings.threshold).mean())
+        return Rejection(
+            stem,
+            f"no connected foreground of at least {settings.min_area:.2%} of the image "
+            f"({share:.2%} of it exceeds the threshold {settings.threshold:g})",
+        )
+    if area > settings.max_area:
+        return Rejection(stem, f"foreground covers {area:.2%} of the image, more than {settings.max_area:.2%}")
+    foreground = np.logical_or.reduce([part.mask for part in parts])
+    return ImageProposals(stem, soft, foreground, parts)
+
+
+def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
+    """Return the refined soft foreground map (height, width), in [0, 1], of a uint8 RGB image (height, width, 3)."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InputError(
+            f"image has shape {image.shape} and type {image.dtype}; saliency takes uint8 RGB (height, width, 3)"
+        )
+    soft = find_estimator(settings.method)(image)
+    return find_refiner(settings.refine)(image, soft)
+
+
+def connected_parts(soft: FloatMap, threshold: float, min_area: float) -> tuple[Proposal, ...]:
+    """Return the 8-connected parts of `soft > threshold` that cover at least `min_area` of the map, largest first."""
+    height, width = soft.shape
+    num_labels, labels, statistics, _ = cv2.connectedComponentsWithStats(
+        (soft > threshold).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S
+    )
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    kept = [label for label in range(1, num_labels) if areas[label] >= min_area * height * width]
+    kept.sort(key=lambda label: -int(areas[label]))
+    return tuple(_describe(labels == label, soft) for label in kept)
+
+
+def _describe(mask: MaskArray, soft: FloatMap) -> Proposal:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    height, width = mask.shape
+    return Proposal(
+        mask=mask,
+        score=float(soft[mask].mean(dtype=np.float64)),
+        area_px=int(mask.sum()),
+        box=box,
+        touches_border=box[0] == 0 or box[1] == 0 or box[2] == width or box[3] == height,
+    )

@@ -1,0 +1,149 @@
+"""The stage as a whole: layout, resume after a kill, broken images, number of workers, refusals."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from densessl.data.image_folder import open_image_folder
+from densessl.errors import InputError
+from densessl.saliency import generation
+from densessl.saliency.generation import generate_proposals
+from densessl.saliency.proposal_store import read_proposals, read_rejected
+from densessl.saliency.proposals import SaliencySettings
+
+
+def draw(path, seed, plain=False):
+    generator = np.random.default_rng(seed)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    if not plain:
+        top, left = generator.integers(8, 16, 2)
+        image[top : top + 22, left : left + 30] = generator.integers(120, 256, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+@pytest.fixture
+def images(tmp_path):
+    for number in range(5):
+        draw(tmp_path / f"in/{'deep/' if number % 2 else ''}{number}.png", number)
+    draw(tmp_path / "in/plain.png", 0, plain=True)
+    (tmp_path / "in/broken.jpg").write_bytes(b"no image")
+    return open_image_folder(tmp_path / "in")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_every_image_ends_in_a_mask_or_among_the_rejected(images, tmp_path, capfd):
+    out = tmp_path / "out"
+    summary = generate_proposals(images, out, SaliencySettings(keep_soft=True), num_workers=0)
+    assert (summary.num_images, summary.num_masks, summary.num_rejected, summary.num_reused) == (7, 5, 2, 0)
+    assert summary.images_per_second > 0
+    masks = sorted(path.relative_to(out / "masks").as_posix() for path in (out / "masks").rglob("*.png"))
+    assert masks == ["0.png", "2.png", "4.png", "deep/1.png", "deep/3.png"]
+    assert set(read_proposals(out)) == {"0", "2", "4", "deep/1", "deep/3"}
+    reasons = {rejection.stem: rejection.reason for rejection in read_rejected(out)}
+    assert set(reasons) == {"broken", "plain"}
+    assert "foreground" in reasons["plain"]
+    assert "broken.jpg" in reasons["broken"]
+    assert capfd.readouterr().err.count("rejected broken") == 1
+    mask = cv2.imread(str(out / "masks/0.png"), cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(mask)) == {0, 255}
+    assert mask.shape == (48, 64)
+
+
+def test_workers_change_nothing(images, tmp_path):
+    generate_proposals(images, tmp_path / "alone", SaliencySettings(), num_workers=0)
+    generate_proposals(images, tmp_path / "shared", SaliencySettings(), num_workers=2)
+    assert contents(tmp_path / "alone") == contents(tmp_path / "shared")
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    generate_proposals(images, whole, SaliencySettings(), num_workers=0)
+    original, done = generation.propose, []
+
+    def dies_at_the_third(pixels, stem, settings):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(stem)
+        return original(pixels, stem, settings)
+
+    monkeypatch.setattr(generation, "propose", dies_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        generate_proposals(images, stopped, SaliencySettings(), num_workers=0)
+    assert not (stopped / "proposals.json").exists()
+    with (stopped / "records.jsonl").open("a") as handle:
+        handle.write('{"stem": "4", "hei')  # the kill came in the middle of a line
+    again = []
+    monkeypatch.setattr(generation, "propose", lambda *given: again.append(given[1]) or original(*given))
+    summary = generate_proposals(images, stopped, SaliencySettings(), num_workers=0)
+    assert not set(again) & set(done)
+    assert summary.num_reused == 2
+    assert (stopped / "proposals.json").read_bytes() == (whole / "proposals.json").read_bytes()
+    assert (stopped / "rejected.json").read_bytes() == (whole / "rejected.json").read_bytes()
+
+
+def test_a_second_run_does_only_what_is_missing_or_was_broken(images, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    (out / "masks/2.png").unlink()
+    draw(tmp_path / "in/broken.jpg", 9)
+    done, original = [], generation.propose
+    monkeypatch.setattr(generation, "propose", lambda *given: done.append(given[1]) or original(*given))
+    summary = generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert sorted(done) == ["2", "broken"]
+    assert (summary.num_masks, summary.num_rejected, summary.num_reused) == (6, 1, 5)
+    assert [rejection.stem for rejection in read_rejected(out)] == ["plain"]
+
+
+def test_nothing_left_to_do_is_said(images, tmp_path):
+    (tmp_path / "in/broken.jpg").unlink()
+    images = open_image_folder(tmp_path / "in")
+    generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0)
+    summary = generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0)
+    assert summary.images_per_second == 0
+    assert "finished before" in str(summary)
+
+
+def test_other_settings_are_refused_with_both_values(images, tmp_path):
+    generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0)
+    with pytest.raises(InputError, match=r"threshold 0\.5 there, 0\.4 now.*another output folder"):
+        generate_proposals(images, tmp_path / "out", SaliencySettings(threshold=0.4), num_workers=0)
+    recorded = json.loads((tmp_path / "out/saliency.json").read_text())
+    assert recorded["settings"]["threshold"] == 0.5
+    assert recorded["counts"] == {"images": 7, "masks": 5, "rejected": 2}
+
+
+def test_unusable_output_and_workers_are_refused(images, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write to .*file"):
+        generate_proposals(images, tmp_path / "file", SaliencySettings(), num_workers=0)
+    with pytest.raises(InputError, match="num_workers -1 is negative"):
+        generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=-1)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/saliency.json").write_text("[]")
+    with pytest.raises(InputError, match="no saliency settings"):
+        generate_proposals(images, tmp_path / "odd", SaliencySettings(), num_workers=0)
+
+
+@pytest.mark.real_data
+def test_photographs_are_segmented_better_than_by_an_ellipse(real_data):
+    from densessl.data.images import read_image
+    from densessl.data.layouts import open_data_set
+    from densessl.saliency.proposals import estimate
+
+    split = open_data_set(real_data / "voc_animals", "train_aug")
+    scores = {"fused": [], "centre": []}
+    for image in split.images[::150]:
+        labels = split.labels(image)
+        valid, objects = labels != 255, (labels != 0) & (labels != 255)
+        for method, values in scores.items():
+            refine = "colour_models" if method == "fused" else "none"
+            mask = estimate(read_image(image.path), SaliencySettings(method=method, refine=refine)) > 0.5
+            values.append((mask & objects).sum() / ((mask | objects) & valid).sum())
+    assert np.mean(scores["fused"]) > np.mean(scores["centre"]) + 0.05
+    assert np.mean(scores["fused"]) > 0.45
