@@ -31,6 +31,8 @@ class ViewSettings:
         min_scale: smallest share of the image's area that a crop may take.
         max_scale: largest share of the image's area that a crop may take.
         flip: probability of a horizontal flip.
+        symmetries: also turn views by a random multiple of 90 degrees, each view by its own; for images without an
+            up direction (aerial, microscopy, rendered), not for photographs of scenes.
         jitter: probability of colour jitter.
         jitter_strength: brightness, contrast and saturation change by up to this factor, hue by a quarter of it.
         grayscale: probability of dropping colour.
@@ -44,6 +46,7 @@ class ViewSettings:
     min_scale: float = 0.2
     max_scale: float = 1.0
     flip: float = 0.5
+    symmetries: bool = False
     jitter: float = 0.8
     jitter_strength: float = 0.4
     grayscale: float = 0.2
@@ -174,6 +177,7 @@ def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
                 mask_interpolation=cv2.INTER_NEAREST,
             ),
             albumentations.HorizontalFlip(p=settings.flip),
+            albumentations.RandomRotate90(p=1.0 if settings.symmetries else 0.0),
         ]
     )
 

@@ -1,0 +1,61 @@
+"""Rows of results: one JSON object per measurement, and Markdown tables rendered from them."""
+
+import datetime
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densessl.files import write_text
+from densessl.training.run_folder import environment_record
+
+Row = dict[str, Any]
+
+
+def append_row(path: Path, row: Row) -> Row:
+    """Append a measurement to a results file, with date, commit, hardware and versions; returns the whole row."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    environment = environment_record(device)
+    full = {
+        **row,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **{key: environment[key] for key in ("commit", "hardware", "versions")},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write(json.dumps(full) + "\n")
+    return full
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return all rows of a results file, oldest first; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def latest(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
+    """Keep the newest row of each key, in the order in which the keys first appeared."""
+    found: dict[Any, Row] = {}
+    for row in rows:
+        found[key(row)] = row
+    return list(found.values())
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    table = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*table, *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def replace_block(path: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->` in a Markdown file."""
+    content = path.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if start not in content or end not in content:
+        raise SystemExit(f"{path} has no block {start} ... {end}; add it where the table belongs")
+    before, _, rest = content.partition(start)
+    _, _, after = rest.partition(end)
+    write_text(path, f"{before}{start}\n{text}\n{end}{after}")

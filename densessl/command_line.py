@@ -1,0 +1,144 @@
+"""The command line: every stage function of `densessl.commands` is a command, its parameters are the flags."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
+
+from densessl import __version__
+from densessl.errors import InputError
+
+COMMANDS = {
+    "demo": "render a small data set and run the whole pipeline on it, scores before and after training",
+    "run": "images in, segmentation out: masks, pretraining, clusters, report, and scores where there are labels",
+    "synth": "render a labelled data set of textured shapes in VOC layout",
+    "check_data": "look a data set over and list every fault",
+    "saliency": "propose a foreground mask for every image, without labels",
+    "pretrain": "train pixel embeddings on images and masks (MaskContrast)",
+    "cluster": "cluster mask embeddings into a segmentation, and score it where there are labels",
+    "evaluate": "score a folder of label maps against a folder of labels",
+    "report": "write the HTML report of a run",
+}
+"""Every command and what it does, in the order in which they are used."""
+
+
+def stage_function(command: str) -> Callable[..., Any]:
+    """Return the stage function of a command; only that command's modules are imported."""
+    match command:
+        case "demo":
+            from densessl.commands.demo import demo as stage
+        case "run":
+            from densessl.commands.run import run as stage  # type: ignore[assignment]
+        case "synth":
+            from densessl.commands.synth import synth as stage  # type: ignore[assignment]
+        case "check_data":
+            from densessl.commands.check_data import check_data as stage  # type: ignore[assignment]
+        case "saliency":
+            from densessl.commands.saliency import saliency as stage  # type: ignore[assignment]
+        case "pretrain":
+            from densessl.commands.pretrain import pretrain as stage  # type: ignore[assignment]
+        case "cluster":
+            from densessl.commands.cluster import cluster as stage  # type: ignore[assignment]
+        case "evaluate":
+            from densessl.commands.evaluate import evaluate as stage  # type: ignore[assignment]
+        case "report":
+            from densessl.commands.report import report as stage  # type: ignore[assignment]
+        case _:
+            raise InputError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
+    return stage
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line; exits with 0, with 1 on input that the user can mend, with 2 on wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
+        print(_overview())
+        sys.exit(0 if words else 2)
+    if words[0] == "--version":
+        print(f"densessl {__version__}")
+        sys.exit(0)
+    try:
+        stage = stage_function(words[0])
+    except InputError as error:
+        print(f"densessl: {error}", file=sys.stderr)
+        sys.exit(2)
+    parser = build_parser(words[0], stage)
+    try:
+        values = parser.parse_args(words[1:])
+    except ArgumentError as error:
+        print(f"densessl {words[0]}: {error}", file=sys.stderr)
+        print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
+        sys.exit(2)
+    try:
+        result = stage(**_call_arguments(parser, values))
+    except InputError as error:
+        print(f"densessl {words[0]}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"densessl {words[0]}: interrupted; what is finished stays on disk", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def build_parser(command: str, stage: Callable[..., Any]) -> ArgumentParser:
+    """Build a command's parser from its stage function's signature and docstring, with `--config FILE`."""
+    set_loader("densessl", load_yaml_strictly, exceptions=(yaml.YAMLError,))
+    parser = ArgumentParser(
+        prog=f"python -m densessl {command}",
+        usage="%(prog)s [--config FILE] [--flag value ...]",
+        description=_first_paragraph(stage),
+        parser_mode="densessl",
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
+    parser.add_function_arguments(stage, as_group=False, fail_untyped=True)
+    return parser
+
+
+def load_yaml_strictly(text: str) -> Any:
+    """Read YAML, refusing a key that is given twice; `5e-4` is a number, as people mean it."""
+    _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+    return get_loader("yaml")(text)
+
+
+def _refuse_repeated_keys(node: yaml.Node | None) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"key {key.value!r} is given twice (line {key.start_mark.line + 1}); keep one")
+            seen.add(key.value)
+            _refuse_repeated_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item)
+
+
+def _call_arguments(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:
+    arguments = parser.instantiate(values).as_dict()
+    arguments.pop("config", None)
+    return arguments
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m densessl <command> [--config FILE] [--flag value ...]",
+            "",
+            "Segment images without labels.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`python -m densessl <command> --help` describes a command's flags. Every flag can stand in a YAML file",
+            "given by --config; flags on the command line override it, sections with dots (--model.encoder resnet50).",
+        ]
+    )
+
+
+def _first_paragraph(stage: Callable[..., Any]) -> str:
+    return (stage.__doc__ or "").strip().split("\n\n")[0]

@@ -1,0 +1,225 @@
+"""The stage `cluster`: mask embeddings to a segmentation, scored where there are labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.cluster_output import print_summary, provenance_of, write_clusters, write_scores
+from densessl.data.label_maps import write_label_map
+from densessl.data.layouts import open_images
+from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.errors import InputError
+from densessl.evaluation.cluster_scores import RepeatedScores
+from densessl.evaluation.cluster_segmentation import (
+    cluster_ids,
+    cluster_repeatedly,
+    fitted_vectors,
+    label_map_of,
+    score_clusterings,
+)
+from densessl.evaluation.clustering import Clustering, silhouette, stability
+from densessl.evaluation.extraction import (
+    EmbeddedImage,
+    Extraction,
+    FeatureFunction,
+    Foreground,
+    embed_images,
+)
+from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
+from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
+from densessl.files import make_folder, write_atomically
+from densessl.structures import ImageSet
+from densessl.training.run_folder import load_run_model
+
+DEFAULT_NUM_CLUSTERS = 21
+"""Clusters, background included, where neither --num_clusters nor class names say otherwise (PASCAL VOC's number)."""
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """What `cluster` found: scores (None without labels), agreement between seeds, silhouette, images left out."""
+
+    out: Path
+    num_clusters: int
+    scores: RepeatedScores | None
+    stability: float | None
+    silhouette: float | None
+    num_images: int
+    num_left_out: int
+
+
+def cluster(
+    run: Path,
+    out: Path,
+    data: Path | None = None,
+    images: Path | None = None,
+    split: str = "val",
+    num_clusters: int | None = None,
+    foreground: Foreground = "head",
+    masks: Path | None = None,
+    classes: ClassSelection = None,
+    seeds: int = 5,
+    seed: int = 0,
+    protocol: Literal["native", "maskcontrast"] = "native",
+    features: FeatureMap = "embedding",
+    weights: Literal["final", "initial"] = "final",
+    batch_size: int = 8,
+    num_workers: int = -1,
+) -> ClusterResult:
+    """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
+
+    Args:
+        run: the run folder of `pretrain`.
+        out: receives label_maps/, clusters.json, prototypes.npz and, where there are labels, scores.json.
+        data: a data set in VOC or COCO layout (give this or --images).
+        images: a folder of images, nested or not (give this or --data).
+        split: the split of --data.
+        num_clusters: clusters including the background where the foreground is given (21 for VOC, as published);
+            by default the number of classes, or 21 where there are no labels.
+        foreground: head (the network's saliency head), masks (from --masks) or all (every pixel is clustered).
+        masks: a folder of masks, for --foreground masks.
+        classes: the classes to score, such as 0,8,10; pixels of others are ignored.
+        seeds: how many times clustering is repeated; scores are means over the repetitions.
+        seed: the first clustering seed.
+        protocol: native (our default) or maskcontrast (as published); docs/protocols.md describes both.
+        features: embedding (the trained head), decoder or encoder (the backbone's last feature map).
+        weights: final, or initial to cluster with the weights from before training.
+        batch_size: images per forward pass; it does not change the result.
+        num_workers: loader processes; -1 chooses by the number of cores.
+
+    Raises:
+        InputError: fewer masks than clusters, missing masks or labels out of range; the message says what to change.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}; clustering must run at least once (published: 5)")
+    image_set = open_images(images, data, split)
+    chosen = parse_classes(classes)
+    if chosen is None and image_set.class_names:
+        chosen = tuple(range(len(image_set.class_names)))
+    mask_folder = _open_masks(foreground, masks, image_set)
+    model, _ = load_run_model(run, weights)
+    make_folder(out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encode = NetworkFeatures(model.to(device), features)
+    cluster_protocol = protocol_by_name(protocol)
+    extraction = _extract(encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device)
+    wanted = _num_fitted(num_clusters, chosen, extraction)
+    found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
+    _write_arrays(out, extraction, found[0])
+    scores = None
+    if image_set.labels is not None and chosen is not None:
+        scores = score_clusterings(image_set, extraction, found, chosen)
+    result = ClusterResult(
+        out=out,
+        num_clusters=found[0].num_clusters + (foreground != "all"),
+        scores=scores,
+        stability=stability([item.assignments for item in found]) if seeds > 1 else None,
+        silhouette=silhouette(fitted_vectors(extraction), found[0]),
+        num_images=len(extraction.images),
+        num_left_out=len(extraction.rejected),
+    )
+    record: dict[str, Any] = {
+        "num_clusters": result.num_clusters,
+        "foreground": foreground,
+        "masks": masks,
+        "features": features,
+        "weights": weights,
+        "seeds": list(range(seed, seed + seeds)),
+        "run": run.resolve(),
+        "images": {"data": data and data.resolve(), "images": images and images.resolve(), "split": split},
+        "label_free": {"stability": result.stability, "silhouette": result.silhouette},
+        "notes": list(found[0].notes),
+    }
+    write_clusters(out, record, cluster_protocol, extraction, found[0])
+    if scores is not None:
+        write_scores(
+            out,
+            record,
+            protocol,
+            scores,
+            image_set.class_names,
+            provenance_of(run, foreground, masks, scores),
+        )
+    print_summary(Console(stderr=True), result, image_set.class_names)
+    return result
+
+
+def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) -> MaskFolder | None:
+    if foreground != "masks":
+        if masks is not None:
+            raise InputError(
+                f"--masks {masks} is only used with --foreground masks, not {foreground}; add it or drop it"
+            )
+        return None
+    if masks is None:
+        raise InputError("--foreground masks needs --masks DIR, the folder of the masks")
+    return open_mask_folder(masks, images.images)
+
+
+def _extract(
+    encode: FeatureFunction,
+    images: ImageSet,
+    protocol: ClusterProtocol,
+    foreground: Foreground,
+    masks: MaskFolder | None,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+) -> Extraction:
+    results = embed_images(
+        images.images,
+        encode,
+        protocol,
+        foreground,
+        masks,
+        batch_size=batch_size,
+        num_workers=min(2, torch.get_num_threads()) if num_workers < 0 else num_workers,
+        device=device,
+    )
+    embedded, rejected = [], []
+    for item in track(results, "embed", total=len(images), console=Console(stderr=True)):
+        if isinstance(item, EmbeddedImage):
+            embedded.append(item)
+        else:
+            rejected.append(item)
+    if not embedded:
+        raise InputError(f"none of {len(images)} images could be embedded; the first: {rejected[0].reason}")
+    return Extraction(tuple(embedded), tuple(rejected))
+
+
+def _num_fitted(asked: int | None, classes: tuple[int, ...] | None, extraction: Extraction) -> int:
+    """Return the number of clusters to fit: the background is not fitted where masks set it apart."""
+    total = asked if asked is not None else (len(classes) if classes else DEFAULT_NUM_CLUSTERS)
+    if extraction.is_pixelwise:
+        return total
+    if total < 2:
+        raise InputError(f"num_clusters is {total}; it counts the background, so it must be at least 2")
+    num_prototypes = sum(int(image.has_prototype.sum()) for image in extraction.images)
+    if num_prototypes == 0:
+        raise InputError(
+            f"no foreground was found in any of {len(extraction.images)} images, so there is nothing to cluster; use "
+            "--foreground masks with a mask folder, or train the saliency head longer"
+        )
+    return total - 1 if asked is not None else min(total - 1, num_prototypes)
+
+
+def _write_arrays(out: Path, extraction: Extraction, found: Clustering) -> None:
+    """Write the label maps of one clustering and, where masks were clustered, their prototypes."""
+    if extraction.is_pixelwise:
+        for image in extraction.images:
+            write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, np.zeros(0, np.int64), found))
+        return
+    for image, ids in zip(extraction.images, cluster_ids(extraction, found), strict=True):
+        write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, ids, found))
+    arrays = {
+        "vectors": np.concatenate([image.vectors for image in extraction.images]),
+        "has_prototype": np.concatenate([image.has_prototype for image in extraction.images]),
+        "stems": np.array([image.stem for image in extraction.images for _ in range(len(image.vectors))]),
+    }
+    write_atomically(out / "prototypes.npz", lambda path: np.savez_compressed(path, **arrays))

@@ -1,0 +1,105 @@
+"""What `cluster` writes and prints: clusters.json, scores.json, a summary."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from densessl.evaluation.cluster_scores import RepeatedScores
+from densessl.evaluation.cluster_segmentation import nearest_members
+from densessl.evaluation.clustering import Clustering
+from densessl.evaluation.extraction import Extraction, Foreground
+from densessl.evaluation.protocols import ClusterProtocol
+from densessl.files import read_json, write_json
+from densessl.structures import Provenance
+from densessl.training.run_folder import environment_record, plain
+
+if TYPE_CHECKING:
+    from densessl.commands.cluster import ClusterResult
+
+MEMBERS_LISTED = 64
+"""Nearest members listed for each cluster in clusters.json."""
+
+
+def write_clusters(
+    out: Path, record: dict[str, Any], protocol: ClusterProtocol, extraction: Extraction, found: Clustering
+) -> None:
+    """Write `clusters.json`: how the clusters were made, and each one's size and nearest members."""
+    sizes = [int((found.assignments == number).sum()) for number in range(found.num_clusters)]
+    members = nearest_members(extraction, found, MEMBERS_LISTED)
+    clusters = [
+        {
+            "id": number,
+            "size": sizes[number],
+            "members": [{"stem": stem, "distance": distance} for stem, distance in members[number]],
+        }
+        for number in range(found.num_clusters)
+    ]
+    rejected = [{"stem": item.stem, "reason": item.reason} for item in extraction.rejected]
+    content = {**record, "protocol": protocol, "rejected": rejected, "clusters": clusters}
+    write_json(out / "clusters.json", plain({**content, "environment": environment_record(torch.device("cpu"))}))
+
+
+def write_scores(
+    out: Path,
+    record: dict[str, Any],
+    protocol: str,
+    scores: RepeatedScores,
+    class_names: tuple[str, ...],
+    provenance: Provenance,
+) -> None:
+    """Write `scores.json`: means over seeds, the first seed's details, and what labels touched them."""
+    names = [class_names[c] for c in scores.per_seed[0].classes] if class_names else []
+    kept = {key: record[key] for key in ("num_clusters", "foreground", "masks", "features", "weights", "seeds")}
+    content = {
+        **scores.to_json(),
+        "class_names": names,
+        "protocol": protocol,
+        **kept,
+        "provenance": provenance,
+    }
+    write_json(out / "scores.json", plain(content))
+
+
+def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores: RepeatedScores) -> Provenance:
+    """Say which labels touched the scores, from the run's own record and what `cluster` did."""
+    path = run / "run.json"
+    known = read_json(path, "the record of a run").get("provenance", {}) if path.is_file() else {}
+    match foreground:
+        case "head":
+            source = f"the network's saliency head, trained on masks: {known.get('masks', 'unknown')}"
+        case "masks":
+            source = (
+                f"masks made elsewhere ({masks.name if masks else 'unknown'}); whatever labels made them are theirs"
+            )
+        case "all":
+            source = "none (every pixel is clustered)"
+    return Provenance(
+        backbone=known.get("backbone", "unknown"),
+        masks=source,
+        selection=known.get("selection", "unknown"),
+        matching=scores.per_seed[0].labels_used,
+        notes=(f"masks in training: {known.get('masks', 'unknown')}",),
+    )
+
+
+def print_summary(console: Console, result: "ClusterResult", class_names: tuple[str, ...]) -> None:
+    """Print scores by class, or, without labels, what can be said of the clusters."""
+    left_out = f", {result.num_left_out} left out" if result.num_left_out else ""
+    agreement = "" if result.stability is None else f", agreement between seeds {result.stability:.2f}"
+    console.print(
+        f"{result.num_clusters} clusters of {result.num_images} images{left_out}{agreement}: {result.out}",
+        highlight=False,
+    )
+    if result.scores is None:
+        console.print("no labels: metrics that need them are skipped")
+        return
+    first = result.scores.per_seed[0]
+    table = Table("class", "IoU", title=f"mIoU {result.scores.miou:.3f} \u00b1 {result.scores.miou_std:.3f}")
+    for number, value in zip(first.classes, result.scores.iou, strict=True):
+        name = class_names[number] if number < len(class_names) else str(number)
+        table.add_row(name, "absent" if value is None else f"{value:.3f}")
+    console.print(table)
+    console.print(first.labels_used, highlight=False)

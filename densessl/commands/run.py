@@ -1,0 +1,120 @@
+"""The stage `run`: images in, segmentation and report out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from densessl.commands.classes import ClassSelection
+from densessl.commands.cluster import ClusterResult, cluster
+from densessl.commands.pretrain import pretrain
+from densessl.commands.report import report
+from densessl.data.layouts import open_images
+from densessl.data.views import ViewSettings
+from densessl.errors import InputError
+from densessl.models.mask_contrast_model import ModelSettings
+from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.saliency.generation import generate_proposals
+from densessl.saliency.proposals import SaliencySettings
+from densessl.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where the report is, and the clusters after (and, with labels, before) pretraining."""
+
+    report: Path
+    clusters: ClusterResult
+    initial_clusters: ClusterResult | None
+
+
+def run(
+    out: Path,
+    images: Path | None = None,
+    data: Path | None = None,
+    split: str = "train_aug",
+    eval_split: str = "val",
+    masks: Path | None = None,
+    num_clusters: int | None = None,
+    foreground: Literal["masks", "head"] = "masks",
+    classes: ClassSelection = None,
+    seeds: int = 5,
+    protocol: Literal["native", "maskcontrast"] = "native",
+    resume: bool = False,
+    seed: int = 0,
+    saliency: SaliencySettings = SaliencySettings(),
+    model: ModelSettings = ModelSettings(),
+    views: ViewSettings = ViewSettings(),
+    objective: ObjectiveSettings = ObjectiveSettings(),
+    training: TrainingSettings = TrainingSettings(),
+) -> RunResult:
+    """Turn images into a segmentation: propose masks, pretrain, cluster, write a report, score where labels exist.
+
+    With --images everything happens on that folder. With --data the network is trained on --split and clustered and
+    scored on --eval_split, before and after training. Labels are read for scores alone.
+
+    Args:
+        out: the run folder; OUT/report/index.html shows everything.
+        images: a folder of images, nested or not (give this or --data).
+        data: a data set in VOC or COCO layout (give this or --images).
+        split: the split of --data to train on.
+        eval_split: the split of --data to cluster and score.
+        masks: a folder of masks made elsewhere, for the images of both splits; without it masks are proposed.
+        num_clusters: clusters including the background; by default the number of classes, or 21 without labels.
+        foreground: what is clustered: masks (the proposals, or --masks) or head (the network's saliency head).
+        classes: the classes to score, such as 0,8,10; pixels of others are ignored.
+        seeds: how many times clustering is repeated; scores are means over the repetitions.
+        protocol: native (our default) or maskcontrast (as published).
+        resume: go on with the run in --out after an interruption, with the same configuration.
+        seed: of everything random.
+        saliency: how masks are proposed where none are given.
+        model: the network.
+        views: how the two views of an image are drawn.
+        objective: the loss.
+        training: the schedule.
+
+    Raises:
+        InputError: input that cannot be used; the message says what to change.
+    """
+    evaluated = split if data is None else eval_split
+    image_set = open_images(images, data, evaluated)
+    pretrain(out, images, data, split, masks, resume, seed, saliency, model, views, objective, training)
+    clustered = masks if masks is not None else out / "proposals"
+    if foreground == "masks" and masks is None and data is not None and evaluated != split:
+        clustered = out / f"proposals_{evaluated}"
+        generate_proposals(image_set, clustered, saliency, None)
+
+    def cluster_with(weights: Literal["final", "initial"], folder: str) -> ClusterResult:
+        return cluster(
+            out,
+            out / folder,
+            data,
+            images,
+            evaluated,
+            num_clusters,
+            foreground,
+            clustered if foreground == "masks" else None,
+            classes,
+            seeds,
+            protocol=protocol,
+            weights=weights,
+        )
+
+    initial = None
+    if image_set.labels is not None:
+        try:
+            initial = cluster_with("initial", "clusters_initial")
+        except InputError as error:  # a saliency head that was not trained may find no foreground at all
+            Console(stderr=True).print(f"no clusters before pretraining: {error}", highlight=False)
+    final = cluster_with("final", "clusters")
+    page = report(out)
+    console = Console()
+    if initial is not None and initial.scores is not None and final.scores is not None:
+        console.print(
+            f"mIoU before pretraining {initial.scores.miou:.3f} \u00b1 {initial.scores.miou_std:.3f}, after "
+            f"{final.scores.miou:.3f} \u00b1 {final.scores.miou_std:.3f} (same clustering, {seeds} seeds)",
+            highlight=False,
+        )
+    console.print(f"report: {page}", highlight=False)
+    return RunResult(page, final, initial)

@@ -1,0 +1,280 @@
+"""The MaskContrast pretraining loop."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader
+
+from densessl.data.masks import MaskFolder
+from densessl.data.views import PairedViews, ViewSettings, collate_views
+from densessl.errors import InputError
+from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
+from densessl.models.momentum_twin import update_twin
+from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_views
+from densessl.objectives.saliency_loss import balanced_saliency_loss
+from densessl.structures import ImageRef, ViewBatch
+from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
+from densessl.training.devices import gather_rows
+from densessl.training.diagnostics import effective_rank, embedding_spread
+from densessl.training.precision import choose_memory_format
+from densessl.training.run_folder import save_weights
+from densessl.training.run_log import RunLog
+from densessl.training.sampler import BatchSampler
+from densessl.training.schedule import learning_rate_factor
+from densessl.training.settings import TrainingSettings
+from densessl.training.state import TrainingState, new_state, set_learning_rate
+
+
+@dataclass(frozen=True)
+class PretrainSettings:
+    """All settings of a pretraining run, as `pretrain` takes them."""
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    views: ViewSettings = field(default_factory=ViewSettings)
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a finished run did; `seconds` counts interrupted parts too, `num_replaced` the images passed over."""
+
+    run: Path
+    num_steps: int
+    seconds: float
+    final_loss: float
+    num_replaced: int
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The losses of one step (scalars, detached) and the contrastive term with its similarities."""
+
+    loss: torch.Tensor
+    saliency_loss: torch.Tensor
+    term: ContrastiveTerm
+
+
+def pretrain_model(
+    fabric: Fabric,
+    model: MaskContrastModel,
+    images: tuple[ImageRef, ...],
+    masks: MaskFolder,
+    run: Path,
+    settings: PretrainSettings,
+    *,
+    resume: bool = False,
+) -> PretrainResult:
+    """Train the network on pairs of views and write checkpoints, metrics and the final weights to the run folder.
+
+    Args:
+        fabric: device, precision and processes (`densessl.training.devices.make_fabric`).
+        model: the network with its initial weights.
+        images: the images that have a usable mask.
+        masks: their masks.
+        run: the run folder; `checkpoints/`, `metrics.jsonl`, `initial.safetensors`, `final.safetensors` are written.
+        settings: of the run.
+        resume: go on from the last checkpoint, if there is one.
+
+    Raises:
+        InputError: no image, a checkpoint of another architecture, or a loss that is not a number (the last good
+            checkpoint is kept).
+    """
+    if not images:
+        raise InputError("no image with a usable mask is left to train on; look at rejected.json of the masks")
+    training = settings.training
+    found = list_checkpoints(run / "checkpoints") if resume else []
+    checkpoint = load_checkpoint(found[-1]) if found else None
+    if checkpoint is None and fabric.is_global_zero:
+        save_weights(run / "initial.safetensors", model, settings.model)
+    state = new_state(model, settings.model.embedding_dim, settings.objective, training, settings.seed)
+    wrapped, optimizer = _set_up(fabric, state, choose_memory_format(training.memory_format, model))
+    if checkpoint is not None:
+        state.load_checkpoint(checkpoint)
+    sampler = BatchSampler(
+        len(images),
+        training.batch_size,
+        training.epochs,
+        settings.seed,
+        first_step=state.step,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    batches = _load_batches(PairedViews(images, masks, settings.views), sampler, training.num_workers)
+    loss = _train(fabric, state, wrapped, optimizer, batches, sampler, run, settings)
+    if fabric.is_global_zero:
+        save_weights(run / "final.safetensors", state.model, settings.model)
+    return PretrainResult(run, state.step, state.seconds, loss, state.num_replaced)
+
+
+def _set_up(
+    fabric: Fabric, state: TrainingState, memory_format: torch.memory_format
+) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """Move the state to the device and wrap network and optimiser for the precision and the processes there are."""
+    state.model.to(memory_format=memory_format)  # type: ignore[call-overload]
+    state.twin.to(memory_format=memory_format)  # type: ignore[call-overload]
+    wrapped, optimizer = fabric.setup(state.model, state.optimizer)
+    fabric.to_device(state.twin).train()
+    fabric.to_device(state.bank)
+    return wrapped, optimizer
+
+
+def _train(
+    fabric: Fabric,
+    state: TrainingState,
+    wrapped: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[tuple[ViewBatch, int]],
+    sampler: BatchSampler,
+    run: Path,
+    settings: PretrainSettings,
+) -> float:
+    """Run the steps from `state.step` to the end; returns the last loss."""
+    training, twin, bank = settings.training, state.twin, state.bank
+    num_steps = sampler.steps_per_epoch * training.epochs
+    every = training.checkpoint_every or sampler.steps_per_epoch
+    last_loss = math.nan
+    with RunLog(run, num_steps, state.step, is_shown=fabric.is_global_zero) as log:
+        wrapped.train()
+        meter = _Meter(training.batch_size)
+        for batch, num_replaced in batches:
+            meter.loaded()
+            learning_rate = training.learning_rate * learning_rate_factor(
+                training.schedule,
+                state.step,
+                steps_per_epoch=sampler.steps_per_epoch,
+                epochs=training.epochs,
+                warmup_steps=training.warmup_steps,
+            )
+            set_learning_rate(state.optimizer, learning_rate)
+            torch.manual_seed(_step_seed(settings.seed, state.step, fabric.global_rank))
+            update_twin(twin, state.model, settings.objective.momentum)
+            result = training_step(fabric, wrapped, twin, bank.prototypes, batch, settings.objective)
+            _check_finite(result, state, training)
+            optimizer.zero_grad()
+            fabric.backward(result.loss)
+            if training.max_grad_norm > 0:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=training.max_grad_norm)
+            optimizer.step()
+            bank.enqueue(gather_rows(fabric, result.term.prototypes))
+            state.step += 1
+            state.num_replaced += num_replaced
+            state.seconds += meter.stepped()
+            last_loss = float(result.loss.detach())
+            log.advance(state.step)
+            if state.step % training.log_every == 0 or state.step == num_steps:
+                place = {"step": state.step, "epoch": (state.step - 1) // sampler.steps_per_epoch}
+                rates = {"learning_rate": learning_rate, **meter.read()}
+                log.write({**place, **_describe(result, bank.prototypes), **rates})
+            if fabric.is_global_zero and (state.step % every == 0 or state.step == num_steps):
+                save_checkpoint(run / "checkpoints", state.step, state.to_checkpoint(), training.keep_checkpoints)
+    return last_loss
+
+
+def training_step(
+    fabric: Fabric,
+    model: torch.nn.Module,
+    twin: torch.nn.Module,
+    queue: torch.Tensor,
+    batch: ViewBatch,
+    objective: ObjectiveSettings,
+) -> StepResult:
+    """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3)."""
+    query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
+    query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
+    query = model(query_images)
+    with torch.no_grad(), fabric.autocast():
+        key = twin(key_images)
+    term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
+    saliency = query.saliency.float()
+    size = query_masks.shape[-2:] if objective.resolution == "full" else saliency.shape[-2:]
+    if saliency.shape[-2:] != size:
+        saliency = torch.nn.functional.interpolate(saliency, size=size, mode="bilinear", align_corners=False)
+    target = torch.nn.functional.interpolate((query_masks > 0).float().unsqueeze(1), size=size, mode="nearest-exact")
+    saliency_loss = balanced_saliency_loss(saliency, target > 0.5)
+    loss = term.loss + objective.saliency_weight * saliency_loss
+    return StepResult(loss, saliency_loss.detach(), term)
+
+
+def _load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) -> Iterator[tuple[ViewBatch, int]]:
+    """Yield batches; an `InputError` raised in a loader process comes out with its own message."""
+    if num_workers < 0:
+        num_workers = min(4, torch.get_num_threads())
+    loader = DataLoader(
+        views,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate_views,
+        worker_init_fn=_start_worker,
+    )
+    try:
+        yield from loader
+    except InputError as error:
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
+
+
+def _start_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Mix seed, step and rank into one generator seed, so that a resumed run draws what the first would have."""
+    return (seed * 1_000_003 + step * 9_973 + rank) % (2**63)
+
+
+def _check_finite(result: StepResult, state: TrainingState, training: TrainingSettings) -> None:
+    if not bool(torch.isfinite(result.loss)):
+        raise InputError(
+            f"the loss became {float(result.loss.detach())} at step {state.step + 1} (contrastive "
+            f"{float(result.term.loss.detach()):.4g}, saliency {float(result.saliency_loss):.4g}); training stopped and "
+            f"the last good checkpoint is kept. Lower training.learning_rate (now {training.learning_rate}), set "
+            "training.max_grad_norm, or use training.precision fp32"
+        )
+
+
+def _describe(result: StepResult, prototypes: torch.Tensor) -> dict[str, float]:
+    reference = prototypes if len(prototypes) > 1 else result.term.prototypes
+    return {
+        "loss": float(result.loss.detach()),
+        "contrastive_loss": float(result.term.loss.detach()),
+        "saliency_loss": float(result.saliency_loss),
+        "positive_similarity": float(result.term.positive_similarity),
+        "negative_similarity": float(result.term.negative_similarity),
+        "embedding_spread": embedding_spread(reference),
+        "effective_rank": effective_rank(reference),
+    }
+
+
+class _Meter:
+    """Measures images per second and the share of time spent waiting for data since it was last read."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._started = self._mark = time.perf_counter()
+        self._waited, self._steps = 0.0, 0
+
+    def loaded(self) -> None:
+        self._waited += time.perf_counter() - self._mark
+
+    def stepped(self) -> float:
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        self._steps += 1
+        return seconds
+
+    def read(self) -> dict[str, float]:
+        seconds = self._mark - self._started
+        values = {
+            "images_per_second": self._batch_size * self._steps / max(seconds, 1e-9),
+            "data_wait": self._waited / max(seconds, 1e-9),
+        }
+        self._started, self._waited, self._steps = self._mark, 0.0, 0
+        return values

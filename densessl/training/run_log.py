@@ -1,0 +1,91 @@
+"""The log of a run: one JSON object per line, TensorBoard beside it, and a progress bar."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from densessl.files import write_text
+
+
+class RunLog:
+    """Writes log lines to `run/metrics.jsonl` and `run/tensorboard`, and shows progress; use it as a context manager.
+
+    On resume, lines after the checkpoint's step are dropped first, because those steps are done again.
+    """
+
+    def __init__(self, run: Path, num_steps: int, first_step: int, *, is_shown: bool = True) -> None:
+        self._path = run / "metrics.jsonl"
+        self._is_shown = is_shown
+        self._first_step = first_step
+        if is_shown:
+            _truncate(self._path, first_step)
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+        self._progress = Progress(
+            TextColumn("pretrain"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            disable=not is_shown,
+        )
+        self._task = self._progress.add_task("pretrain", total=num_steps, completed=first_step, note="")
+
+    def __enter__(self) -> "RunLog":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        if self._is_shown:
+            self._writer.close()
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar to `step` steps done."""
+        self._progress.update(self._task, completed=step)
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Log one line; numbers other than step and epoch also go to TensorBoard."""
+        if not self._is_shown:
+            return
+        with open(self._path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+        for key, value in line.items():
+            if key not in {"step", "epoch"}:
+                self._writer.add_scalar(key, value, line["step"])
+        note = f"loss {line['loss']:.3f}  {line['images_per_second']:.1f} images/s"
+        self._progress.update(self._task, note=note)
+        if not self._progress.console.is_terminal:
+            self._progress.console.print(f"step {line['step']}  epoch {line['epoch']}  {note}", highlight=False)
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the log lines of a run, in order; an unfinished last line is left out."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def _truncate(path: Path, first_step: int) -> None:
+    if path.is_file():
+        kept = [line for line in read_metrics(path.parent) if line["step"] <= first_step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

@@ -1,0 +1,54 @@
+"""Which image goes into which batch: a function of seed, epoch and step, so that a resumed run goes on exactly."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from densessl.data.views import SampleKey
+
+
+class BatchSampler(Sampler[list[SampleKey]]):
+    """Yields this process's share of every batch from `first_step` to the end of training.
+
+    Each epoch is a permutation drawn from (seed, epoch). A batch of the whole job is cut into equal shares by rank;
+    the last incomplete batch of an epoch is dropped. Where there are fewer images than `batch_size`, an epoch is one
+    batch of them all.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        *,
+        first_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.seed = seed
+        self.first_step = first_step
+        self.rank = rank
+        self.world_size = world_size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in an epoch, at least 1."""
+        return max(1, self.num_images // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.epochs - self.first_step
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        order_epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.first_step, self.steps_per_epoch * self.epochs):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if epoch != order_epoch:
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
+                order_epoch = epoch
+            batch = order[position * self.batch_size : (position + 1) * self.batch_size]
+            yield [SampleKey(self.seed, epoch, int(index)) for index in batch[self.rank :: self.world_size]]

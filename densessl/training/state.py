@@ -1,0 +1,96 @@
+"""Everything that training changes: network, momentum twin, memory bank, optimiser."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from densessl.errors import InputError
+from densessl.models.mask_contrast_model import MaskContrastModel
+from densessl.models.momentum_twin import make_twin
+from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.memory_bank import MemoryBank
+from densessl.training.settings import TrainingSettings
+
+
+@dataclass
+class TrainingState:
+    """The mutable state of a run. Anything random in a step follows from (seed, step), so no generator is part of it."""
+
+    model: MaskContrastModel
+    twin: torch.nn.Module
+    bank: MemoryBank
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    num_replaced: int = 0
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Return the state as tensors, numbers and dictionaries."""
+        return {
+            "model": self.model.state_dict(),
+            "twin": self.twin.state_dict(),
+            "bank": self.bank.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seconds": self.seconds,
+            "num_replaced": self.num_replaced,
+        }
+
+    def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over a checkpoint's content; raises `InputError` where it belongs to another architecture."""
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            self.twin.load_state_dict(checkpoint["twin"])
+            self.bank.load_state_dict(checkpoint["bank"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise InputError(
+                f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({error}); resume "
+                "with the configuration it was written with, or start a new run in another folder"
+            ) from error
+        self.step = int(checkpoint["step"])
+        self.seconds = float(checkpoint["seconds"])
+        self.num_replaced = int(checkpoint["num_replaced"])
+
+
+def new_state(
+    model: MaskContrastModel,
+    embedding_dim: int,
+    objective: ObjectiveSettings,
+    training: TrainingSettings,
+    seed: int,
+) -> TrainingState:
+    """Assemble the state before the first step."""
+    bank = MemoryBank(objective.queue_length, embedding_dim, torch.Generator().manual_seed(seed))
+    return TrainingState(model, make_twin(model), bank, build_optimizer(model, training))
+
+
+def build_optimizer(model: MaskContrastModel, training: TrainingSettings) -> torch.optim.Optimizer:
+    """Build the optimiser over the trainable parameters, the encoder's in a group of its own.
+
+    Each group carries `lr_scale`, by which the schedule's learning rate is multiplied.
+    """
+    encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+    inside = {id(parameter) for parameter in model.encoder.parameters()}
+    rest = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in inside]
+    groups = [
+        {"params": encoder, "lr_scale": training.encoder_lr_scale},
+        {"params": rest, "lr_scale": 1.0},
+    ]
+    kind: Literal["sgd", "adamw"] = training.optimizer
+    match kind:
+        case "sgd":
+            return torch.optim.SGD(
+                groups,
+                lr=training.learning_rate,
+                momentum=training.momentum,
+                weight_decay=training.weight_decay,
+            )
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every parameter group the learning rate times its own `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["lr_scale"]

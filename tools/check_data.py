@@ -1,0 +1,8 @@
+"""`python tools/check_data.py ...` (or torchrun) is `python -m densessl check_data ...`."""
+
+import sys
+
+from densessl.command_line import main
+
+if __name__ == "__main__":
+    main(["check_data", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""`python tools/demo.py ...` (or torchrun) is `python -m densessl demo ...`."""
+
+import sys
+
+from densessl.command_line import main
+
+if __name__ == "__main__":
+    main(["demo", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""`python tools/evaluate.py ...` (or torchrun) is `python -m densessl evaluate ...`."""
+
+import sys
+
+from densessl.command_line import main
+
+if __name__ == "__main__":
+    main(["evaluate", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""`python tools/report.py ...` (or torchrun) is `python -m densessl report ...`."""
+
+import sys
+
+from densessl.command_line import main
+
+if __name__ == "__main__":
+    main(["report", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""`python tools/synth.py ...` (or torchrun) is `python -m densessl synth ...`."""
+
+import sys
+
+from densessl.command_line import main
+
+if __name__ == "__main__":
+    main(["synth", *sys.argv[1:]])
