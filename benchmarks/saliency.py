@@ -1,6 +1,10 @@
 """Measure a saliency method on a labelled data set: mean foreground IoU and images a second, as one JSON row.
 
-    python benchmarks/saliency.py --data ROOT --split val --method fused
+    python -m benchmarks.saliency --data ROOT --split val --method fused
+    python -m benchmarks.saliency --render-table
+
+The second line writes the rows as a table into docs/saliency.md and refuses rows that another version of the code
+measured. A new row replaces an older one of the same images and settings.
 
 Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out; the IoU of each image is
 averaged, and a rejected image counts as an empty mask. The rate counts reading and proposing, without the start of
@@ -10,6 +14,7 @@ the workers and without writing. Labels are used for this number alone.
 import argparse
 import datetime
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -23,19 +28,36 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
+from densessl.files import write_text
 from densessl.saliency.generation import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 
 PACKAGES = ("densessl", "numpy", "opencv-python-headless", "scipy")
+ROOM = Path(__file__).parents[1] / "densessl/saliency"
+PAGE = Path(__file__).parents[1] / "docs/saliency.md"
+SAME_MEASUREMENT = ("data", "split", "num_images", "seed", "settings")
 
 
 def main() -> None:
-    """Measure the method that the arguments name, append the row and print it."""
+    """Measure the method that the arguments name, or render the table."""
     arguments = _parse()
+    rows = read_rows(arguments.results)
+    if arguments.render_table:
+        replace_block(PAGE, "saliency", saliency_table(rows))
+        return
+    row = measure(arguments)
+    kept = latest([*rows, row], lambda row: json.dumps([row[key] for key in SAME_MEASUREMENT]))
+    write_text(arguments.results, "".join(json.dumps(line) + "\n" for line in kept))
+    print(json.dumps(row))
+
+
+def measure(arguments: argparse.Namespace) -> Row:
+    """Return the row of the method that the arguments name."""
     settings = SaliencySettings(method=arguments.method, refine=arguments.refine, threshold=arguments.threshold)
     images = open_data_set(arguments.data, arguments.split)
     chosen = list(images.images)
@@ -46,7 +68,7 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.num_workers, context, use_one_thread) as executor:
         results = list(executor.map(work, chosen, chunksize=4))
     overlaps, seconds = np.array([result[0] for result in results]), np.array([result[1] for result in results])
-    row = {
+    return {
         "benchmark": "saliency",
         "data": arguments.data.name,
         "split": arguments.split,
@@ -59,14 +81,40 @@ def main() -> None:
         "num_rejected": sum(result[2] for result in results),
         "num_workers": arguments.num_workers,
         "commit": _commit(),
+        "source_sha256": source_digest(),
         "hardware": f"{platform.machine()}, {_processor()}",
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
-    arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.results.open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(row) + "\n")
-    print(json.dumps(row))
+
+
+def source_digest() -> str:
+    """Return the SHA-256 of densessl/saliency: a row holds for the code that has the same."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(ROOM.glob("*.py")))).hexdigest()
+
+
+def saliency_table(rows: list[Row]) -> str:
+    """Foreground IoU and speed of each method; refuses rows that other code measured."""
+    stale = [row for row in rows if row.get("source_sha256") != source_digest()]
+    if stale:
+        raise SystemExit(f"{len(stale)} of {len(rows)} rows were measured by other code than this; measure them again")
+    header = ["data", "split", "images", "method", "refine", "foreground IoU", "± standard error"]
+    lines = [
+        [
+            row["data"],
+            row["split"],
+            str(row["num_images"]),
+            row["settings"]["method"],
+            row["settings"]["refine"],
+            f"{row['foreground_iou']:.3f}",
+            f"{row['standard_error']:.3f}",
+            f"{row['images_per_second']:.0f}",
+            str(row["num_workers"]),
+            f"{row['hardware']}, {row['date']}",
+        ]
+        for row in sorted(rows, key=lambda row: (row["split"], -row["foreground_iou"]))
+    ]
+    return markdown_table([*header, "images/s", "workers", "hardware, date"], lines)
 
 
 def measure_image(data: Path, split: str, settings: SaliencySettings, image: ImageRef) -> tuple[float, float, bool]:
@@ -99,7 +147,9 @@ def _open_labels(data: Path, split: str) -> LabelReader:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    work = parser.add_mutually_exclusive_group(required=True)
+    work.add_argument("--data", type=Path, help="measure a method on this data set")
+    work.add_argument("--render-table", action="store_true", help="write the table in docs/saliency.md")
     parser.add_argument("--split", default="val")
     parser.add_argument("--method", default="fused")
     parser.add_argument("--refine", default="colour_models")

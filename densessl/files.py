@@ -41,6 +41,15 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def append_text(path: Path, text: str) -> None:
+    """Add UTF-8 text to the end of a file; raises `InputError` where it cannot be written.
+
+    Not atomic: a full disk or a kill can leave the first part of `text` there.
+    """
+    with _writable_folder(path.parent), path.open("a", encoding="utf-8") as handle:
+        handle.write(text)
+
+
 def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Write `value` as strict JSON (no NaN or infinity) atomically."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")

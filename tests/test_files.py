@@ -1,11 +1,12 @@
 """Atomic writes: whole files or none, readable errors."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from densessl.errors import InputError, MissingInputError
-from densessl.files import make_folder, read_json, write_atomically, write_bytes, write_json, write_text
+from densessl.files import append_text, make_folder, read_json, write_atomically, write_bytes, write_json, write_text
 
 
 def test_written_content_comes_back(tmp_path: Path) -> None:
@@ -67,3 +68,18 @@ def test_read_json_says_what_it_wanted(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
         read_json(tmp_path / "bad.json", "a run record")
+
+
+def test_appended_text_stands_at_the_end(tmp_path: Path) -> None:
+    append_text(tmp_path / "new" / "a.txt", "one\n")
+    append_text(tmp_path / "new" / "a.txt", "two\n")
+    assert (tmp_path / "new" / "a.txt").read_text() == "one\ntwo\n"
+
+
+def test_a_disk_that_is_full_while_appending_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(*given: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", is_full)
+    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
+        append_text(tmp_path / "a.txt", "x")

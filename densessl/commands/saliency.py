@@ -21,7 +21,10 @@ def saliency(
     keep_soft: bool = False,
     num_workers: int | None = None,
 ) -> SaliencySummary:
-    """Propose foreground masks for images, without labels and without learned weights.
+    """Propose foreground masks for images: no label is read, no weights are loaded, nothing is fitted to labels.
+
+    The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
+    list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
 
     Writes masks/STEM.png (0 and 255), proposals.json (COCO layout), rejected.json and saliency.json below --out. A
     run that was stopped goes on where it ended when it is started again.

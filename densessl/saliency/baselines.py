@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from densessl.saliency.barrier_distance import barrier_distance as distance_to_border
-from densessl.saliency.colour import FloatMap, resize_map, shrink, stretch, to_lab
+from densessl.saliency.colour import FloatMap, balance, resize_map, shrink, to_lab
 from densessl.saliency.robust_background import robust_background as optimise_saliency
 from densessl.saliency.superpixels import segment
 from densessl.structures import ImageArray
@@ -55,8 +55,4 @@ def centre(image: ImageArray) -> FloatMap:
 
 
 def _finish(values: FloatMap, image: ImageArray) -> FloatMap:
-    """Stretch to [0, 1], put Otsu's threshold at 0.5 and resize to the image."""
-    stretched = stretch(values)
-    threshold, _ = cv2.threshold(np.rint(stretched * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
-    balanced = np.interp(stretched, [0, (threshold + 0.5) / 255, 1], [0, 0.5, 1]).astype(np.float32)
-    return resize_map(balanced, image.shape[0], image.shape[1])
+    return resize_map(balance(values), image.shape[0], image.shape[1])

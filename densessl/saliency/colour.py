@@ -1,4 +1,4 @@
-"""Working copies of a photograph: a small size to estimate at, and CIE Lab colours."""
+"""Working copies of a photograph (a small size, CIE Lab colours) and the scaling of maps."""
 
 from typing import Any, TypeVar
 
@@ -44,3 +44,10 @@ def stretch(values: Values, min_range: float = 1e-3) -> Values:
     if spread < min_range:
         return np.zeros_like(values)
     return (values - low) / spread
+
+
+def balance(values: FloatMap) -> FloatMap:
+    """Return a map (height, width) scaled to [0, 1] so that Otsu's threshold of it (IEEE TSMC 1979) becomes 0.5."""
+    stretched = stretch(values)
+    threshold, _ = cv2.threshold(np.rint(stretched * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    return np.interp(stretched, [0, (threshold + 0.5) / 255, 1], [0, 0.5, 1]).astype(np.float32)

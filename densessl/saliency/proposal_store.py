@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
 from densessl.errors import InputError
-from densessl.files import read_json, write_bytes, write_json
+from densessl.files import append_text, read_json, write_bytes, write_json
 from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
@@ -63,9 +63,8 @@ def is_written(folder: Path, record: ImageRecord, keep_soft: bool) -> bool:
 
 
 def append_record(path: Path, record: ImageRecord) -> None:
-    """Add one line to the records of finished images."""
-    with path.open("a", encoding="utf-8") as handle:
-        handle.write(json.dumps(asdict(record)) + "\n")
+    """Add one line to the records of finished images; raises `InputError` where the disk is full or read-only."""
+    append_text(path, json.dumps(asdict(record)) + "\n")
 
 
 def read_records(path: Path) -> dict[str, ImageRecord]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from densessl.saliency.estimators import find_estimator
-from densessl.saliency.fused import central_appearance, fused, smooth
+from densessl.saliency.fused import central_appearance, fused, smooth, standardise
 from densessl.saliency.proposals import SaliencySettings, estimate
 from densessl.saliency.superpixels import segment
 
@@ -84,15 +84,37 @@ def test_central_appearance_equals_the_loop():
     regions = segment(np.random.default_rng(5).uniform(0, 50, (20, 30, 3)).astype(np.float32), num_regions=15)
     expected = []
     for own in regions.lab:
-        kernel = [np.exp(-((own - other) ** 2).sum() / (2 * 8.0**2)) for other in regions.lab]
+        kernel = [np.exp(-((own - other) ** 2).sum() / (2 * 10.0**2)) for other in regions.lab]
         centre = [
-            area * np.exp(-(((y - 0.5) / 0.2) ** 2 + ((x - 0.5) / 0.2) ** 2) / 2)
+            area * np.exp(-(((y - 0.5) / 0.25) ** 2 + ((x - 0.5) / 0.25) ** 2) / 2)
             for area, (y, x) in zip(regions.area, regions.position, strict=True)
         ]
         middle = sum(k * c for k, c in zip(kernel, centre, strict=True)) / sum(centre)
         whole = sum(k * a for k, a in zip(kernel, regions.area, strict=True)) / sum(regions.area)
         expected.append(np.log((middle + 0.01) / (whole + 0.01)))
     np.testing.assert_allclose(central_appearance(regions, regions.lab), expected)
+
+
+def test_standardised_values_have_mean_zero_and_spread_one_over_pixels():
+    regions = segment(np.random.default_rng(5).uniform(0, 50, (20, 30, 3)).astype(np.float32), num_regions=15)
+    values = regions.lab[:, 0] * 7 + 3
+    pixels = standardise(values, regions)[regions.labels]
+    assert pixels.mean() == pytest.approx(0, abs=1e-9)
+    assert pixels.std() == pytest.approx(1)
+    expected = (values[regions.labels] - values[regions.labels].mean()) / values[regions.labels].std()
+    np.testing.assert_allclose(pixels, expected)
+
+
+def test_rounding_noise_is_no_evidence():
+    regions = segment(np.full((20, 30, 3), 50, np.float32), num_regions=15)
+    noise = 4 + np.random.default_rng(7).uniform(0, 1e-4, len(regions))
+    np.testing.assert_array_equal(standardise(noise, regions), 0)
+
+
+def test_colours_that_look_the_same_have_no_foreground():
+    image = np.full((90, 120, 3), 128, np.uint8)
+    image[30:60, 40:80] += 1
+    assert not fused(image).any()
 
 
 def test_smoothing_minimises_its_energy():

@@ -55,6 +55,7 @@ def test_every_image_ends_in_a_mask_or_among_the_rejected(images, tmp_path, capf
     assert mask.shape == (48, 64)
 
 
+@pytest.mark.slow  # starts two interpreters
 def test_workers_change_nothing(images, tmp_path):
     generate_proposals(images, tmp_path / "alone", SaliencySettings(), num_workers=0)
     generate_proposals(images, tmp_path / "shared", SaliencySettings(), num_workers=2)

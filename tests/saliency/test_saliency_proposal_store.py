@@ -1,6 +1,7 @@
 """The proposals folder: what is written is read back, and COCO tools load it."""
 
 import contextlib
+import errno
 import io
 
 import cv2
@@ -104,3 +105,12 @@ def test_a_folder_without_lists_is_missing(tmp_path):
     (tmp_path / "rejected.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="no list of stems"):
         store.read_rejected(tmp_path)
+
+
+def test_a_full_disk_is_told_to_the_user(tmp_path, monkeypatch):
+    def is_full(*given, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "open", is_full)
+    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
+        store.append_record(tmp_path / "records.jsonl", store.ImageRecord("a"))

@@ -62,6 +62,17 @@ def test_colour_models_recover_the_shape():
     assert ((rough > 0.5) & mask).sum() / ((rough > 0.5) | mask).sum() < 0.85
 
 
+def test_the_surer_half_of_each_side_is_held():
+    image, mask = disc()
+    soft = np.where(mask, 0.9, 0.1).astype(np.float32)
+    stray = np.zeros_like(mask)
+    stray[4:14, 4:14] = True  # a patch of ground, surer than the disc
+    soft[stray] = 1.0
+    assert (refine_by_colour_models(image, soft)[stray] > 0.5).all()
+    soft[stray] = 0.6  # and now less sure
+    assert (refine_by_colour_models(image, soft)[stray] < 0.5).mean() > 0.9
+
+
 def test_colour_models_repeat_themselves_whatever_the_seed():
     image, mask = disc()
     rough = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 8)

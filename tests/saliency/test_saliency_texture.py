@@ -17,7 +17,7 @@ def regions():
 
 
 def test_stripes_excite_the_filter_across_them(regions):
-    columns = np.tile(50 + 40 * np.sin(2 * np.pi * np.arange(60) / 4.5), (40, 1)).astype(np.float32)
+    columns = np.tile(50 + 40 * np.sin(2 * np.pi * np.arange(60) / 4), (40, 1)).astype(np.float32)
     features = texture_features(oriented_energy(columns), regions)
     assert features.shape == (len(regions), 4)
     assert (features.argmax(axis=1) == 0).all()
@@ -47,6 +47,16 @@ def test_fine_noise_is_less_coarse_than_blobs(regions):
     values = coarseness(*variation(fine, lightness), regions)
     left = regions.position[:, 1] < 0.3
     assert values[left].max() < values[regions.position[:, 1] > 0.7].min()
+
+
+def test_coarseness_is_the_log_ratio_of_the_means(regions):
+    generator = np.random.default_rng(2)
+    coarse, fine = generator.uniform(0, 20, (2, 40, 60)).astype(np.float32)
+    expected = [
+        np.log((1 + coarse[regions.labels == i].mean()) / (1 + fine[regions.labels == i].mean()))
+        for i in range(len(regions))
+    ]
+    np.testing.assert_allclose(coarseness(coarse, fine, regions), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_plain_image_has_no_coarseness(regions):

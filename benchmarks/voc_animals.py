@@ -1,0 +1,82 @@
+"""Score a run on voc_animals under every combination of weights, masks and protocol, as rows.
+
+    python -m benchmarks.voc_animals --run RUN --data ROOT --config-name voc_animals_mobilenet_v2
+
+Rows go to results/voc_animals.jsonl: k-means mIoU on val (7 classes: background, cat, cow, dog, horse, person, sheep)
+with mean and spread over clustering seeds, for the features of the initial weights and of the final ones, with our own
+proposals and with the masks of a published supervised detector (saliency_csnet) as foreground, under both protocols.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.rows import append_row
+from densessl.commands.cluster import cluster
+from densessl.data.layouts import open_images
+from densessl.files import read_json
+from densessl.saliency.generation import generate_proposals
+from densessl.saliency.proposals import SaliencySettings
+
+CLASSES = (0, 8, 10, 12, 13, 15, 17)
+
+
+def main() -> None:
+    """Cluster and score every combination."""
+    arguments = _parse()
+    own = arguments.run / "proposals_val"
+    generate_proposals(open_images(None, arguments.data, "val"), own, SaliencySettings(), None)
+    record = read_json(arguments.run / "run.json", "the record of a run")
+    for weights, features in (("initial", "encoder"), ("final", "encoder"), ("final", "embedding")):
+        for masks_name, masks in (("own", own), ("saliency_csnet", arguments.data / "saliency_csnet")):
+            for protocol in ("native", "maskcontrast"):
+                result = cluster(
+                    arguments.run,
+                    arguments.run / "clusters_voc" / f"{weights}_{features}_{masks_name}_{protocol}",
+                    data=arguments.data,
+                    split="val",
+                    foreground="masks",
+                    masks=masks,
+                    classes=CLASSES,
+                    seeds=arguments.seeds,
+                    protocol=protocol,
+                    features=features,
+                    weights=weights,
+                )
+                if result.scores is None:
+                    raise SystemExit(f"{arguments.data} has no labels for its val split")
+                row = append_row(
+                    arguments.results,
+                    {
+                        "benchmark": "voc_animals",
+                        "config": arguments.config_name,
+                        "weights": weights,
+                        "features": features,
+                        "masks": masks_name,
+                        "protocol": protocol,
+                        "miou": round(result.scores.miou, 4),
+                        "miou_std": round(result.scores.miou_std, 4),
+                        "clustering_seeds": arguments.seeds,
+                        "stability": round(result.stability or 0.0, 3),
+                        "silhouette": round(result.silhouette or 0.0, 4),
+                        "training_seed": record.get("seed"),
+                        "training_seconds": record.get("seconds"),
+                        "cpu_minutes": record.get("cpu_minutes"),
+                        "provenance": record.get("provenance"),
+                    },
+                )
+                print(json.dumps({key: row[key] for key in list(row)[1:9]}))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
+    parser.add_argument("--config-name", required=True)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--results", type=Path, default=Path("results/voc_animals.jsonl"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
