@@ -14,7 +14,7 @@ from densessl.data.synthetic_shapes import rotation
 from densessl.data.synthetic_textures import Canvas, Field, class_pattern, smooth_noise
 from densessl.structures import ImageArray, MaskArray
 
-NUM_TRIES = 40
+GREY = 0.5
 SHADOW_PX = 128  # long side of the small raster that shadows are blurred on
 
 
@@ -31,14 +31,13 @@ def paint_objects(
     """
     light_angle = generator.uniform(0, 2 * np.pi)
     light = np.array([np.cos(light_angle), np.sin(light_angle)])
-    ground = canvas.mean(axis=(0, 1))
     for index in order:
         placed, mask = objects[index], masks[index]
         canvas *= _shadow(mask, placed.length, light, generator)[..., None]
         rows, columns = _bounds(mask)
         part = mask[rows, columns]
         long_side_px = max(canvas.shape[:2])
-        colours = _surface(placed, part, (rows.start, columns.start), long_side_px, ground, generator)
+        colours = _surface(placed, part, (rows.start, columns.start), long_side_px, generator)
         shading = _shading(part, light, generator)
         canvas[rows, columns][part] = (colours * shading[..., None])[part]
     height, width = canvas.shape[:2]
@@ -65,7 +64,6 @@ def _surface(
     mask: MaskArray,
     corner: tuple[int, int],
     long_side_px: int,
-    ground: NDArray[np.float32],
     generator: np.random.Generator,
 ) -> Canvas:
     """Colour the object's pattern; over the mask its mean and deviation do not depend on the class."""
@@ -84,20 +82,21 @@ def _surface(
     pattern = class_pattern(pattern_name, u, v, generator)
     inside = pattern[mask]
     centred = (pattern - inside.mean()) / max(float(inside.std()), 0.05)
-    colour, contrast = _object_colours(ground, generator)
+    colour, contrast = _object_colours(generator)
     return (colour + centred[..., None] * contrast).astype(np.float32)
 
 
 def _object_colours(
-    ground: NDArray[np.float32], generator: np.random.Generator
+    generator: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw a mean colour away from that of the ground, and the colour of one deviation of the pattern."""
-    for _ in range(NUM_TRIES):
-        colour = generator.uniform(0.25, 0.75, size=3)
-        if np.linalg.norm(colour - ground) >= 0.25:
-            break
-    lightness = generator.choice([-1, 1]) * generator.uniform(0.14, 0.23)
-    return colour, lightness + generator.normal(0, 0.06, size=3)
+    """Draw a mean colour, close to grey for every object, and the colour of one deviation of the pattern.
+
+    Objects of one class and of different classes alike have about the same mean colour, so that neither a class nor a
+    single object is told by it; the two colours of a pattern differ strongly, along any direction that also changes
+    the lightness.
+    """
+    colour = GREY + generator.normal(0, 0.04, size=3)
+    return colour, generator.uniform(0.16, 0.24) + generator.normal(0, 0.08, size=3)
 
 
 def _shading(mask: MaskArray, light: NDArray[np.float64], generator: np.random.Generator) -> Field:

@@ -64,7 +64,8 @@ def random_background(shape: tuple[int, int], generator: np.random.Generator) ->
     """
     height, width = shape
     unit_y, unit_x = np.mgrid[:height, :width].astype(np.float32) / max(shape)
-    base = generator.uniform(0.3, 0.7) + generator.uniform(-0.14, 0.14, size=3)
+    lightness = generator.choice([0.3, 0.7]) + generator.uniform(-0.08, 0.08)  # off the objects' grey
+    base = lightness + generator.uniform(-0.14, 0.14, size=3)
     angle = generator.uniform(0, 2 * np.pi)
     ramp = np.cos(angle) * (unit_x - 0.5) + np.sin(angle) * (unit_y - 0.5)
     canvas = _tint(base, generator.normal(0, 0.12, size=3), ramp)
