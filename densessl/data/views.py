@@ -79,7 +79,7 @@ class SampleKey(NamedTuple):
 
     seed: int
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's method of that name is not used
 
 
 class ViewPair(NamedTuple):
@@ -127,8 +127,8 @@ class PairedViews(Dataset[ViewPair]):
             index = int(generator.integers(len(self.images)))
         raise InputError(
             f"no pair of views with {self.settings.min_foreground:.0%}-{self.settings.max_foreground:.0%} foreground "
-            f"was found in {self.max_replacements + 1} images, the first being {self.images[key.index].stem!r}; look at "
-            "the masks (are they all background or all foreground?), or raise views.min_scale or views.max_tries"
+            f"was found in {self.max_replacements + 1} images, the first being {self.images[key.index].stem!r}; look "
+            "at the masks (are they all background or all foreground?), or raise views.min_scale or views.max_tries"
         )
 
     def _draw(self, ref: ImageRef, generator: np.random.Generator, num_replaced: int) -> ViewPair | None:
@@ -163,7 +163,7 @@ class PairedViews(Dataset[ViewPair]):
 
     def _is_two_sided(self, mask: NDArray[np.uint8]) -> bool:
         share = np.count_nonzero(mask) / mask.size
-        return self.settings.min_foreground <= share <= self.settings.max_foreground
+        return bool(self.settings.min_foreground <= share <= self.settings.max_foreground)
 
 
 def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
@@ -174,7 +174,7 @@ def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
                 size=(settings.size_px, settings.size_px),
                 scale=(settings.min_scale, settings.max_scale),
                 interpolation=cv2.INTER_LINEAR,
-                mask_interpolation=cv2.INTER_NEAREST,
+                mask_interpolation=cv2.INTER_NEAREST_EXACT,  # INTER_NEAREST shifts masks by half a pixel
             ),
             albumentations.HorizontalFlip(p=settings.flip),
             albumentations.RandomRotate90(p=1.0 if settings.symmetries else 0.0),
@@ -244,5 +244,6 @@ def collate_views(pairs: list[ViewPair]) -> tuple[ViewBatch, int]:
 
 def normalise_image(image: ImageArray) -> torch.Tensor:
     """Turn an RGB image (height, width, 3), uint8, into the network's input (3, height, width), float32."""
-    values = (image.astype(np.float32) / 255.0 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    mean, std = np.array(IMAGENET_MEAN, dtype=np.float32), np.array(IMAGENET_STD, dtype=np.float32)
+    values = (image.astype(np.float32) / 255.0 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -44,7 +44,7 @@ class RepeatedScores:
 
 
 def mask_label_counts(label_map: LabelMap, instances: InstanceMap, stem: str) -> Confusion:
-    """Count the labels under each mask: int64 (256, num_masks + 1), column 0 the background.
+    """Count the labels under each mask: int64 (255, num_masks + 1), column 0 the background.
 
     Raises:
         InputError: sizes differ.

@@ -46,7 +46,14 @@ def cluster_repeatedly(
 
 
 def fitted_vectors(extraction: Extraction) -> NDArray[np.float32]:
-    """Return the vectors (num, dim) that clusters are fitted to: all prototypes, or the draw of pixels."""
+    """Return the vectors (num, dim) that clusters are fitted to: all prototypes, or the draw of pixels.
+
+    Raises:
+        InputError: no image was embedded.
+    """
+    if not extraction.images:
+        reasons = "; ".join(f"{item.stem}: {item.reason}" for item in extraction.rejected[:3]) or "there were none"
+        raise InputError(f"no image was embedded, so there is nothing to cluster ({reasons}); check images and masks")
     if not extraction.is_pixelwise:
         return np.concatenate([image.vectors[image.has_prototype] for image in extraction.images])
     drawn = []

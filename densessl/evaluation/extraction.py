@@ -63,7 +63,7 @@ class Extraction:
         return bool(self.images) and self.images[0].features is not None
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: pooling by saliency logits takes a gradient inside (`pool_prototypes`)
 def embed_images(
     images: Sequence[ImageRef],
     encode: FeatureFunction,
@@ -109,9 +109,14 @@ def embed_images(
 
 
 def decode_instances(image: EmbeddedImage) -> InstanceMap:
-    """Return the masks of an embedded image as an instance map (height, width) at native size."""
+    """Return the masks of an embedded image as an instance map (height, width) at native size.
+
+    Raises `InputError` where the image was embedded without masks.
+    """
+    if not image.instances:
+        raise InputError(f"image {image.stem!r} was embedded without masks; embed it with foreground head or masks")
     decoded = cv2.imdecode(np.frombuffer(image.instances, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    return decoded.astype(np.int64)
+    return np.asarray(decoded, dtype=np.int64)
 
 
 @dataclass(frozen=True)

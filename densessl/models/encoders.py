@@ -43,8 +43,7 @@ def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False
 
     Args:
         name: a timm model name such as "resnet18", "mobilenetv2_100" or "vit_small_patch16_224".
-        output_stride: 8, 16 or 32 pixels per cell; for a vision transformer it must be left at 8 (ignored: its patch
-            size decides) or equal its patch size.
+        output_stride: 8, 16 or 32 pixels per cell; not used by vision transformers, whose patch size decides.
         pretrained: let timm download its published weights for that name.
 
     Raises:

@@ -29,6 +29,6 @@ def update_twin(twin: nn.Module, model: nn.Module, momentum: float) -> None:
     """
     if not 0.0 <= momentum <= 1.0:
         raise InputError(f"momentum {momentum} is outside [0, 1]; published 0.999")
-    targets = list(twin.parameters())
+    targets = [parameter.detach() for parameter in twin.parameters()]
     sources = [parameter.detach() for parameter in model.parameters()]
     torch._foreach_lerp_(targets, sources, 1.0 - momentum)

@@ -53,8 +53,8 @@ def mask_prototypes(
     """
     numbers = torch.arange(len(image), device=image.device).view(-1, 1, 1)
     membership = (masks[image] == numbers).to(embeddings.dtype)  # (num_masks, height, width)
-    grid = embeddings.shape[-2:]
-    if membership.shape[-2:] != grid:
+    grid = (embeddings.shape[-2], embeddings.shape[-1])
+    if tuple(membership.shape[-2:]) != grid:
         membership = F.adaptive_avg_pool2d(membership.unsqueeze(1), grid).squeeze(1)
     sums = torch.einsum("mhw,mdhw->md", membership, embeddings[image])
     is_present = membership.flatten(1).sum(1) > 0

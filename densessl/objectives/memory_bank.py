@@ -41,9 +41,8 @@ class MemoryBank(nn.Module):
     def enqueue(self, prototypes: torch.Tensor) -> None:
         """Overwrite the oldest rows with prototypes (num, dim), unit vectors; of more than `length`, the last stay."""
         if prototypes.ndim != 2 or prototypes.shape[1] != self.prototypes.shape[1]:
-            raise InputError(
-                f"prototypes have shape {tuple(prototypes.shape)}; the memory bank takes (num, {self.prototypes.shape[1]})"
-            )
+            dim = self.prototypes.shape[1]
+            raise InputError(f"prototypes have shape {tuple(prototypes.shape)}; the memory bank takes (num, {dim})")
         num = prototypes.shape[0]
         if self.length == 0 or num == 0:
             return

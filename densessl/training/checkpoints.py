@@ -46,7 +46,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged archives; all mean the same to the user
         raise InputError(
-            f"checkpoint {path} cannot be read ({error}); delete it to resume from the one before"
+            f"checkpoint {path} is cut off, or was not written by densessl ({type(error).__name__}); delete it to "
+            "resume from the one before"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is not a checkpoint of densessl pretraining (format {FORMAT})")

@@ -35,7 +35,8 @@ def gather_rows(fabric: Fabric, rows: torch.Tensor) -> torch.Tensor:
     """Return the rows (num, dim) of all processes, in order of rank; every process may hold another number of rows."""
     if fabric.world_size == 1:
         return rows
-    counts = fabric.all_gather(torch.tensor(len(rows), device=rows.device)).flatten().tolist()
+    own = torch.tensor(len(rows), device=rows.device)
+    counts = torch.as_tensor(fabric.all_gather(own)).flatten().tolist()
     padded = torch.zeros(max(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
     padded[: len(rows)] = rows
     gathered = fabric.all_gather(padded)  # (world, most rows, dim)

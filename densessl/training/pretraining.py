@@ -41,6 +41,10 @@ class PretrainSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+
 
 @dataclass(frozen=True)
 class PretrainResult:
@@ -173,7 +177,10 @@ def _train(
                 place = {"step": state.step, "epoch": (state.step - 1) // sampler.steps_per_epoch}
                 rates = {"learning_rate": learning_rate, **meter.read()}
                 log.write({**place, **_describe(result, bank.prototypes), **rates})
-            if fabric.is_global_zero and (state.step % every == 0 or state.step == num_steps):
+            if state.step % every != 0 and state.step != num_steps:
+                continue
+            _check_finite_weights(state, training)
+            if fabric.is_global_zero:
                 save_checkpoint(run / "checkpoints", state.step, state.to_checkpoint(), training.keep_checkpoints)
     return last_loss
 
@@ -217,6 +224,7 @@ def _load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) -
     try:
         yield from loader
     except InputError as error:
+        error.__traceback__ = None  # it holds the loader in a cycle, whose late collection waits for every process
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
@@ -234,8 +242,19 @@ def _check_finite(result: StepResult, state: TrainingState, training: TrainingSe
     if not bool(torch.isfinite(result.loss)):
         raise InputError(
             f"the loss became {float(result.loss.detach())} at step {state.step + 1} (contrastive "
-            f"{float(result.term.loss.detach()):.4g}, saliency {float(result.saliency_loss):.4g}); training stopped and "
-            f"the last good checkpoint is kept. Lower training.learning_rate (now {training.learning_rate}), set "
+            f"{float(result.term.loss.detach()):.4g}, saliency {float(result.saliency_loss):.4g}); training stopped "
+            f"and the last good checkpoint is kept. Lower training.learning_rate (now {training.learning_rate}), set "
+            "training.max_grad_norm, or use training.precision fp32"
+        )
+
+
+def _check_finite_weights(state: TrainingState, training: TrainingSettings) -> None:
+    """Refuse to save weights that a step with a finite loss but broken gradients has spoilt."""
+    broken = [name for name, parameter in state.model.named_parameters() if not bool(torch.isfinite(parameter).all())]
+    if broken:
+        raise InputError(
+            f"{len(broken)} weights, {broken[0]} the first, are not finite after step {state.step}; training stopped "
+            f"and the last good checkpoint is kept. Lower training.learning_rate (now {training.learning_rate}), set "
             "training.max_grad_norm, or use training.precision fp32"
         )
 

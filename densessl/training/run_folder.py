@@ -142,7 +142,8 @@ def load_run_model(run: Path, which: str = "final") -> tuple[MaskContrastModel, 
     path = run / f"{which}.safetensors"
     if not path.is_file():
         raise MissingInputError(
-            f"run {run} has no {path.name}; its training did not finish, go on with `pretrain --out {run} --resume true`"
+            f"run {run} has no {path.name}; its training did not finish, go on with `pretrain --out {run} "
+            "--resume true`"
         )
     return load_weights(path)
 

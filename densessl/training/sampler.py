@@ -6,6 +6,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from densessl.data.views import SampleKey
+from densessl.errors import InputError
 
 
 class BatchSampler(Sampler[list[SampleKey]]):
@@ -14,6 +15,9 @@ class BatchSampler(Sampler[list[SampleKey]]):
     Each epoch is a permutation drawn from (seed, epoch). A batch of the whole job is cut into equal shares by rank;
     the last incomplete batch of an epoch is dropped. Where there are fewer images than `batch_size`, an epoch is one
     batch of them all.
+
+    Raises:
+        InputError: fewer images in a batch than processes.
     """
 
     def __init__(
@@ -27,6 +31,11 @@ class BatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if min(num_images, batch_size) < world_size:
+            raise InputError(
+                f"a batch of {min(num_images, batch_size)} images cannot be shared by {world_size} processes; raise "
+                "training.batch_size, give more images, or start fewer processes"
+            )
         self.num_images = num_images
         self.batch_size = batch_size
         self.epochs = epochs

@@ -15,7 +15,10 @@ from densessl.training.settings import TrainingSettings
 
 @dataclass
 class TrainingState:
-    """The mutable state of a run. Anything random in a step follows from (seed, step), so no generator is part of it."""
+    """The mutable state of a run.
+
+    Anything random in a step follows from (seed, step), so no generator is part of it.
+    """
 
     model: MaskContrastModel
     twin: torch.nn.Module
@@ -44,9 +47,10 @@ class TrainingState:
             self.bank.load_state_dict(checkpoint["bank"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
+            difference = " ".join(str(error).split())[:300]
             raise InputError(
-                f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({error}); resume "
-                "with the configuration it was written with, or start a new run in another folder"
+                f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
+                "resume with the configuration it was written with, or start a new run in another folder"
             ) from error
         self.step = int(checkpoint["step"])
         self.seconds = float(checkpoint["seconds"])

@@ -1,0 +1,136 @@
+"""The command `run` from end to end: on a labelled tree, on a plain folder, resumed, and refused early."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_runs import TINY, DrawnFolder, command, truncate
+
+from densessl.data.label_maps import read_label_map
+from densessl.data.synthetic import SYNTHETIC_CLASS_NAMES
+
+NO_LABELS = "No labels were found for these images, so metrics that need labels were skipped."
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def labelled(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run over the rendered tree, and what it printed; read only."""
+    out = tmp_path_factory.mktemp("labelled") / "run"
+    outcome = command("run", "--out", out, "--data", tree, "--split", "train", "--seeds", "2", *TINY)
+    if outcome.status != 0:
+        pytest.fail(outcome.err)
+    return out, outcome.out
+
+
+def test_labelled_tree(labelled: tuple[Path, str], tree: Path) -> None:
+    out, printed = labelled
+    assert len(list((out / "proposals" / "masks").iterdir())) >= 10  # trained on the train split
+    val = (tree / "ImageSets/Segmentation/val.txt").read_text().split()
+    assert {path.stem for path in (out / "proposals_val" / "masks").iterdir()} <= set(val)
+    scores = {}
+    for folder, weights in (("clusters_initial", "initial"), ("clusters", "final")):
+        scores[weights] = read(out / folder / "scores.json")
+        assert scores[weights]["weights"] == weights
+        assert scores[weights]["foreground"] == "masks"
+        assert scores[weights]["classes"] == list(range(len(SYNTHETIC_CLASS_NAMES)))
+        assert scores[weights]["seeds"] == [0, 1]
+        provenance = scores[weights]["provenance"]
+        assert provenance["masks"] == "none (estimator fused, no labels and no learned weights)"
+        assert provenance["notes"] == ["masks in training: none (estimator fused, no labels and no learned weights)"]
+        assert {path.stem for path in (out / folder / "label_maps").iterdir()} <= set(val)
+        assert read(out / folder / "clusters.json")["images"]["split"] == "val"
+    before, after = (f"{scores[name]['miou']:.3f} ± {scores[name]['miou_std']:.3f}" for name in ("initial", "final"))
+    assert f"mIoU before pretraining {before}, after {after} (same clustering, 2 seeds)" in printed
+    assert f"report: {out / 'report' / 'index.html'}" in printed
+    page = (out / "report" / "index.html").read_text()
+    assert NO_LABELS not in page
+    assert "mIoU" in page
+
+
+def test_resumed_run_repeats_nothing_and_changes_nothing(labelled: tuple[Path, str], tree: Path) -> None:
+    out, printed = labelled
+    kept = {path: path.read_bytes() for path in out.glob("*.safetensors")}
+    scores = read(out / "clusters" / "scores.json")
+    words = ("run", "--out", out, "--data", tree, "--split", "train", "--seeds", "2", *TINY)
+    outcome = command(*words)
+    assert outcome.status == 1
+    assert f"{out} already holds a run; add --resume true" in outcome.err
+    outcome = command(*words, "--resume", "true")
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == printed
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert read(out / "clusters" / "scores.json") == scores
+
+
+def test_unlabelled_folder(drawn: DrawnFolder, tmp_path: Path) -> None:
+    images, out = tmp_path / "my photos", tmp_path / "run"
+    (images / "nested").mkdir(parents=True)
+    for index, path in enumerate(sorted(drawn.images.iterdir())):
+        (images / ("nested" if index % 2 else "") / path.name).write_bytes(path.read_bytes())
+    truncate(images / "0.jpg")
+    outcome = command("run", "--out", out, "--images", images, "--num_clusters", "3", "--seeds", "2", *TINY)
+    assert outcome.status == 0, outcome.err
+    assert "no labels: metrics that need them are skipped" in outcome.err
+    assert outcome.out == f"report: {out / 'report' / 'index.html'}\n"
+    assert not list(out.rglob("scores.json"))
+    assert not (out / "clusters_initial").exists()
+    assert (out / "clusters" / "label_maps" / "nested" / "1.png").is_file()
+    page = (out / "report" / "index.html").read_text()
+    assert NO_LABELS in page
+
+
+def test_masks_made_elsewhere(drawn: DrawnFolder, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    outcome = command("run", "--out", out, *drawn.flags(), "--num_clusters", "3", "--seeds", "1", *TINY)
+    assert outcome.status == 0, outcome.err
+    assert not (out / "proposals").exists()
+    for path in drawn.masks.iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0
+        assert ((read_label_map(out / "clusters" / "label_maps" / path.name) > 0) == mask).all()
+
+
+def test_head_without_foreground_before_training_is_said(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import densessl.commands.run as stage
+    from densessl.commands.cluster import ClusterResult, cluster
+    from densessl.errors import InputError
+
+    def fail_before_training(*arguments: object, **named: object) -> ClusterResult:
+        if named["weights"] == "initial":
+            raise InputError("no foreground was found")
+        return cluster(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage, "cluster", fail_before_training)
+    words = ("--data", tree, "--split", "train", "--masks", tree / "SegmentationObject", "--seeds", "1")
+    outcome = command("run", "--out", tmp_path / "run", *words, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert "no clusters before pretraining: no foreground was found" in outcome.err
+    assert "mIoU before" not in outcome.out
+    assert np.isfinite(read(tmp_path / "run" / "clusters" / "scores.json")["miou"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--seeds", "0"), "seeds is 0"),
+        (("--num_clusters", "1"), "num_clusters is 1"),
+        (("--classes", "0,12"), "class 12 is not one of the 9 classes 0-8"),
+        (("--classes", "0,x"), "classes '0,x' is not a list of class indices"),
+        (("--eval_split", "test"), "test"),
+        (("--split", "test"), "test"),
+    ],
+)
+def test_faults_of_the_last_stage_are_found_before_training(
+    words: tuple[str, ...], message: str, tree: Path, tmp_path: Path
+) -> None:
+    outcome = command("run", "--out", tmp_path / "run", "--data", tree, "--split", "train", *TINY, *words)
+    assert outcome.status == 1
+    assert message in outcome.err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,292 @@
+"""Paired views: the foreground rule, replacement, geometry, determinism, the published recipe."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from densessl.data.image_folder import open_image_folder
+from densessl.data.label_maps import write_label_map
+from densessl.data.masks import open_mask_folder
+from densessl.data.views import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PairedViews,
+    SampleKey,
+    ViewPair,
+    ViewSettings,
+    collate_views,
+    connected_regions,
+    geometric_transform,
+    instance_map,
+    normalise_image,
+    photometric_transform,
+)
+from densessl.errors import InputError
+
+PLAIN = ViewSettings(size_px=32, jitter=0.0, grayscale=0.0)
+"""Views without colour changes."""
+
+
+def _box_mask(index: int, size: tuple[int, int] = (40, 56)) -> NDArray[np.uint8]:
+    mask = np.zeros(size, dtype=np.uint8)
+    mask[8 + index : 30 + index, 10 : 34 + 2 * index] = 1
+    return mask
+
+
+def _folder(root: Path, masks: list[NDArray[np.uint8]], scale: int = 255, seed: int = 0) -> Path:
+    """Draw one image per mask: noise, and the mask itself in the red channel."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    generator = np.random.default_rng(seed)
+    for index, mask in enumerate(masks):
+        image = generator.integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+        image[..., 0] = mask * 255
+        Image.fromarray(image).save(root / "images" / f"{index}.png")
+        Image.fromarray(mask * np.uint8(scale)).save(root / "masks" / f"{index}.png")
+    return root
+
+
+def _views(root: Path, settings: ViewSettings) -> PairedViews:
+    images = open_image_folder(root / "images").images
+    return PairedViews(images, open_mask_folder(root / "masks", images), settings)
+
+
+def _same(first: ViewPair, second: ViewPair) -> bool:
+    tensors = all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
+    return tensors and first.stem == second.stem and first.num_replaced == second.num_replaced
+
+
+def _red(image: torch.Tensor) -> torch.Tensor:
+    return image[0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return _folder(tmp_path, [_box_mask(index) for index in range(3)])
+
+
+def test_defaults_are_the_published_recipe() -> None:
+    settings = ViewSettings()
+    crop, flip, *further = geometric_transform(settings).transforms
+    assert type(crop).__name__ == "RandomResizedCrop"
+    assert (tuple(crop.size), tuple(crop.scale)) == ((224, 224), (0.2, 1.0))
+    assert tuple(crop.ratio) == pytest.approx((3 / 4, 4 / 3))
+    assert (crop.interpolation, crop.mask_interpolation) == (cv2.INTER_LINEAR, cv2.INTER_NEAREST_EXACT)
+    assert (type(flip).__name__, flip.p) == ("HorizontalFlip", 0.5)
+    assert all(step.p == 0 for step in further)
+    jitter, grey, normalise = photometric_transform(settings).transforms
+    assert jitter.p == 0.8
+    for channel in (jitter.brightness, jitter.contrast, jitter.saturation):
+        assert tuple(channel) == pytest.approx((0.6, 1.4))
+    assert tuple(jitter.hue) == pytest.approx((-0.1, 0.1))
+    assert (type(grey).__name__, grey.p) == ("ToGray", 0.2)
+    assert type(normalise).__name__ == "Normalize"
+    assert (settings.min_foreground, settings.max_foreground, settings.split_instances) == (0.01, 0.99, False)
+
+
+def test_a_pair_has_the_promised_shapes(folder: Path) -> None:
+    pair = _views(folder, ViewSettings(size_px=32))[SampleKey(0, 0, 1)]
+    assert pair.query_image.shape == pair.key_image.shape == (3, 32, 32)
+    assert pair.query_image.dtype == torch.float32
+    assert pair.query_mask.shape == pair.key_mask.shape == (32, 32)
+    assert pair.query_mask.dtype == torch.int64
+    assert set(pair.query_mask.unique().tolist()) == {0, 1}
+    assert (pair.stem, pair.num_replaced) == ("1", 0)
+
+
+def test_both_views_hold_enough_foreground_and_enough_background(tmp_path: Path) -> None:
+    small = np.zeros((40, 56), dtype=np.uint8)
+    small[2:22, 2:24] = 1
+    settings = dataclasses.replace(PLAIN, min_foreground=0.1, max_foreground=0.6, max_tries=500)
+    views = _views(_folder(tmp_path, [small]), settings)
+    for epoch in range(8):
+        pair = views[SampleKey(0, epoch, 0)]
+        for mask in (pair.query_mask, pair.key_mask):
+            assert 0.1 <= (mask > 0).float().mean().item() <= 0.6
+
+
+@pytest.mark.parametrize("symmetries", [False, True])
+def test_image_and_mask_are_cut_alike(folder: Path, symmetries: bool) -> None:
+    views = _views(folder, dataclasses.replace(PLAIN, symmetries=symmetries))
+    for epoch in range(20):
+        pair = views[SampleKey(3, epoch, epoch % 3)]
+        for image, mask in ((pair.query_image, pair.query_mask), (pair.key_image, pair.key_mask)):
+            agreement = ((_red(image) > 0.5) == (mask > 0)).float().mean().item()
+            assert agreement > 0.99  # bilinear and nearest may differ along the edge
+
+
+def test_the_two_views_are_drawn_independently(folder: Path) -> None:
+    views = _views(folder, PLAIN)
+    pairs = [views[SampleKey(0, epoch, 0)] for epoch in range(10)]
+    assert not any(torch.equal(pair.query_mask, pair.key_mask) for pair in pairs)
+    assert len({tuple(pair.query_mask.flatten().tolist()) for pair in pairs}) == 10
+
+
+def test_flips_and_colour_changes_happen_as_often_as_asked(folder: Path) -> None:
+    grey = _views(folder, dataclasses.replace(PLAIN, grayscale=1.0))[SampleKey(0, 0, 0)].query_image
+    channels = grey * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+    assert channels.std(0).max() < 1e-3
+    plain = _views(folder, PLAIN)[SampleKey(0, 0, 0)]
+    jittered = _views(folder, dataclasses.replace(PLAIN, jitter=1.0))[SampleKey(0, 0, 0)]
+    assert torch.equal(plain.query_mask, jittered.query_mask)  # colour does not move the crop
+    assert not torch.equal(plain.query_image, jittered.query_image)
+
+
+def test_the_key_decides_everything_in_any_order_and_process(folder: Path) -> None:
+    views = _views(folder, ViewSettings(size_px=32))
+    keys = [SampleKey(7, epoch, index) for epoch in range(2) for index in range(3)]
+    here = {key: views[key] for key in keys}
+    again = {key: _views(folder, ViewSettings(size_px=32))[key] for key in reversed(keys)}
+    assert all(_same(here[key], again[key]) for key in keys)
+    loader = DataLoader(views, batch_sampler=[[key] for key in keys], num_workers=2, collate_fn=list)  # type: ignore[arg-type]
+    for key, (pair,) in zip(keys, loader, strict=True):
+        assert _same(here[key], pair)
+    others = [views[SampleKey(8, 0, 0)], views[SampleKey(7, 2, 0)]]
+    assert not any(_same(here[keys[0]], other) for other in others)
+
+
+@pytest.mark.slow
+def test_a_fresh_interpreter_draws_the_same_pair(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from densessl.data.views import *\n"
+        "from densessl.data.image_folder import open_image_folder; from densessl.data.masks import open_mask_folder\n"
+        "root = Path(sys.argv[1]); images = open_image_folder(root / 'images').images\n"
+        "views = PairedViews(images, open_mask_folder(root / 'masks', images), ViewSettings(size_px=32))\n"
+        "torch.save(tuple(views[SampleKey(7, 1, 2)])[:4], root / 'pair.pt')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+    there = torch.load(folder / "pair.pt", weights_only=True)
+    here = _views(folder, ViewSettings(size_px=32))[SampleKey(7, 1, 2)]
+    assert all(torch.equal(a, b) for a, b in zip(here[:4], there, strict=True))
+
+
+def test_masks_of_0_1_and_of_0_255_give_the_same_pairs(tmp_path: Path) -> None:
+    masks = [_box_mask(index) for index in range(3)]
+    low, high = (_views(_folder(tmp_path / str(scale), masks, scale), PLAIN) for scale in (1, 255))
+    for index in range(3):
+        assert _same(low[SampleKey(0, 0, index)], high[SampleKey(0, 0, index)])
+
+
+def test_an_image_without_usable_views_is_replaced_after_max_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = np.ones((40, 56), dtype=np.uint8)
+    full[0, 0] = 0
+    views = _views(_folder(tmp_path, [full, _box_mask(0)]), dataclasses.replace(PLAIN, max_tries=4))
+    tried = []
+    crop = PairedViews._crop
+
+    def counted(self, image, masks, generator):
+        tried.append(bool(masks[0, 1]))  # foreground in the corner: the first image
+        return crop(self, image, masks, generator)
+
+    monkeypatch.setattr(PairedViews, "_crop", counted)
+    pair = views[SampleKey(0, 0, 0)]
+    assert pair.stem == "1"
+    assert pair.num_replaced >= 1
+    assert sum(tried) == 2 * 4 * pair.num_replaced  # two views each time, as often as the image was drawn
+    assert collate_views([pair, views[SampleKey(0, 0, 1)]])[1] == pair.num_replaced
+    assert _same(pair, views[SampleKey(0, 0, 0)])  # replacement too follows from the key
+
+
+def test_one_sided_masks_end_with_an_error(tmp_path: Path) -> None:
+    full, empty = np.ones((20, 24), dtype=np.uint8), np.zeros((20, 24), dtype=np.uint8)
+    views = _views(_folder(tmp_path, [full, empty]), dataclasses.replace(PLAIN, max_tries=2))
+    with pytest.raises(InputError, match=r"1%-99% foreground .* 21 images, the first being '0'; look at the masks"):
+        views[SampleKey(0, 0, 0)]
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    root = _folder(tmp_path, [_box_mask(0), _box_mask(1)])
+    Image.fromarray(_box_mask(0, (56, 40)) * np.uint8(255)).save(root / "masks" / "0.png")
+    with pytest.raises(InputError, match=r"56 x 40, its image 40 x 56"):
+        _views(root, PLAIN)[SampleKey(0, 0, 0)]
+
+
+def test_connected_regions_are_numbered() -> None:
+    mask = np.zeros((6, 9), dtype=bool)
+    mask[0, 0] = mask[1, 1] = True  # neighbours by a corner only
+    mask[4:, 5:] = True
+    regions = connected_regions(mask)
+    assert regions.dtype == np.int64
+    assert sorted(np.unique(regions)) == [0, 1, 2, 3]
+    assert len(np.unique(regions[4:, 5:])) == 1
+
+
+def test_split_instances_keep_their_numbers_in_both_views(tmp_path: Path) -> None:
+    mask = np.zeros((40, 56), dtype=np.uint8)
+    mask[5:25, 4:24] = mask[20:36, 34:52] = 1
+    root = _folder(tmp_path, [mask])
+    image = np.zeros((40, 56, 3), dtype=np.uint8)
+    image[5:25, 4:24, 0], image[20:36, 34:52, 0] = 250, 120
+    Image.fromarray(image).save(root / "images" / "0.png")
+    views = _views(root, dataclasses.replace(PLAIN, split_instances=True))
+    seen: dict[int, list[float]] = {1: [], 2: []}
+    for epoch in range(10):
+        pair = views[SampleKey(0, epoch, 0)]
+        for picture, numbers in ((pair.query_image, pair.query_mask), (pair.key_image, pair.key_mask)):
+            for number, reds in seen.items():
+                if (numbers == number).sum() >= 20:
+                    reds.append(_red(picture)[numbers == number].median().item() * 255)
+    assert seen[1] == pytest.approx([seen[1][0]] * len(seen[1]), abs=3)
+    assert sorted((seen[1][0], seen[2][0])) == pytest.approx([120, 250], abs=3)
+    together = _views(root, PLAIN)[SampleKey(0, 0, 0)]
+    assert together.query_mask.max() == 1
+
+
+def test_instance_ids_of_the_folder_are_kept(tmp_path: Path) -> None:
+    root = _folder(tmp_path, [_box_mask(0)])
+    numbers = np.zeros((40, 56), dtype=np.int64)
+    numbers[4:20, 4:20], numbers[10:30, 30:50] = 2, 3
+    write_label_map(root / "masks" / "0.png", numbers)
+    images = open_image_folder(root / "images").images
+    found = instance_map(open_mask_folder(root / "masks", images), images[0], (40, 56))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, numbers)
+
+
+def test_more_masks_than_a_byte_holds_are_refused(tmp_path: Path) -> None:
+    mask = np.zeros((40, 56), dtype=np.uint8)
+    mask[::2, ::2] = 1  # 560 single pixels
+    root = _folder(tmp_path, [mask])
+    images = open_image_folder(root / "images").images
+    masks = open_mask_folder(root / "masks", images)
+    assert instance_map(masks, images[0], (40, 56)).max() == 1
+    with pytest.raises(InputError, match=r"image '0' has 560 masks; at most 255 are supported, drop the smallest"):
+        instance_map(masks, images[0], (40, 56), split_instances=True)
+
+
+def test_normalised_images_equal_those_of_the_views() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image[0, 0] = (255, 0, 127)
+    values = normalise_image(image)
+    assert values.shape == (3, 5, 7)
+    assert values.dtype == torch.float32
+    by_hand = [(1 - 0.485) / 0.229, (0 - 0.456) / 0.224, (127 / 255 - 0.406) / 0.225]
+    assert values[:, 0, 0].tolist() == pytest.approx(by_hand, rel=1e-5)
+    of_views = photometric_transform(PLAIN)(image=image)["image"].transpose(2, 0, 1)
+    assert values.numpy() == pytest.approx(of_views, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size_px": 8}, r"views.size_px is 8; a view must be at least 16 pixels \(published 224\)"),
+        ({"min_scale": 0.9, "max_scale": 0.5}, r"min_scale 0.9 and max_scale 0.5"),
+        ({"min_foreground": 0.5, "max_foreground": 0.5}, r"0 <= min < max <= 1"),
+        ({"flip": 1.5}, r"views.flip is 1.5; a probability lies in \[0, 1\]"),
+        ({"max_tries": 0}, r"views.max_tries is 0; it must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ViewSettings(**values)  # type: ignore[arg-type]

@@ -1,0 +1,258 @@
+"""The command line: overview, help, config files, flags, and which exit status goes with which fault."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from densessl import __version__, command_line
+from densessl.command_line import COMMANDS, build_parser, load_yaml_strictly, main, stage_function
+from densessl.commands.classes import parse_classes
+from densessl.errors import InputError
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int | str | None, str, str]:
+    """Call the command line; returns exit status, standard output, standard error."""
+    with pytest.raises(SystemExit) as exit_status:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return exit_status.value.code, captured.out, captured.err
+
+
+def parsed(command: str, *words: object) -> Any:
+    """Return the values that a command's parser makes of these words."""
+    return build_parser(command, stage_function(command)).parse_args([str(word) for word in words])
+
+
+def config_file(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_overview_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    for name, summary in COMMANDS.items():
+        assert f"  {name} " in out
+        assert summary in out
+    assert run(capsys, "-h")[:2] == (0, out)
+    assert run(capsys)[:2] == (2, out)  # no command is wrong usage
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, f"densessl {__version__}\n", "")
+
+
+def test_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "prtrain", "--out", "x")
+    assert (status, out) == (2, "")
+    assert "unknown command 'prtrain'" in err
+    assert all(name in err for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_describes_every_parameter(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = stage_function(command)
+    status, out, err = run(capsys, command, "--help")
+    assert (status, err) == (0, "")
+    assert f"usage: python -m densessl {command} [--config FILE]" in out
+    texts = {action.dest: action.help for action in build_parser(command, stage)._actions}
+    for name in setting_names(stage):
+        assert f"--{name}" in out
+        assert len(texts[name] or "") > 5, f"--{name} of {command} has no help text"
+    first_words = (stage.__doc__ or "").split()[:4]
+    assert " ".join(first_words) in " ".join(out.split())
+
+
+def setting_names(stage: Any) -> list[str]:
+    """Return the names of a stage's parameters, those of settings classes as "section.name"."""
+    hints, names = get_type_hints(stage), []
+    for name in inspect.signature(stage).parameters:
+        if is_dataclass(hints[name]):
+            names += [f"{name}.{field.name}" for field in fields(hints[name])]
+        else:
+            names.append(name)
+    return names
+
+
+def test_as_a_program_without_heavy_imports() -> None:
+    done = subprocess.run([sys.executable, "-m", "densessl", "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pretrain" in done.stdout
+    code = "import sys, densessl.command_line; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "arguments are required: out"),
+        (("--out", "x", "--epochs", "3"), "--epochs"),
+        (("--out", "x", "--training.epochs", "many"), "training.epochs"),
+        (("--out", "x", "--training.optimizer", "adm"), "'sgd', 'adamw'"),
+        (("--out", "x", "--resume", "maybe"), "resume"),
+        (("--out", "x", "--config", "nowhere.yaml"), "File does not exist"),
+        (("--out", "x", "--config"), "--config"),
+        (("--out", "x", "stray"), "stray"),
+    ],
+)
+def test_wrong_usage_exits_with_2(
+    words: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, "pretrain", *words)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "`python -m densessl pretrain --help` lists every flag" in err
+    assert "Traceback" not in err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\n", "'epochs'"),
+        ("training:\n  epochz: 3\n", "'epochz'"),
+        ("trainings:\n  epochs: 3\n", "'trainings.epochs'"),
+        ("training:\n  epochs: three\n", "three"),
+        ("training:\n  epochs: 2.5\n", "2.5"),
+        ("views:\n  flip: [1]\n", "views.flip"),
+        ("seed: 1\nsplit: val\nseed: 2\n", "key 'seed' is given twice (line 3); keep one"),
+        ("training:\n  epochs: 1\n  seed: 0\n  epochs: 2\n", "key 'epochs' is given twice (line 4); keep one"),
+        ("training: {epochs: 1}\ntraining: {epochs: 1}\n", "key 'training' is given twice (line 2); keep one"),
+        ("training: [1\n", "expected ',' or ']'"),
+        ("- 1\n", "Unexpected config"),
+    ],
+)
+def test_faulty_config_files_exit_with_2(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, text)
+    status, out, err = run(capsys, "pretrain", "--config", path, "--out", tmp_path / "run")
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_config_file_fills_in_settings(tmp_path: Path) -> None:
+    path = config_file(tmp_path, "out: there\nmodel:\n  frozen: [conv1, layer1]\ntraining:\n  learning_rate: 5e-4\n")
+    values = parsed("pretrain", "--config", path)
+    assert values.training.learning_rate == 0.0005
+    assert isinstance(values.training.learning_rate, float)
+    assert values.model.frozen == ("conv1", "layer1")
+    assert values.out == Path("there")
+    assert values.training.epochs == 40  # the default
+
+
+@pytest.mark.parametrize("value", ["5e-4", "5E-4", "0.0005", ".0005"])
+def test_numbers_in_any_notation(value: str, tmp_path: Path) -> None:
+    path = config_file(tmp_path, f"training:\n  learning_rate: {value}\n")
+    assert parsed("pretrain", "--out", "x", "--config", path).training.learning_rate == 0.0005
+    assert parsed("pretrain", "--out", "x", "--training.learning_rate", value).training.learning_rate == 0.0005
+
+
+@pytest.mark.parametrize("is_config_first", [True, False])
+def test_flags_override_the_file_wherever_they_stand(
+    is_config_first: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config_file(tmp_path, "seed: 5\ntraining:\n  epochs: 3\n  batch_size: 7\n")
+    config, flags = ["--config", path], ["--training.epochs", "9", "--out", "x"]
+    words = config + flags if is_config_first else flags + config
+    status, out, _ = run(capsys, "pretrain", *words, "--print_config")
+    assert status == 0
+    printed = load_yaml_strictly(out)
+    assert printed["training"]["epochs"] == 9
+    assert printed["training"]["batch_size"] == 7
+    assert printed["seed"] == 5
+    status, out, _ = run(capsys, "pretrain", *flags, f"--config={path}", "--print_config")
+    assert load_yaml_strictly(out) == printed
+
+
+def test_of_two_config_files_the_later_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = config_file(tmp_path, "seed: 1\nsplit: val\n"), tmp_path / "second.yaml"
+    second.write_text("seed: 2\n")
+    words = ["--config", first, "--seed", "3", "--config", second, "--print_config"]
+    _, out, _ = run(capsys, "pretrain", "--out", "x", *words)
+    assert (load_yaml_strictly(out)["seed"], load_yaml_strictly(out)["split"]) == (3, "val")
+    _, out, _ = run(capsys, "pretrain", "--out", "x", *words[:2], *words[4:])
+    assert (load_yaml_strictly(out)["seed"], load_yaml_strictly(out)["split"]) == (2, "val")
+
+
+@pytest.mark.parametrize("words", [("--classes", "0,8,10"), ("--classes", "[0, 8, 10]"), ("--classes=0, 8, 10",)])
+def test_class_list_on_the_command_line(words: tuple[str, ...]) -> None:
+    assert parse_classes(parsed("cluster", "--run", "r", "--out", "o", *words).classes) == (0, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("classes: [0, 8]", (0, 8)), ("classes: 0,8", (0, 8)), ("classes: 8", (8,)), ("classes: null", None)],
+)
+def test_class_list_in_a_file(text: str, expected: tuple[int, ...] | None, tmp_path: Path) -> None:
+    values = parsed("cluster", "--run", "r", "--out", "o", "--config", config_file(tmp_path, text))
+    assert parse_classes(values.classes) == expected
+
+
+def test_input_errors_exit_with_1_and_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "saliency", "--out", tmp_path / "out", "--images", tmp_path / "none")
+    assert (status, out) == (1, "")
+    assert err == f"densessl saliency: no image folder {tmp_path / 'none'}; give a folder that holds images\n"
+
+
+def test_settings_out_of_range_exit_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "pretrain", "--out", tmp_path / "run", "--training.epochs", "-1")
+    assert (status, err) == (1, "densessl pretrain: training.epochs is -1; it must be at least 0\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("result", "status"), [(0, 0), (1, 1), (None, 0), (Path("page.html"), 0)])
+def test_exit_status_of_a_stage(
+    result: Any, status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage() -> Any:
+        """Return what the test wants."""
+        return result
+
+    monkeypatch.setattr(command_line, "stage_function", lambda _: stage)
+    assert run(capsys, "demo")[0] == status
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; what is finished stays on disk"),
+        (InputError("b is 3; it must be 2"), 1, "b is 3; it must be 2"),
+    ],
+)
+def test_interrupted_and_failed_stages(
+    error: BaseException,
+    status: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stage() -> None:
+        """Fail."""
+        raise error
+
+    monkeypatch.setattr(command_line, "stage_function", lambda _: stage)
+    assert run(capsys, "demo") == (status, "", f"densessl demo: {message}\n")
+
+
+def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage() -> None:
+        """Fail in a way that the user cannot mend."""
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(command_line, "stage_function", lambda _: stage)
+    with pytest.raises(ZeroDivisionError):
+        main(["demo"])

@@ -1,0 +1,42 @@
+"""Precision and memory format: what is asked for, and what auto chooses."""
+
+import pytest
+import torch
+from torch import nn
+
+from densessl.training import precision
+from densessl.training.devices import gather_rows, make_fabric
+from densessl.training.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu
+
+CPU = torch.device("cpu")
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    assert choose_precision("fp32", CPU) == "fp32"
+    assert choose_precision("bf16", CPU) == "bf16"
+
+
+@pytest.mark.parametrize(("is_fast", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_looks_at_the_processor(monkeypatch: pytest.MonkeyPatch, is_fast: bool, expected: str) -> None:
+    monkeypatch.setattr(precision, "has_fast_bf16_cpu", lambda: is_fast)
+    assert choose_precision("auto", CPU) == expected
+    assert isinstance(has_fast_bf16_cpu(), bool)
+
+
+def test_memory_format() -> None:
+    convolutions = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    patches = nn.Sequential(nn.Conv2d(3, 4, 16, stride=16), nn.Conv2d(4, 4, 1), nn.Linear(4, 4))
+    assert choose_memory_format("auto", convolutions) == torch.channels_last
+    assert choose_memory_format("auto", patches) == torch.contiguous_format
+    assert choose_memory_format("contiguous", convolutions) == torch.contiguous_format
+    assert choose_memory_format("channels_last", patches) == torch.channels_last
+
+
+def test_one_process_has_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    fabric = make_fabric("fp32")
+    assert (fabric.world_size, fabric.global_rank, fabric.is_global_zero) == (1, 0, True)
+    assert not torch.distributed.is_initialized()
+    rows = torch.randn(3, 4)
+    assert gather_rows(fabric, rows) is rows

@@ -1,0 +1,320 @@
+"""Pretraining end to end: it runs, repeats itself, resumes exactly, and stops where the loss is no number."""
+
+import gc
+import math
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_training import SETTINGS, changed, draw_images, numbers, train
+
+from densessl.errors import InputError
+from densessl.training import pretraining
+from densessl.training.checkpoints import list_checkpoints, load_checkpoint
+from densessl.training.pretraining import PretrainSettings, StepResult
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_images(tmp_path_factory.mktemp("set"))
+
+
+@pytest.fixture(scope="module")
+def reference(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps with checkpoints after steps 2, 4 and 6."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    train(root, run)
+    return run
+
+
+def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
+    """Let training raise in the step that follows `after` steps."""
+    original, calls = pretraining.training_step, []
+
+    def interrupted(*arguments: Any) -> StepResult:
+        calls.append(1)
+        if len(calls) > after:
+            raise error
+        return original(*arguments)
+
+    monkeypatch.setattr(pretraining, "training_step", interrupted)
+
+
+def _same_tensors(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same_tensors(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_same_tensors, first, second))
+    return bool(first == second)
+
+
+def _without_time(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in load_checkpoint(path).items() if key != "seconds"}
+
+
+def test_a_run_writes_what_it_promises(root: Path, reference: Path) -> None:
+    lines = numbers(reference)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in lines] == [0, 0, 1, 1, 2, 2]
+    for line in lines:
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["loss"] == pytest.approx(line["contrastive_loss"] + line["saliency_loss"], rel=1e-5)
+        assert 1 <= line["effective_rank"] <= 4
+    rates = [0.05 * factor**0.9 for factor in (1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
+    assert [path.name for path in list_checkpoints(reference / "checkpoints")] == [
+        "step-000000002.pt",
+        "step-000000004.pt",
+        "step-000000006.pt",
+    ]
+    final, initial = (load_file(reference / f"{name}.safetensors") for name in ("final", "initial"))
+    assert final.keys() == initial.keys()
+    assert not torch.equal(final["embedding_head.weight"], initial["embedding_head.weight"])
+    assert _same_tensors(final, load_checkpoint(reference / "checkpoints" / "step-000000006.pt")["model"])
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_gives_the_same_run(root: Path, reference: Path, tmp_path: Path, num_workers: int) -> None:
+    result = train(root, tmp_path / "run", changed(training={"num_workers": num_workers}))
+    assert numbers(tmp_path / "run") == numbers(reference)
+    assert _same_tensors(load_file(tmp_path / "run/final.safetensors"), load_file(reference / "final.safetensors"))
+    assert (result.num_steps, result.num_replaced) == (6, 0)
+    assert result.final_loss == numbers(reference)[-1]["loss"]
+    assert result.seconds > 0
+
+
+def test_another_seed_gives_another_run(root: Path, reference: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "run", PretrainSettings(**{**vars(changed(training={"epochs": 1})), "seed": 1}))
+    assert numbers(tmp_path / "run")[0]["loss"] != numbers(reference)[0]["loss"]
+
+
+@pytest.mark.parametrize("after", [1, 3, 4])
+def test_an_interrupted_run_goes_on_exactly(
+    root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """After 1 step there is no checkpoint yet, after 3 one step is lost, after 4 none."""
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        _interrupt(patch, after, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(root, run)
+    assert [line["step"] for line in numbers(run)] == list(range(1, after + 1))
+    assert not (run / "final.safetensors").exists()
+    train(root, run, resume=True)
+    assert numbers(run) == numbers(reference)
+    assert _same_tensors(load_file(run / "final.safetensors"), load_file(reference / "final.safetensors"))
+    last = "checkpoints/step-000000006.pt"
+    assert _same_tensors(_without_time(run / last), _without_time(reference / last))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"training": {"optimizer": "adamw", "schedule": "cosine", "warmup_steps": 3, "max_grad_norm": 0.5}},
+        {"objective": {"pixels_per_mask": 2, "mode": "formula", "resolution": "full"}, "model": {"dropout": 0.5}},
+        {"training": {"memory_format": "contiguous"}, "objective": {"queue_length": 0}},
+        {"training": {"precision": "bf16"}, "model": {"encoder": "test_vit", "decoder": "none"}},
+    ],
+)
+def test_every_kind_of_run_goes_on_exactly(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sections: dict[str, dict[str, Any]]
+) -> None:
+    settings = changed(changed(training={"epochs": 2}), **sections)
+    train(root, tmp_path / "whole", settings)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(root, tmp_path / "parts", settings)
+    train(root, tmp_path / "parts", settings, resume=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    whole, parts = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "parts"))
+    assert _same_tensors(parts, whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(root: Path, reference: Path, tmp_path: Path) -> None:
+    settings = changed(training={"epochs": 1})
+    train(root, tmp_path / "run", settings)
+    lines, weights = numbers(tmp_path / "run"), load_file(tmp_path / "run/final.safetensors")
+    result = train(root, tmp_path / "run", settings, resume=True)
+    assert result.num_steps == 2
+    assert numbers(tmp_path / "run") == lines
+    assert _same_tensors(load_file(tmp_path / "run/final.safetensors"), weights)
+
+
+def test_no_epoch_leaves_the_initial_weights(root: Path, tmp_path: Path) -> None:
+    result = train(root, tmp_path / "run", changed(training={"epochs": 0}))
+    assert result.num_steps == 0
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    assert _same_tensors(initial, final)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_any_batch_size(root: Path, tmp_path: Path, batch_size: int) -> None:
+    settings = changed(training={"batch_size": batch_size, "epochs": 1, "checkpoint_every": 0})
+    result = train(root, tmp_path / "run", settings)
+    assert result.num_steps == {1: 6, 4: 1, 50: 1}[batch_size]
+    bank = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1])["bank"]
+    assert int(bank["num_enqueued"]) == {1: 6, 4: 4, 50: 6}[batch_size]
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
+    root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = pretraining.training_step, []
+
+    def broken(*arguments: Any) -> StepResult:
+        result = original(*arguments)
+        calls.append(1)
+        return _with_loss(result, is_broken=len(calls) == 5)
+
+    monkeypatch.setattr(pretraining, "training_step", broken)
+    message = r"loss became nan at step 5 .*last good checkpoint is kept. Lower training.learning_rate \(now 0.05\)"
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path / "run")
+    last = list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    assert last.name == "step-000000004.pt"
+    assert _same_tensors(_without_time(last), _without_time(reference / "checkpoints" / last.name))
+    assert not (tmp_path / "run/final.safetensors").exists()
+
+
+def _with_loss(result: StepResult, is_broken: bool) -> StepResult:
+    loss = result.loss * math.nan if is_broken else result.loss
+    return StepResult(loss, result.saliency_loss, result.term)
+
+
+def test_a_learning_rate_far_too_high_stops_before_a_bad_checkpoint(root: Path, tmp_path: Path) -> None:
+    settings = changed(training={"learning_rate": 1e30, "checkpoint_every": 1})
+    with pytest.raises(InputError, match=r"at step \d.*Lower training.learning_rate \(now 1e\+30\)"):
+        train(root, tmp_path / "run", settings)
+    for path in list_checkpoints(tmp_path / "run/checkpoints"):
+        assert all(torch.isfinite(value).all() for value in load_checkpoint(path)["model"].values())
+
+
+def test_broken_gradients_are_found_before_they_are_saved(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the step is a number, the weights after it are not."""
+    original, calls = pretraining.training_step, []
+
+    def broken(fabric: Any, model: torch.nn.Module, *arguments: Any) -> StepResult:
+        result = original(fabric, model, *arguments)
+        calls.append(1)
+        if len(calls) != 2:
+            return result
+        weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+        return StepResult(result.loss + torch.sqrt(weight.sum() * 0), result.saliency_loss, result.term)
+
+    monkeypatch.setattr(pretraining, "training_step", broken)
+    settings = changed(training={"checkpoint_every": 1})
+    with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
+        train(root, tmp_path / "run", settings)
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+
+
+def test_frozen_parts_stay_as_they_were(root: Path, tmp_path: Path) -> None:
+    parts = ("conv1", "bn1", "layer1")
+    train(root, tmp_path / "run", changed(training={"epochs": 1}, model={"frozen": parts}))
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    moved = {name for name in initial if not torch.equal(initial[name], final[name])}
+    is_frozen = {name: name.startswith(tuple(f"encoder.backbone.{part}." for part in parts)) for name in initial}
+    assert any(is_frozen.values())
+    assert not any(is_frozen[name] for name in moved)
+    assert any(name.startswith("encoder.backbone.layer2.") for name in moved)
+
+
+def test_an_encoder_frozen_whole_still_trains_the_heads(root: Path, tmp_path: Path) -> None:
+    parts = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    train(root, tmp_path / "run", changed(training={"epochs": 1}, model={"frozen": parts}))
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    moved = {name.split(".")[0] for name in initial if not torch.equal(initial[name], final[name])}
+    assert moved == {"decoder", "embedding_head", "saliency_head"}
+
+
+def test_frozen_batch_norm_keeps_its_statistics(root: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "run", changed(training={"epochs": 1}, model={"batch_norm": "frozen"}))
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    statistics = [name for name in initial if name.startswith("encoder.") and "running_" in name]
+    assert statistics
+    assert all(torch.equal(initial[name], final[name]) for name in statistics)
+    twin = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1])["twin"]
+    assert all(torch.equal(initial[name], twin[name]) for name in statistics)
+
+
+def test_the_twin_follows_before_each_step_with_its_own_buffers(root: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "run", changed(training={"epochs": 1, "checkpoint_every": 1}))
+    initial = load_file(tmp_path / "run/initial.safetensors")
+    first, second = (load_checkpoint(path) for path in list_checkpoints(tmp_path / "run/checkpoints"))
+    for name, value in first["twin"].items():
+        if "running_" in name or "num_batches" in name:
+            continue
+        assert torch.equal(value, initial[name]), name  # before the first step the network had not moved
+        expected = 0.9 * initial[name] + 0.1 * first["model"][name]
+        assert torch.allclose(second["twin"][name], expected, atol=1e-6), name
+    buffer = "encoder.backbone.bn1.running_mean"
+    assert not torch.equal(second["twin"][buffer], initial[buffer])
+    assert not torch.equal(second["twin"][buffer], second["model"][buffer])
+    assert int(second["twin"]["encoder.backbone.bn1.num_batches_tracked"]) == 2
+
+
+def test_the_encoder_learns_at_its_own_rate(root: Path, tmp_path: Path) -> None:
+    training = {"epochs": 1, "encoder_lr_scale": 0.0}
+    train(root, tmp_path / "run", changed(training=training))
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    weight = "encoder.backbone.layer2.0.conv1.weight"
+    assert torch.equal(initial[weight], final[weight])
+    assert not torch.equal(initial["embedding_head.weight"], final["embedding_head.weight"])
+    groups = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1])["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [0.0, 0.05]
+
+
+def test_the_saliency_weight_is_that_of_the_sum(root: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "run", changed(training={"epochs": 1}, objective={"saliency_weight": 3.0}))
+    for line in numbers(tmp_path / "run"):
+        assert line["loss"] == pytest.approx(line["contrastive_loss"] + 3 * line["saliency_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_of_the_loader_comes_out_in_one_sentence(tmp_path: Path, num_workers: int) -> None:
+    root = draw_images(tmp_path / "set")
+    for path in (root / "masks").iterdir():
+        mask = np.full((36, 44), 255, dtype=np.uint8)
+        mask[0, 0] = 0
+        Image.fromarray(mask).save(path)
+    settings = changed(training={"num_workers": num_workers}, views={"max_tries": 1})
+    with pytest.raises(InputError, match=r"^no pair of views with 1%-99% foreground .*views.max_tries$") as caught:
+        train(root, tmp_path / "run", settings)
+    started = time.monotonic()
+    del caught
+    gc.collect()
+    assert time.monotonic() - started < 4  # the loader's processes end at once
+    assert not multiprocessing.active_children()
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(root: Path, reference: Path, tmp_path: Path) -> None:
+    train(root, tmp_path / "run", changed(training={"epochs": 1}))
+    before = (tmp_path / "run/checkpoints/step-000000002.pt").read_bytes()
+    for section in ({"model": {"embedding_dim": 6}}, {"objective": {"queue_length": 7}}):
+        with pytest.raises(
+            InputError, match=r"after step 2 belongs to another architecture \(.*\); resume .*start a new run"
+        ):
+            train(root, tmp_path / "run", changed(SETTINGS, **section), resume=True)
+    assert (tmp_path / "run/checkpoints/step-000000002.pt").read_bytes() == before
+
+
+def test_no_image_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no image with a usable mask is left"):
+        pretraining.pretrain_model(None, None, (), None, tmp_path, SETTINGS)  # type: ignore[arg-type]
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(InputError, match=r"seed is -1; it must be 0 or more"):
+        PretrainSettings(seed=-1)

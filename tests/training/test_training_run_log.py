@@ -1,0 +1,47 @@
+"""The run log: lines, resumption without duplicates, a line cut off by a kill."""
+
+from pathlib import Path
+
+import pytest
+
+from densessl.training.run_log import RunLog, read_metrics
+
+
+def _write(run: Path, steps: range, first_step: int = 0, **options: bool) -> None:
+    with RunLog(run, 10, first_step, **options) as log:
+        for step in steps:
+            log.advance(step)
+            log.write({"step": step, "epoch": 0, "loss": 1.0 / step, "images_per_second": 10.0})
+
+
+def test_lines_come_back_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(tmp_path, range(1, 4))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert read_metrics(tmp_path)[1]["loss"] == 0.5
+    assert list((tmp_path / "tensorboard").iterdir())
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "step 2  epoch 0  loss 0.500  10.0 images/s" in captured.err
+
+
+def test_resuming_drops_the_lines_that_are_done_again(tmp_path: Path) -> None:
+    _write(tmp_path, range(1, 6))
+    _write(tmp_path, range(3, 7), first_step=2)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    _write(tmp_path, range(1, 2), first_step=0)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+
+
+def test_a_line_cut_off_is_left_out_and_mended_on_resume(tmp_path: Path) -> None:
+    _write(tmp_path, range(1, 3))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 3, "lo')
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    _write(tmp_path, range(3, 4), first_step=2)
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    _write(tmp_path, range(1, 3), is_shown=False)
+    assert list(tmp_path.iterdir()) == []
+    assert read_metrics(tmp_path) == []
