@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     parser = build_parser(words[0], stage)
     try:
-        values = parser.parse_args(words[1:])
+        values = parser.parse_args(_config_first(words[1:]))
     except ArgumentError as error:
         print(f"densessl {words[0]}: {error}", file=sys.stderr)
         print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
@@ -114,6 +114,18 @@ def _refuse_repeated_keys(node: yaml.Node | None) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _refuse_repeated_keys(item)
+
+
+def _config_first(words: list[str]) -> list[str]:
+    """Move `--config FILE` to the front, so that a flag overrides the file wherever it stands."""
+    config: list[str] = []
+    others = list(words)
+    for index in reversed(range(len(words))):
+        if words[index] == "--config" or words[index].startswith("--config="):
+            stop = index + (2 if words[index] == "--config" else 1)
+            config = others[index:stop] + config
+            del others[index:stop]
+    return config + others
 
 
 def _call_arguments(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:

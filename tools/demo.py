@@ -5,4 +5,5 @@ import sys
 from densessl.command_line import main
 
 if __name__ == "__main__":
-    main(["demo", *sys.argv[1:]])
+    sys.argv.insert(1, "demo")
+    main()

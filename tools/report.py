@@ -5,4 +5,5 @@ import sys
 from densessl.command_line import main
 
 if __name__ == "__main__":
-    main(["report", *sys.argv[1:]])
+    sys.argv.insert(1, "report")
+    main()

@@ -5,4 +5,5 @@ import sys
 from densessl.command_line import main
 
 if __name__ == "__main__":
-    main(["synth", *sys.argv[1:]])
+    sys.argv.insert(1, "synth")
+    main()

@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.progress import track
 
 from densessl.commands.classes import ClassSelection, parse_classes
-from densessl.commands.cluster_output import print_summary, provenance_of, write_clusters, write_scores
+from densessl.commands.cluster_output import (
+    print_summary,
+    provenance_of,
+    remove_earlier_output,
+    write_clusters,
+    write_scores,
+)
 from densessl.data.label_maps import write_label_map
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -33,9 +39,10 @@ from densessl.evaluation.extraction import (
 )
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
 from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
+from densessl.evaluation.scores import check_classes
 from densessl.files import make_folder, write_atomically
 from densessl.structures import ImageSet
-from densessl.training.run_folder import load_run_model
+from densessl.training.run_folder import environment_record, load_run_model
 
 DEFAULT_NUM_CLUSTERS = 21
 """Clusters, background included, where neither --num_clusters nor class names say otherwise (PASCAL VOC's number)."""
@@ -67,6 +74,7 @@ def cluster(
     seeds: int = 5,
     seed: int = 0,
     protocol: Literal["native", "maskcontrast"] = "native",
+    image_size: int | None = None,
     features: FeatureMap = "embedding",
     weights: Literal["final", "initial"] = "final",
     batch_size: int = 8,
@@ -88,6 +96,8 @@ def cluster(
         seeds: how many times clustering is repeated; scores are means over the repetitions.
         seed: the first clustering seed.
         protocol: native (our default) or maskcontrast (as published); docs/protocols.md describes both.
+        image_size: height and width in pixels that images are resized to; by default the protocol's (320 or 512).
+            Small images are best clustered at about the scale they were trained at.
         features: embedding (the trained head), decoder or encoder (the backbone's last feature map).
         weights: final, or initial to cluster with the weights from before training.
         batch_size: images per forward pass; it does not change the result.
@@ -96,9 +106,10 @@ def cluster(
     Raises:
         InputError: fewer masks than clusters, missing masks or labels out of range; the message says what to change.
     """
-    if seeds < 1:
-        raise InputError(f"seeds is {seeds}; clustering must run at least once (published: 5)")
     image_set = open_images(images, data, split)
+    check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1")
     chosen = parse_classes(classes)
     if chosen is None and image_set.class_names:
         chosen = tuple(range(len(image_set.class_names)))
@@ -107,10 +118,11 @@ def cluster(
     make_folder(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encode = NetworkFeatures(model.to(device), features)
-    cluster_protocol = protocol_by_name(protocol)
+    cluster_protocol = protocol_by_name(protocol, image_size)
     extraction = _extract(encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device)
     wanted = _num_fitted(num_clusters, chosen, extraction)
     found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
+    remove_earlier_output(out)
     _write_arrays(out, extraction, found[0])
     scores = None
     if image_set.labels is not None and chosen is not None:
@@ -136,7 +148,7 @@ def cluster(
         "label_free": {"stability": result.stability, "silhouette": result.silhouette},
         "notes": list(found[0].notes),
     }
-    write_clusters(out, record, cluster_protocol, extraction, found[0])
+    write_clusters(out, {**record, "environment": environment_record(device)}, cluster_protocol, extraction, found[0])
     if scores is not None:
         write_scores(
             out,
@@ -148,6 +160,21 @@ def cluster(
         )
     print_summary(Console(stderr=True), result, image_set.class_names)
     return result
+
+
+def check_cluster_settings(
+    images: ImageSet, num_clusters: int | None, classes: ClassSelection, seeds: int, seed: int
+) -> None:
+    """Raise `InputError` for settings that cannot work, before time is spent on the images."""
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}; clustering must run at least once (published: 5)")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be 0 or more")
+    if num_clusters is not None and num_clusters < 2:
+        raise InputError(f"num_clusters is {num_clusters}; it counts the background, so it must be at least 2")
+    chosen = parse_classes(classes)
+    if images.class_names:
+        check_classes(chosen, len(images.class_names))
 
 
 def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) -> MaskFolder | None:
@@ -217,9 +244,11 @@ def _write_arrays(out: Path, extraction: Extraction, found: Clustering) -> None:
         return
     for image, ids in zip(extraction.images, cluster_ids(extraction, found), strict=True):
         write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, ids, found))
-    arrays = {
-        "vectors": np.concatenate([image.vectors for image in extraction.images]),
-        "has_prototype": np.concatenate([image.has_prototype for image in extraction.images]),
-        "stems": np.array([image.stem for image in extraction.images for _ in range(len(image.vectors))]),
-    }
-    write_atomically(out / "prototypes.npz", lambda path: np.savez_compressed(path, **arrays))
+    vectors = np.concatenate([image.vectors for image in extraction.images])
+    has_prototype = np.concatenate([image.has_prototype for image in extraction.images])
+    stems = np.array([image.stem for image in extraction.images for _ in range(len(image.vectors))])
+
+    def write(path: Path) -> None:
+        np.savez_compressed(path, vectors=vectors, has_prototype=has_prototype, stems=stems)
+
+    write_atomically(out / "prototypes.npz", write)

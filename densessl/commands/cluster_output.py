@@ -1,12 +1,14 @@
 """What `cluster` writes and prints: clusters.json, scores.json, a summary."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from densessl.commands.provenance import masks_provenance
 from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.cluster_segmentation import nearest_members
 from densessl.evaluation.clustering import Clustering
@@ -14,13 +16,22 @@ from densessl.evaluation.extraction import Extraction, Foreground
 from densessl.evaluation.protocols import ClusterProtocol
 from densessl.files import read_json, write_json
 from densessl.structures import Provenance
-from densessl.training.run_folder import environment_record, plain
+from densessl.training.run_folder import plain
 
 if TYPE_CHECKING:
     from densessl.commands.cluster import ClusterResult
 
 MEMBERS_LISTED = 64
 """Nearest members listed for each cluster in clusters.json."""
+
+
+def remove_earlier_output(out: Path) -> None:
+    """Remove what an earlier `cluster` wrote to the folder, so that no label map or score of another run stays."""
+    if not (out / "clusters.json").is_file():
+        return
+    shutil.rmtree(out / "label_maps", ignore_errors=True)
+    for name in ("scores.json", "prototypes.npz", "clusters.json"):
+        (out / name).unlink(missing_ok=True)
 
 
 def write_clusters(
@@ -39,7 +50,7 @@ def write_clusters(
     ]
     rejected = [{"stem": item.stem, "reason": item.reason} for item in extraction.rejected]
     content = {**record, "protocol": protocol, "rejected": rejected, "clusters": clusters}
-    write_json(out / "clusters.json", plain({**content, "environment": environment_record(torch.device("cpu"))}))
+    write_json(out / "clusters.json", plain(content))
 
 
 def write_scores(
@@ -71,9 +82,7 @@ def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores:
         case "head":
             source = f"the network's saliency head, trained on masks: {known.get('masks', 'unknown')}"
         case "masks":
-            source = (
-                f"masks made elsewhere ({masks.name if masks else 'unknown'}); whatever labels made them are theirs"
-            )
+            source = masks_provenance(masks) if masks is not None else "unknown"
         case "all":
             source = "none (every pixel is clustered)"
     return Provenance(
@@ -92,6 +101,8 @@ def print_summary(console: Console, result: "ClusterResult", class_names: tuple[
     console.print(
         f"{result.num_clusters} clusters of {result.num_images} images{left_out}{agreement}: {result.out}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     if result.scores is None:
         console.print("no labels: metrics that need them are skipped")
@@ -100,6 +111,6 @@ def print_summary(console: Console, result: "ClusterResult", class_names: tuple[
     table = Table("class", "IoU", title=f"mIoU {result.scores.miou:.3f} \u00b1 {result.scores.miou_std:.3f}")
     for number, value in zip(first.classes, result.scores.iou, strict=True):
         name = class_names[number] if number < len(class_names) else str(number)
-        table.add_row(name, "absent" if value is None else f"{value:.3f}")
+        table.add_row(escape(name), "absent" if value is None else f"{value:.3f}")
     console.print(table)
-    console.print(first.labels_used, highlight=False)
+    console.print(first.labels_used, highlight=False, soft_wrap=True)

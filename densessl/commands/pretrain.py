@@ -1,22 +1,26 @@
 """The stage `pretrain`: pixel embeddings from images and masks."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from densessl.commands.provenance import masks_provenance
+from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.files import make_folder, write_json
+from densessl.files import make_folder, read_json, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.weights import load_encoder_weights, load_network_weights
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
-from densessl.structures import ImageSet, Provenance, Rejection
+from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.checkpoints import list_checkpoints
 from densessl.training.devices import make_fabric
 from densessl.training.pretraining import PretrainResult, PretrainSettings, pretrain_model
@@ -30,6 +34,7 @@ from densessl.training.run_folder import (
 from densessl.training.settings import TrainingSettings
 from densessl.training.usable_images import usable_images
 
+_LEFT_OUT_PRINTED = 5
 _FREE_ON_RESUME = {"training.num_workers", "training.log_every", "training.keep_checkpoints"}
 
 
@@ -70,11 +75,11 @@ def pretrain(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     image_set = open_images(images, data, split)
     make_folder(out)
-    config = {
+    config: dict[str, Any] = {
         "images": images and images.resolve(),
         "data": data and data.resolve(),
         "split": split,
@@ -87,18 +92,19 @@ def pretrain(
         "training": training,
     }
     fabric = make_fabric(training.precision)
+    is_resumed = resume and _holds_training(out)
     if fabric.is_global_zero:
         _claim(out, config, resume)
         record_run(out, **environment_record(fabric.device), seed=seed)
     with fabric.rank_zero_first():
         mask_folder = _masks(image_set, masks, out, saliency)
-    usable, left_out = usable_images(image_set, mask_folder, views.min_foreground, views.max_foreground)
+    usable, left_out = _usable(image_set, mask_folder, out / "proposals" if masks is None else None, views)
     network, backbone = initial_network(model, seed)
     if fabric.is_global_zero:
         console.print(f"{len(usable)} of {len(image_set)} images have a usable mask ({mask_folder.describe()})")
         console.print(f"initial weights: {backbone}")
-        _record_left_out(out, left_out)
-        provenance = Provenance(backbone=backbone, masks=masks_provenance(masks, saliency))
+        _report_left_out(out, left_out, console)
+        provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"))
         record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
     result = pretrain_model(fabric, network, usable, mask_folder, out, settings, resume=resume)
     if fabric.is_global_zero:
@@ -108,12 +114,12 @@ def pretrain(
             num_steps=result.num_steps,
             num_replaced=result.num_replaced,
             finished=True,
+            **({} if is_resumed else {"cpu_minutes": round(_cpu_seconds() / 60, 2)}),  # interrupted parts are unknown
         )
         console.print(
             f"{result.num_steps} steps in {result.seconds:.0f} s; {len(left_out)} images left out, "
             f"{result.num_replaced} times another image took the place of one without usable views; weights in "
-            f"{out / 'final.safetensors'}",
-            highlight=False,
+            f"{out / 'final.safetensors'}"
         )
     return result
 
@@ -127,7 +133,7 @@ def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastMod
             report = load_network_weights(network, settings.weights)
         else:
             report = load_encoder_weights(network.encoder.backbone, settings.weights, encoder_name=settings.encoder)
-        Console(stderr=True).print(report.describe(), highlight=False)
+        Console(stderr=True).print(report.describe(), highlight=False, markup=False, soft_wrap=True)
         return network, report.supervision
     if settings.pretrained:
         return (
@@ -137,14 +143,19 @@ def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastMod
     return network, "none (random weights)"
 
 
-def _claim(run: Path, config: dict[str, object], resume: bool) -> None:
+def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
     """Make the folder this run's own, or check that it already is."""
-    is_started = (run / "config.yaml").is_file()
-    if is_started and resume:
+    if _holds_training(run):
+        if not resume:
+            raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
         check_same_config(run, config, _FREE_ON_RESUME)
-    elif is_started and (list_checkpoints(run / "checkpoints") or (run / "final.safetensors").is_file()):
-        raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
     write_config(run, config)
+
+
+def _holds_training(run: Path) -> bool:
+    """Say whether a run got as far as a checkpoint; one that failed before has nothing that another could spoil."""
+    is_started = (run / "config.yaml").is_file()
+    return is_started and bool(list_checkpoints(run / "checkpoints") or (run / "final.safetensors").is_file())
 
 
 def _masks(images: ImageSet, masks: Path | None, out: Path, saliency: SaliencySettings) -> MaskFolder:
@@ -154,5 +165,51 @@ def _masks(images: ImageSet, masks: Path | None, out: Path, saliency: SaliencySe
     return open_mask_folder(out / "proposals", images.images)
 
 
-def _record_left_out(run: Path, left_out: tuple[Rejection, ...]) -> None:
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and its finished workers, saliency included, since it started."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _usable(
+    images: ImageSet, masks: MaskFolder, proposals: Path | None, views: ViewSettings
+) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
+    """Return the images to train on and those left out; `proposals` is the folder of masks that were proposed here."""
+    usable, left_out = usable_images(images, masks, views.min_foreground, views.max_foreground)
+    if proposals is None:
+        readable, broken = _readable(usable)
+        return readable, left_out + broken
+    rejected = read_json(proposals / "rejected.json", "the images that saliency rejected")
+    reasons = {item["stem"]: item["reason"] for item in rejected}  # an image that cannot be read is among them
+    return usable, tuple(Rejection(item.stem, reasons.get(item.stem, item.reason)) for item in left_out)
+
+
+def _readable(images: tuple[ImageRef, ...]) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
+    """Decode every image once, so that a damaged one is left out and does not stop the training.
+
+    Raises:
+        InputError: none can be read.
+    """
+
+    def fault(ref: ImageRef) -> Rejection | None:
+        try:
+            read_image(ref.path)
+        except InputError as error:
+            return Rejection(ref.stem, str(error))
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(fault, images))
+    broken = tuple(item for item in faults if item is not None)
+    if len(broken) == len(images):
+        raise InputError(f"none of {len(images)} images with a usable mask can be read; the first: {broken[0].reason}")
+    return tuple(ref for ref, item in zip(images, faults, strict=True) if item is None), broken
+
+
+def _report_left_out(run: Path, left_out: tuple[Rejection, ...], console: Console) -> None:
+    """Write `left_out.json` and print its first few lines."""
     write_json(run / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
+    for item in left_out[:_LEFT_OUT_PRINTED]:
+        console.print(f"left out {item.stem}: {item.reason}")
+    if len(left_out) > _LEFT_OUT_PRINTED:
+        console.print(f"and {len(left_out) - _LEFT_OUT_PRINTED} more, listed in {run / 'left_out.json'}")

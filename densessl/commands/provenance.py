@@ -2,11 +2,18 @@
 
 from pathlib import Path
 
-from densessl.saliency.proposals import SaliencySettings
+from densessl.files import read_json
 
 
-def masks_provenance(masks: Path | None, saliency: SaliencySettings) -> str:
-    """Say where the masks came from and what supervision that implies."""
-    if masks is None:
-        return f"none (estimator {saliency.method}, no labels and no learned weights)"
+def masks_provenance(masks: Path) -> str:
+    """Say where a folder of masks came from and what supervision that implies.
+
+    Folders that `saliency` (or `pretrain`, or `run`) wrote name their estimator in `saliency.json`; all others are
+    made elsewhere.
+    """
+    record = masks / "saliency.json"
+    content = read_json(record, "the settings of `saliency`") if record.is_file() else None
+    match content:
+        case {"settings": {"method": str(method)}}:
+            return f"none (estimator {method}, no labels and no learned weights)"
     return f"made elsewhere ({masks.name}); whatever labels made them are theirs"

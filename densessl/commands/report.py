@@ -22,4 +22,6 @@ def report(run: Path, out: Path | None = None) -> Path:
     Raises:
         InputError: Where the folder holds no run, one of its files is broken, or the page cannot be written.
     """
-    return write_report(read_run(run), run / "report" / "index.html" if out is None else out)
+    page = write_report(read_run(run), run / "report" / "index.html" if out is None else out)
+    print(f"report: {page}")
+    return page

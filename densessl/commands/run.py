@@ -7,7 +7,7 @@ from typing import Literal
 from rich.console import Console
 
 from densessl.commands.classes import ClassSelection
-from densessl.commands.cluster import ClusterResult, cluster
+from densessl.commands.cluster import ClusterResult, check_cluster_settings, cluster
 from densessl.commands.pretrain import pretrain
 from densessl.commands.report import report
 from densessl.data.layouts import open_images
@@ -41,6 +41,7 @@ def run(
     classes: ClassSelection = None,
     seeds: int = 5,
     protocol: Literal["native", "maskcontrast"] = "native",
+    image_size: int | None = None,
     resume: bool = False,
     seed: int = 0,
     saliency: SaliencySettings = SaliencySettings(),
@@ -66,6 +67,7 @@ def run(
         classes: the classes to score, such as 0,8,10; pixels of others are ignored.
         seeds: how many times clustering is repeated; scores are means over the repetitions.
         protocol: native (our default) or maskcontrast (as published).
+        image_size: height and width that images are clustered at; by default the protocol's (320 or 512).
         resume: go on with the run in --out after an interruption, with the same configuration.
         seed: of everything random.
         saliency: how masks are proposed where none are given.
@@ -79,6 +81,7 @@ def run(
     """
     evaluated = split if data is None else eval_split
     image_set = open_images(images, data, evaluated)
+    check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)
     pretrain(out, images, data, split, masks, resume, seed, saliency, model, views, objective, training)
     clustered = masks if masks is not None else out / "proposals"
     if foreground == "masks" and masks is None and data is not None and evaluated != split:
@@ -98,6 +101,7 @@ def run(
             classes,
             seeds,
             protocol=protocol,
+            image_size=image_size,
             weights=weights,
         )
 
@@ -106,15 +110,13 @@ def run(
         try:
             initial = cluster_with("initial", "clusters_initial")
         except InputError as error:  # a saliency head that was not trained may find no foreground at all
-            Console(stderr=True).print(f"no clusters before pretraining: {error}", highlight=False)
+            Console(stderr=True).print(
+                f"no clusters before pretraining: {error}", highlight=False, markup=False, soft_wrap=True
+            )
     final = cluster_with("final", "clusters")
-    page = report(out)
-    console = Console()
     if initial is not None and initial.scores is not None and final.scores is not None:
-        console.print(
+        Console(soft_wrap=True, highlight=False, markup=False).print(
             f"mIoU before pretraining {initial.scores.miou:.3f} \u00b1 {initial.scores.miou_std:.3f}, after "
-            f"{final.scores.miou:.3f} \u00b1 {final.scores.miou_std:.3f} (same clustering, {seeds} seeds)",
-            highlight=False,
+            f"{final.scores.miou:.3f} \u00b1 {final.scores.miou_std:.3f} (same clustering, {seeds} seeds)"
         )
-    console.print(f"report: {page}", highlight=False)
-    return RunResult(page, final, initial)
+    return RunResult(report(out), final, initial)

@@ -96,7 +96,7 @@ def _object_colours(
     the lightness.
     """
     colour = GREY + generator.normal(0, 0.04, size=3)
-    return colour, generator.uniform(0.16, 0.24) + generator.normal(0, 0.08, size=3)
+    return colour, generator.uniform(0.16, 0.24) + generator.normal(0, 0.04, size=3)
 
 
 def _shading(mask: MaskArray, light: NDArray[np.float64], generator: np.random.Generator) -> Field:

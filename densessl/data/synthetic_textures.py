@@ -57,6 +57,10 @@ def smooth_noise(shape: tuple[int, ...], num_cells: float, generator: np.random.
     )
 
 
+MEADOW = np.array([0.36, 0.52, 0.28])
+"""Colour that all backgrounds vary around, so that a scene is not told by the colour of its background."""
+
+
 def random_background(shape: tuple[int, int], generator: np.random.Generator) -> Canvas:
     """Paint a cluttered background (height, width, 3): gradients, noise octaves, stripes, blobs, debris.
 
@@ -64,11 +68,10 @@ def random_background(shape: tuple[int, int], generator: np.random.Generator) ->
     """
     height, width = shape
     unit_y, unit_x = np.mgrid[:height, :width].astype(np.float32) / max(shape)
-    lightness = generator.choice([0.3, 0.7]) + generator.uniform(-0.08, 0.08)  # off the objects' grey
-    base = lightness + generator.uniform(-0.14, 0.14, size=3)
+    base = MEADOW * generator.uniform(0.8, 1.2) + generator.normal(0, 0.02, size=3)
     angle = generator.uniform(0, 2 * np.pi)
     ramp = np.cos(angle) * (unit_x - 0.5) + np.sin(angle) * (unit_y - 0.5)
-    canvas = _tint(base, generator.normal(0, 0.12, size=3), ramp)
+    canvas = _tint(base, generator.normal(0, 0.05, size=3), ramp)
     if generator.random() < 0.4:
         _add_ground(canvas, ramp, generator)
     _add_octaves(canvas, generator)
@@ -132,19 +135,19 @@ def _tint(base: NDArray[np.float64], direction: NDArray[np.float64], amount: Fie
 def _random_tint(generator: np.random.Generator, strength: float) -> NDArray[np.float32]:
     """Draw a colour direction: mostly lightness of either sign, with some hue."""
     lightness = generator.choice([-1, 1]) * generator.uniform(0.5, 1.2)
-    return (strength * (lightness + generator.normal(0, 0.4, size=3))).astype(np.float32)
+    return (strength * (lightness + generator.normal(0, 0.25, size=3))).astype(np.float32)
 
 
 def _add_ground(canvas: Canvas, ramp: Field, generator: np.random.Generator) -> None:
     """Split the scene along a wavy line, as ground and wall."""
     waves = np.float32(0.04) * smooth_noise(ramp.shape, generator.uniform(2, 6), generator)
     side = _soft(ramp + waves - np.float32(generator.uniform(-0.15, 0.15)), 60)
-    canvas += side[..., None] * _random_tint(generator, 0.1)
+    canvas += side[..., None] * _random_tint(generator, 0.06)
 
 
 def _add_octaves(canvas: Canvas, generator: np.random.Generator) -> None:
     shape = canvas.shape[:2]
-    strength, roughness = generator.uniform(0.035, 0.07), generator.uniform(0.6, 0.95)
+    strength, roughness = generator.uniform(0.03, 0.05), generator.uniform(0.6, 0.95)
     for octave, num_cells in enumerate((5, 11, 23, 48)):
         noise = smooth_noise(shape, num_cells * generator.uniform(0.8, 1.25), generator)
         canvas += noise[..., None] * _random_tint(generator, strength * roughness**octave)
