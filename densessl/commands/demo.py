@@ -17,12 +17,21 @@ WANTED_GAIN = 0.20
 NUM_IMAGES = 600
 SIZE_PX = 128
 
-MODEL = ModelSettings(encoder="resnet18", output_stride=16, separable_decoder=True)
-VIEWS = ViewSettings(size_px=96, min_scale=0.3)
-OBJECTIVE = ObjectiveSettings(temperature=0.2, queue_length=128)
+MODEL = ModelSettings(encoder="resnet10t", output_stride=16, decoder="none")
+VIEWS = ViewSettings(size_px=64, min_scale=0.3, symmetries=True, jitter_strength=0.7, grayscale=0.5)
+OBJECTIVE = ObjectiveSettings(temperature=0.3, queue_length=64, momentum=0.9)
 TRAINING = TrainingSettings(
-    epochs=12, batch_size=32, optimizer="adamw", learning_rate=1e-3, weight_decay=1e-2, schedule="cosine"
+    epochs=20,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=1e-2,
+    schedule="cosine",
+    warmup_steps=10,
+    log_every=20,
 )
+CLUSTER_SIZE_PX = 96
+"""Images are clustered at about the scale at which the network saw them in training."""
 
 
 def demo(out: Path, seed: int = 0, resume: bool = False) -> int:
@@ -44,6 +53,7 @@ def demo(out: Path, seed: int = 0, resume: bool = False) -> int:
         data=out / "data",
         split="train",
         eval_split="val",
+        image_size=CLUSTER_SIZE_PX,
         resume=resume,
         seed=seed,
         model=MODEL,

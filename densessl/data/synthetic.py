@@ -26,7 +26,7 @@ def render_data_set(out: Path, num_images: int, size_px: int, seed: int, val_fra
 
     Image i depends on `seed`, `size_px` and i alone. Written are JPEGImages, SegmentationClass (class per
     pixel), SegmentationObject (1 is the main object), ImageSets/Segmentation/{train,val,train_aug}.txt,
-    class_names.txt and synth.json. Every block of eight images holds each class once as the main object.
+    class_names.txt and synth.json. Every block of six images holds each class once as the main object.
     A folder begun with the same settings is completed: images that are there are kept.
 
     num_images: at least 2. size_px: long side, 32-4096. seed: 0 or above. val_fraction: share of the images
@@ -40,9 +40,7 @@ def render_data_set(out: Path, num_images: int, size_px: int, seed: int, val_fra
         "seed": seed,
         "val_fraction": val_fraction,
     }
-    _open_folder(
-        out, {"format": "densessl synthetic data set", "version": RENDERER_VERSION, "settings": settings}
-    )
+    _open_folder(out, {"format": "densessl synthetic data set", "version": RENDERER_VERSION, "settings": settings})
     stems = [f"synth_{index:06d}" for index in range(num_images)]
     for index, stem in enumerate(stems):
         paths = _image_files(out, stem)
@@ -67,15 +65,11 @@ def _check_settings(num_images: int, size_px: int, seed: int, val_fraction: floa
     if num_images < 2:
         raise InputError(f"num_images is {num_images}, but train and val need an image each; pass 2 or more")
     if not 32 <= size_px <= 4096:
-        raise InputError(
-            f"size_px is {size_px}, but the long side must lie in 32-4096 pixels; pass such a size"
-        )
+        raise InputError(f"size_px is {size_px}, but the long side must lie in 32-4096 pixels; pass such a size")
     if seed < 0:
         raise InputError(f"seed is {seed}, but a seed is 0 or above; pass such a seed")
     if not 0 < val_fraction < 1:
-        raise InputError(
-            f"val_fraction is {val_fraction}, but it must lie between 0 and 1, both exclusive; pass 0.25"
-        )
+        raise InputError(f"val_fraction is {val_fraction}, but it must lie between 0 and 1, both exclusive; pass 0.25")
 
 
 def _open_folder(out: Path, description: dict[str, Any]) -> None:

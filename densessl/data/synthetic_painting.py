@@ -73,9 +73,7 @@ def _surface(
     x = (x + corner[1] + 0.5) / long_side_px - placed.centre[0]
     y = (y + corner[0] + 0.5) / long_side_px - placed.centre[1]
     turn = rotation(generator.uniform(0, 2 * np.pi)) / period
-    offset = (
-        generator.uniform(0, 1, size=2) if pattern_name != "rings" else generator.uniform(-0.7, 0.7, size=2)
-    )
+    offset = generator.uniform(0, 1, size=2) if pattern_name != "rings" else generator.uniform(-0.7, 0.7, size=2)
     warp = [generator.uniform(0, 0.12) * smooth_noise(mask.shape, 3, generator) for _ in range(2)]
     u = (turn[0, 0] * x + turn[0, 1] * y + offset[0] + warp[0]).astype(np.float32)
     v = (turn[1, 0] * x + turn[1, 1] * y + offset[1] + warp[1]).astype(np.float32)
@@ -114,9 +112,7 @@ def _shading(mask: MaskArray, light: NDArray[np.float64], generator: np.random.G
     return (shading / shading[mask].mean()).astype(np.float32)
 
 
-def _shadow(
-    mask: MaskArray, length: float, light: NDArray[np.float64], generator: np.random.Generator
-) -> Field:
+def _shadow(mask: MaskArray, length: float, light: NDArray[np.float64], generator: np.random.Generator) -> Field:
     """Return the share of light that reaches each pixel: less where the mask falls, moved off the light."""
     height, width = mask.shape
     scale = SHADOW_PX / max(mask.shape)

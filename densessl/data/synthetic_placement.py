@@ -18,13 +18,11 @@ OBJECT_CLASSES = (
     ("eel", "stripes"),
     ("crate", "checks"),
     ("beetle", "dots"),
-    ("bracket", "bricks"),
     ("cross", "zigzag"),
-    ("moon", "speckle"),
 )
 """Outline and pattern of class 1, 2, ...; class 0 is the background."""
 
-MAIN_AREA = (0.09, 0.43)  # visible share of the image; rounding to pixels then stays within 0.08-0.45
+MAIN_AREA = (0.12, 0.43)  # visible share of the image; rounding to pixels then stays within 0.08-0.45
 FURTHER_AREA = (0.025, 0.11)
 NUM_FURTHER_WEIGHTS = (0.6, 0.28, 0.12)  # no, one, two further objects
 OTHER_CLASS_SHARE = 0.25

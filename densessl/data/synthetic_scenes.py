@@ -67,9 +67,7 @@ def _shrink(mask: MaskArray, shape: tuple[int, int]) -> MaskArray:
     return covered >= 0.5
 
 
-def _labels(
-    masks: list[MaskArray], objects: list[PlacedObject], order: list[int]
-) -> tuple[LabelMap, InstanceMap]:
+def _labels(masks: list[MaskArray], objects: list[PlacedObject], order: list[int]) -> tuple[LabelMap, InstanceMap]:
     """Stack the masks from back to front; a border around what shows of each becomes `IGNORE`."""
     instances = np.zeros(masks[0].shape, dtype=np.int64)
     for index in order:

@@ -46,15 +46,10 @@ def _pose_free_outline(shape: str, generator: np.random.Generator) -> Outline:
             return _crate(generator)
         case "beetle":
             return _beetle(generator)
-        case "bracket":
-            return _bracket(generator)
         case "cross":
             return _cross(generator)
-        case "moon":
-            return _moon(generator)
     raise InputError(
-        f"shape is {shape!r}, but the synthetic shapes are fish, star, eel, crate, beetle, bracket, cross, "
-        "moon; choose one of them"
+        f"shape is {shape!r}, but the synthetic shapes are fish, star, eel, crate, beetle, cross; choose one of them"
     )
 
 
@@ -103,13 +98,6 @@ def _beetle(generator: np.random.Generator) -> Outline:
     return _polar(angle, radius) * [1.0, generator.uniform(0.68, 0.92)]
 
 
-def _bracket(generator: np.random.Generator) -> Outline:
-    foot, stem = generator.uniform(0.42, 0.56, size=2)
-    length = generator.uniform(1.0, 1.35)
-    corners = np.array([[0, 0], [length, 0], [length, foot], [stem, foot], [stem, 1.35], [0, 1.35]])
-    return _cut_corners(corners, 0.05)
-
-
 def _cross(generator: np.random.Generator) -> Outline:
     across, up = generator.uniform(0.27, 0.38, size=2)
     reach = generator.uniform(0.85, 1.1, size=4)
@@ -120,16 +108,6 @@ def _cross(generator: np.random.Generator) -> Outline:
         [-reach[3], up], [-reach[3], -up], [-across, -up],
     ]  # fmt: skip
     return _cut_corners(np.array(corners), 0.06)
-
-
-def _moon(generator: np.random.Generator) -> Outline:
-    opening, depth = generator.uniform(0.2, 0.3) * np.pi, generator.uniform(0.05, 0.25)
-    outer = np.linspace(opening, 2 * np.pi - opening, 36)
-    tip = np.sin(opening)
-    inner = np.linspace(-np.pi / 2, np.pi / 2, 24)
-    reach = np.cos(opening) + depth  # how far the bite goes in from the line between the tips
-    bite = np.stack([np.cos(opening) - reach * np.cos(inner), tip * np.sin(inner)], axis=1)
-    return np.concatenate([_polar(outer, np.ones_like(outer)), bite[1:-1]])
 
 
 def _polar(angle: NDArray[np.float64], radius: NDArray[np.float64]) -> Outline:

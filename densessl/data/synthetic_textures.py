@@ -24,19 +24,13 @@ def class_pattern(name: str, u: Field, v: Field, generator: np.random.Generator)
             return _soft(generator.uniform(0.3, 0.36) - _distance_to_lattice(u, v), 8)
         case "rings":
             return _soft(np.sin(2 * np.pi * np.hypot(u, v)), 2.5)
-        case "bricks":
-            return _bricks(u, v, generator.uniform(0.1, 0.13))
         case "scales":
             return _scales(u, v, generator.uniform(0.09, 0.12))
         case "zigzag":
-            return _soft(
-                np.sin(2 * np.pi * (v + generator.uniform(0.8, 1.1) * np.abs((0.6 * u) % 1 - 0.5))), 2.5
-            )
-        case "speckle":
-            return _soft(smooth_noise(u.shape, _cells_across(u, v), generator), 2)
+            return _soft(np.sin(2 * np.pi * (v + generator.uniform(0.8, 1.1) * np.abs((0.6 * u) % 1 - 0.5))), 2.5)
     raise InputError(
-        f"pattern is {name!r}, but the synthetic patterns are stripes, checks, dots, rings, bricks, scales, "
-        "zigzag, speckle; choose one of them"
+        f"pattern is {name!r}, but the synthetic patterns are stripes, checks, dots, rings, scales, "
+        "zigzag; choose one of them"
     )
 
 
@@ -100,13 +94,6 @@ def _distance_to_lattice(u: Field, v: Field) -> Field:
     return np.minimum(to_rows(0.0), to_rows(1.0))
 
 
-def _bricks(u: Field, v: Field, joint: float) -> Field:
-    along = 0.5 * u + 0.5 * (np.floor(v) % 2)  # bricks are twice as long as high, every second course shifted
-    across_gap = 0.5 - np.abs(v % 1 - 0.5)
-    along_gap = 2 * (0.5 - np.abs(along % 1 - 0.5))
-    return _soft(np.minimum(across_gap, along_gap) - joint, 7)
-
-
 def _scales(u: Field, v: Field, rim: float) -> Field:
     """Overlapping discs in shifted rows half a unit apart: 1 inside the topmost disc, 0 on its rim."""
     radius = 0.56
@@ -120,12 +107,6 @@ def _scales(u: Field, v: Field, rim: float) -> Field:
         topmost[covers] = distance[covers]
         is_free &= ~covers
     return _soft(radius - 1.5 * rim - topmost, 7)
-
-
-def _cells_across(u: Field, v: Field) -> float:
-    """How many noise cells span the long side when a cell is half a period."""
-    periods_per_px = float(np.hypot(u[0, -1] - u[0, 0], v[0, -1] - v[0, 0])) / max(u.shape[1] - 1, 1)
-    return 2 * max(max(u.shape) * periods_per_px, 1.0)
 
 
 def _tint(base: NDArray[np.float64], direction: NDArray[np.float64], amount: Field) -> Canvas:
