@@ -1,6 +1,6 @@
 """Render the tables of README.md and docs/ from the rows in results/.
 
-    python -m benchmarks.render_tables
+python -m benchmarks.render_tables
 """
 
 from pathlib import Path
@@ -48,9 +48,9 @@ def voc_animals_table(rows: list[Row]) -> str:
         if (row := found.get((name, "final", "embedding", "own", "native"))) and row.get("cpu_minutes")
     )
     return (
-        f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes of "
-        f"PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds; columns are masks and protocol. "
-        "No label touched training, clustering or selection; matching clusters to class names uses them. The detector "
+        f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
+        f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds; columns are masks and "
+        "protocol. No label touched training, clustering or selection; matching clusters to class names uses them. The detector "
         f"(saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
     )
 
@@ -62,8 +62,8 @@ def demo_line(rows: list[Row]) -> str:
     row = rows[-1]
     return (
         f"`densessl demo`: mIoU {100 * row['miou_before']:.1f} before and **{100 * row['miou_after']:.1f} after** "
-        f"pretraining from random weights (percent, 9 classes, same clustering), {row['seconds'] / 60:.1f} minutes on "
-        f"{row['hardware']['cores']} cores of {row['hardware']['device']}."
+        f"pretraining from random weights (percent, {row['num_classes']} classes, same clustering), "
+        f"{row['seconds'] / 60:.1f} minutes on {row['hardware']['cores']} cores of {row['hardware']['device']}."
     )
 
 

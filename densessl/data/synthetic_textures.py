@@ -51,7 +51,7 @@ def smooth_noise(shape: tuple[int, ...], num_cells: float, generator: np.random.
     )
 
 
-MEADOW = np.array([0.36, 0.52, 0.28])
+MEADOW = np.array([0.46, 0.64, 0.37])
 """Colour that all backgrounds vary around, so that a scene is not told by the colour of its background."""
 
 

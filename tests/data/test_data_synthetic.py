@@ -49,16 +49,10 @@ def test_data_set_has_the_voc_layout(tmp_path: Path) -> None:
 def test_written_labels_and_image_are_those_of_the_scene(tmp_path: Path) -> None:
     render_data_set(tmp_path, num_images=2, size_px=64, seed=3)
     scene = render_synthetic_image(1, 64, seed=3)
-    np.testing.assert_array_equal(
-        read_label_map(tmp_path / "SegmentationClass/synth_000001.png"), scene.classes
-    )
-    np.testing.assert_array_equal(
-        read_label_map(tmp_path / "SegmentationObject/synth_000001.png"), scene.instances
-    )
+    np.testing.assert_array_equal(read_label_map(tmp_path / "SegmentationClass/synth_000001.png"), scene.classes)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "SegmentationObject/synth_000001.png"), scene.instances)
     decoded = np.asarray(Image.open(tmp_path / "JPEGImages/synth_000001.jpg"))
-    assert (
-        np.abs(decoded.astype(int) - scene.image).mean() < 6
-    )  # red and blue in place; JPEG halves the hue's detail
+    assert np.abs(decoded.astype(int) - scene.image).mean() < 6  # red and blue in place; JPEG halves the hue's detail
 
 
 def test_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
@@ -94,9 +88,7 @@ def test_a_stopped_run_is_completed_and_finished_images_are_kept(tmp_path: Path)
 def test_other_settings_are_refused_and_both_are_named(tmp_path: Path) -> None:
     render_data_set(tmp_path, num_images=2, size_px=32, seed=0)
     before = digests(tmp_path)
-    with pytest.raises(
-        InputError, match=r"num_images 2, size_px 32, .* but num_images 3, .* another output folder"
-    ):
+    with pytest.raises(InputError, match=r"num_images 2, size_px 32, .* but num_images 3, .* another output folder"):
         render_data_set(tmp_path, num_images=3, size_px=32, seed=0)
     (tmp_path / "synth.json").write_text("[]")
     with pytest.raises(InputError, match="of unknown settings"):

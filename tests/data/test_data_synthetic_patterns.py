@@ -40,9 +40,7 @@ def test_patterns_use_their_range_on_non_square_fields(pattern: str) -> None:
 
 def test_checks_by_hand() -> None:
     u, v = np.meshgrid(np.array([0.5, 1.5], np.float32), np.array([0.5, 1.5, 2.5], np.float32))
-    np.testing.assert_allclose(
-        class_pattern("checks", u, v, np.random.default_rng(0)), [[1, 0], [0, 1], [1, 0]]
-    )
+    np.testing.assert_allclose(class_pattern("checks", u, v, np.random.default_rng(0)), [[1, 0], [0, 1], [1, 0]])
 
 
 def test_unknown_names_are_refused() -> None:

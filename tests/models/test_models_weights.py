@@ -183,9 +183,7 @@ def test_formats_are_told_by_prefix(tmp_path: Path, prefix: str, format_name: st
 
 def test_simsiam_is_told_by_its_predictor(tmp_path: Path) -> None:
     source, network = timm_network("resnet18", 1), timm_network("resnet18", 2)
-    state = prefixed("module.encoder.", source.state_dict()) | {
-        "module.predictor.0.weight": torch.zeros(2, 2)
-    }
+    state = prefixed("module.encoder.", source.state_dict()) | {"module.predictor.0.weight": torch.zeros(2, 2)}
     report = load(network, saved(tmp_path / "simsiam.pth.tar", {"state_dict": state}))
     assert (report.format, report.unused) == ("simsiam", ("predictor.0.weight",))
     assert torch.equal(features(network), features(source))
@@ -194,9 +192,7 @@ def test_simsiam_is_told_by_its_predictor(tmp_path: Path) -> None:
 def test_several_encoders_are_not_chosen_from(tmp_path: Path) -> None:
     state = timm_network("resnet18", 1).state_dict()
     path = saved(tmp_path / "two.pth", prefixed("left.", state) | prefixed("right.", state))
-    with pytest.raises(
-        InputError, match=r"several encoders, under 'left.', 'right.'.*save the state_dict\(\)"
-    ):
+    with pytest.raises(InputError, match=r"several encoders, under 'left.', 'right.'.*save the state_dict\(\)"):
         load(timm_network("resnet18", 2), path)
 
 
@@ -265,9 +261,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_unrelated_tensors_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"another architecture.*choose the --model.encoder that the file was"
-    ):
+    with pytest.raises(InputError, match=r"another architecture.*choose the --model.encoder that the file was"):
         load(timm_network("resnet18", 1), saved(tmp_path / "x.pth", {"weight": torch.zeros(2)}))
     with pytest.raises(InputError, match=r"holds no tensors.*'epoch'.*save the network's state_dict\(\)"):
         load(timm_network("resnet18", 1), saved(tmp_path / "y.pth", {"epoch": 3}))

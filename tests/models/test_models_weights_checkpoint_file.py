@@ -65,9 +65,7 @@ def test_options_and_numpy_numbers_are_passed_over(tmp_path: Path) -> None:
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     target, path = tmp_path / "touched", tmp_path / "hostile.pth"
     torch.save({"weight": torch.ones(2), "payload": _WritesOnRead(target)}, path)
-    with pytest.raises(
-        InputError, match=r"holds a pickled Python object \(.+\).*weights_only=False.*save_file"
-    ):
+    with pytest.raises(InputError, match=r"holds a pickled Python object \(.+\).*weights_only=False.*save_file"):
         read_checkpoint(path)
     assert not target.exists()
     torch.load(path, weights_only=False)
@@ -83,9 +81,7 @@ def test_pickled_code_inside_options_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize(
-    "content", [b"", b"garbage garbage", b"\x80\x02}q\x00.", b"PK\x03\x04 not a zip file"]
-)
+@pytest.mark.parametrize("content", [b"", b"garbage garbage", b"\x80\x02}q\x00.", b"PK\x03\x04 not a zip file"])
 def test_garbage_is_named(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(content)

@@ -134,9 +134,7 @@ def test_other_architectures_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "model.pth.tar", published("resnet18", 0), "")
     with pytest.raises(InputError, match=r"another architecture.*choose --model.encoder resnet18 with"):
         load_maskcontrast_checkpoint(ours("resnet34"), path)
-    with pytest.raises(
-        InputError, match=r"of another shape: 2 \(embedding_head.weight .*32 embedding dimensions"
-    ):
+    with pytest.raises(InputError, match=r"of another shape: 2 \(embedding_head.weight .*32 embedding dimensions"):
         load_maskcontrast_checkpoint(ours(embedding_dim=16), path)
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "plain.pth")
     with pytest.raises(InputError, match=r"not a published MaskContrast checkpoint.*--model.weights"):

@@ -1,0 +1,44 @@
+"""The files in configs/ are complete, are read by `pretrain`, and say what they reproduce."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from densessl.command_line import build_parser, stage_function
+from densessl.commands import demo
+from densessl.training.run_folder import plain
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_opens_with_three_comments_and_is_complete(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line, word in zip(lines, ("# Reproduces:", "# Command:", "# Measured:"), strict=False):
+        assert line.startswith(word)
+    content = yaml.safe_load("\n".join(lines))
+    assert set(content) == {"split", "seed", "saliency", "model", "views", "objective", "training"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("command", ["pretrain", "run"])
+def test_config_is_accepted_by_the_commands(path: Path, command: str) -> None:
+    parser = build_parser(command, stage_function(command))
+    values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "RUN", "--images", "DIR"]))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in ("saliency", "model", "views", "objective", "training"):
+        read = plain(values[section])
+        assert {key: read[key] for key in written[section]} == written[section]
+
+
+def test_demo_config_is_what_the_demo_does() -> None:
+    written = yaml.safe_load((CONFIGS[0].parent / "demo.yaml").read_text(encoding="utf-8"))
+    for section, settings in (
+        ("model", demo.MODEL),
+        ("views", demo.VIEWS),
+        ("objective", demo.OBJECTIVE),
+        ("training", demo.TRAINING),
+    ):
+        expected = plain(settings)
+        assert {key: expected[key] for key in written[section]} == written[section]
