@@ -50,8 +50,8 @@ def voc_animals_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
         f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds; columns are masks and "
-        "protocol. No label touched training, clustering or selection; matching clusters to class names uses them. The detector "
-        f"(saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
+        "protocol. No label touched training, clustering or selection; matching clusters to class names uses them. The "
+        f"detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
     )
 
 

@@ -13,7 +13,7 @@ from densessl.evaluation import protocols
 from densessl.training.run_folder import load_run_model, save_weights
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def _small_and_single_threaded() -> Iterator[None]:
     """Cluster at 96x96 and 128x128 instead of 320x320 and 512x512, and compute on one core."""
     torch.set_num_threads(1)
@@ -31,7 +31,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> DrawnFolder:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered VOC tree, 12 images to train on and 4 to validate, 9 classes; read only."""
+    """A rendered VOC tree, 12 images to train on and 4 to validate, 7 classes; read only."""
     return render_data_set(tmp_path_factory.mktemp("tree") / "voc", num_images=16, size_px=64, seed=0)
 
 

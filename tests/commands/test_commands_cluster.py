@@ -148,7 +148,7 @@ def test_chosen_classes(trained: Path, tree: Path, tmp_path: Path) -> None:
     assert again.miou == pytest.approx(content["miou_per_seed"][0], abs=1e-12)
 
 
-@pytest.mark.parametrize(("asked", "match"), [(4, "highest_iou"), (9, "hungarian"), (11, "highest_iou")])
+@pytest.mark.parametrize(("asked", "match"), [(4, "highest_iou"), (7, "hungarian"), (11, "highest_iou")])
 def test_number_of_clusters_counts_the_background(
     asked: int, match: str, trained: Path, tree: Path, tmp_path: Path
 ) -> None:
@@ -297,7 +297,7 @@ def test_no_such_images_and_an_empty_folder(trained: Path, tmp_path: Path) -> No
         (("--batch_size", "0"), "batch_size is 0; it must be at least 1"),
         (("--num_clusters", "1"), "num_clusters is 1; it counts the background, so it must be at least 2"),
         (("--classes", "0,x"), "classes '0,x' is not a list of class indices such as 0,8,10"),
-        (("--classes", "0,9"), "class 9 is not one of the 9 classes 0-8"),
+        (("--classes", "0,9"), "class 9 is not one of the 7 classes 0-6"),
         (("--classes", "1,1"), "class 1 is listed 2 times"),
         (("--foreground", "head"), "is only used with --foreground masks, not head; add it or drop it"),
     ],
@@ -341,7 +341,7 @@ def test_label_above_the_number_of_classes(trained: Path, tree: Path, tmp_path: 
     write_label_map(copy / "SegmentationClass" / f"{stem}.png", label_map)
     outcome = cluster(trained, tmp_path / "out", *on_tree(copy))
     assert outcome.status == 1
-    assert f"{stem}.png holds the value 77; values must be 0-8 or 255 (void)" in outcome.err
+    assert f"{stem}.png holds the value 77; values must be 0-6 or 255 (void)" in outcome.err
     assert "correct it or list more names in class_names.txt" in outcome.err
     assert not (tmp_path / "out" / "scores.json").exists()
 

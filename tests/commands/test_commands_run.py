@@ -121,7 +121,7 @@ def test_head_without_foreground_before_training_is_said(
     [
         (("--seeds", "0"), "seeds is 0"),
         (("--num_clusters", "1"), "num_clusters is 1"),
-        (("--classes", "0,12"), "class 12 is not one of the 9 classes 0-8"),
+        (("--classes", "0,12"), "class 12 is not one of the 7 classes 0-6"),
         (("--classes", "0,x"), "classes '0,x' is not a list of class indices"),
         (("--eval_split", "test"), "test"),
         (("--split", "test"), "test"),

@@ -51,7 +51,7 @@ def test_paint_errors() -> None:
 def test_pixels_equal_clusters_of_upsampled_features() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(12, 5, 7, generator=generator)
-    protocol = replace(NATIVE, is_input_normalised=False, pca_dim=6)
+    protocol = replace(NATIVE, is_input_normalised=False, is_projection_normalised=False, pca_dim=6)
     clustering = cluster_pixels(features.flatten(1).T.numpy(), 4, protocol, seed=0)
     upsampled = functional.interpolate(features[None], size=(15, 20), mode="bilinear")[0]
     expected = assign(upsampled.flatten(1).T.numpy(), clustering).reshape(15, 20)
