@@ -105,7 +105,7 @@ def environment_record(device: torch.device) -> dict[str, Any]:
 
 def save_weights(path: Path, model: MaskContrastModel, settings: ModelSettings) -> None:
     """Write a network's weights as safetensors; the file carries the settings that rebuild it."""
-    header = {"format": "densessl-weights-1", "model_settings": json.dumps(plain(settings))}
+    header = {"model_settings": json.dumps(plain(settings))}  # one key: the order of several is not fixed
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
 
