@@ -70,6 +70,8 @@ class ViewSettings:
         for name in ("flip", "jitter", "grayscale"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"views.{name} is {getattr(self, name)}; a probability lies in [0, 1]")
+        if not 0 <= self.jitter_strength <= 1:
+            raise InputError(f"views.jitter_strength is {self.jitter_strength}; it must lie in [0, 1] (published 0.4)")
         if self.max_tries < 1:
             raise InputError(f"views.max_tries is {self.max_tries}; it must be at least 1")
 

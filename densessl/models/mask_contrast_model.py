@@ -46,6 +46,13 @@ class ModelSettings:
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["train", "frozen"] = "train"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout is {self.dropout}; a probability below 1 is needed (published 0.5)")
+        for name in ("decoder_channels", "embedding_dim"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+
 
 class DenseOutput(NamedTuple):
     """What the network says of a batch of images, all on the feature grid (h, w).
@@ -108,8 +115,6 @@ def build_model(settings: ModelSettings) -> MaskContrastModel:
     Raises:
         InputError: a setting out of range, or a frozen part that names nothing.
     """
-    if settings.embedding_dim < 1:
-        raise InputError(f"model.embedding_dim is {settings.embedding_dim}; it must be at least 1 (published: 32)")
     encoder = build_encoder(settings.encoder, output_stride=settings.output_stride, pretrained=settings.pretrained)
     names = [name for name, _ in encoder.backbone.named_parameters()]
     for part in settings.frozen:

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -95,7 +96,7 @@ def environment_record(device: torch.device) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
     }
     return {
-        "command": " ".join(["python -m densessl", *sys.argv[1:]]) if sys.argv else "",
+        "command": "python -m densessl " + shlex.join(sys.argv[1:]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "commit": _commit(),
         "versions": versions,
