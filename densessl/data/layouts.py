@@ -44,7 +44,8 @@ def open_images(images: Path | None, data: Path | None, split: str) -> ImageSet:
         return open_data_set(data, split)
     given = "neither" if images is None else f"both ({images} and {data})"
     raise InputError(
-        f"give either a folder of images or a data set with splits, got {given}: give --images DIR (images=) or --data ROOT (data=)"
+        f"give either a folder of images or a data set with splits, got {given}: give --images DIR "
+        "(images=) or --data ROOT (data=)"
     )
 
 
