@@ -90,4 +90,4 @@ def project(vectors: NDArray[np.floating], projection: Projection) -> NDArray[np
 def _normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Divide rows by their length; a row of zeros stays zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
+    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)
