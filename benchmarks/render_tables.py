@@ -50,7 +50,8 @@ def voc_animals_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
         f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds; columns are masks and "
-        "protocol. No label touched training or clustering; matching uses them, and val scores were seen while `native` "
+        "protocol. No label touched training or clustering; matching uses them, and val scores were seen while "
+        "`native` "
         "and the recipes were chosen (docs/protocols.md, docs/decisions.md). The "
         f"detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
     )
@@ -65,7 +66,8 @@ def demo_line(rows: list[Row]) -> str:
         f"`densessl demo`: mIoU {100 * row['miou_before']:.1f} before and **{100 * row['miou_after']:.1f} after** "
         f"pretraining from random weights (percent, {row['num_classes']} classes, same clustering), "
         f"{row['seconds'] / 60:.1f} minutes on {row['hardware']['cores']} cores of {row['hardware']['device']}. One "
-        "seed; scenes and recipe were tuned on these scores (docs/decisions.md): a check that the path works, not a result."
+        "seed; scenes and recipe were tuned on these scores (docs/decisions.md): a check that the path works, "
+        "not a result."
     )
 
 
