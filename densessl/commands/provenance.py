@@ -15,5 +15,5 @@ def masks_provenance(masks: Path) -> str:
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
     match content:
         case {"settings": {"method": str(method)}}:
-            return f"none (estimator {method}, no labels and no learned weights)"
+            return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
     return f"made elsewhere ({masks.name}); whatever labels made them are theirs"

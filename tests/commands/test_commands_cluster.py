@@ -265,7 +265,7 @@ def test_masks_of_the_saliency_stage_count_as_label_free(
     outcome = cluster(trained, tmp_path / "out", *flags)
     assert outcome.status == 0, outcome.err
     provenance = read(tmp_path / "out" / "scores.json")["provenance"]
-    assert provenance["masks"] == "none (estimator fused, no labels and no learned weights)"
+    assert provenance["masks"] == "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
 
 
 # Bad input

@@ -103,7 +103,10 @@ def test_masks_are_proposed_where_none_are_given(drawn: DrawnFolder, tmp_path: P
     assert reasons["black"] != "no mask"
     assert "left out nested/3: image" in outcome.err
     assert record(run)["num_left_out"] == len(reasons)
-    assert record(run)["provenance"]["masks"] == "none (estimator fused, no labels and no learned weights)"
+    assert (
+        record(run)["provenance"]["masks"]
+        == "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
+    )
 
 
 def test_the_script_records_the_command_that_repeats_it(

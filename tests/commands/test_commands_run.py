@@ -41,8 +41,12 @@ def test_labelled_tree(labelled: tuple[Path, str], tree: Path) -> None:
         assert scores[weights]["classes"] == list(range(len(SYNTHETIC_CLASS_NAMES)))
         assert scores[weights]["seeds"] == [0, 1]
         provenance = scores[weights]["provenance"]
-        assert provenance["masks"] == "none (estimator fused, no labels and no learned weights)"
-        assert provenance["notes"] == ["masks in training: none (estimator fused, no labels and no learned weights)"]
+        assert (
+            provenance["masks"] == "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
+        )
+        assert provenance["notes"] == [
+            "masks in training: fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
+        ]
         assert {path.stem for path in (out / folder / "label_maps").iterdir()} <= set(val)
         assert read(out / folder / "clusters.json")["images"]["split"] == "val"
     before, after = (f"{scores[name]['miou']:.3f} ± {scores[name]['miou_std']:.3f}" for name in ("initial", "final"))
