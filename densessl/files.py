@@ -1,8 +1,10 @@
-"""Atomic writes and JSON: a reader never sees half a file, and a killed process leaves none behind under its name."""
+"""Atomic writes and JSON: a reader never sees half a file, and what a killed process left behind is swept away."""
 
 import contextlib
 import json
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +12,19 @@ from typing import Any
 
 from densessl.errors import InputError, MissingInputError
 
+_PARTIAL = re.compile(r"\.partial-(?P<host>\w*)-(?P<process>\d{1,9})-.*", re.ASCII)
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write(temporary path)` in the folder of `path`, then rename the result to `path`.
 
-    The temporary file has the suffix of `path`, because image libraries choose the format by it. Missing parent
-    folders are made. Raises `InputError` where the folder cannot be written.
+    The temporary file has the suffix of `path`, because image libraries choose the format by it, and names the host
+    and the process that write it (see `remove_abandoned_writes`). Missing parent folders are made. Raises
+    `InputError` where the folder cannot be written.
     """
     with _writable_folder(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+        prefix = f".partial-{_host()}-{os.getpid()}-"
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
         os.close(descriptor)
         temporary = Path(name)
         try:
@@ -69,6 +75,46 @@ def make_folder(path: Path) -> Path:
     """Make a folder for output and check that it can be written; raises `InputError` where it cannot."""
     with _writable_folder(path), tempfile.TemporaryFile(dir=path):
         return path
+
+
+def remove_abandoned_writes(folder: Path) -> None:
+    """Remove the temporary files that writers killed in the middle of `write_atomically` left in and below a folder.
+
+    Files of processes that run are left alone, and so are those of other hosts, whose processes cannot be seen from
+    here. Call it while this process writes nothing there itself: a file that bears its own number is taken for that
+    of an earlier process, because a container that starts again gives the same numbers again.
+
+    Raises `InputError` where a file may not be removed.
+    """
+    with _writable_folder(folder):
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                if _is_abandoned(name):
+                    Path(parent, name).unlink(missing_ok=True)
+
+
+def _is_abandoned(name: str) -> bool:
+    writer = _PARTIAL.fullmatch(name)
+    if writer is None or writer["host"] != _host():
+        return False
+    process = int(writer["process"])
+    return process == os.getpid() or not _is_running(process)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no mere question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, as another user
+        return True
+    return True
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", platform.node())[:64]
 
 
 @contextlib.contextmanager

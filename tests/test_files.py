@@ -1,12 +1,64 @@
 """Atomic writes: whole files or none, readable errors."""
 
 import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from densessl import files
 from densessl.errors import InputError, MissingInputError
-from densessl.files import append_text, make_folder, read_json, write_atomically, write_bytes, write_json, write_text
+from densessl.files import (
+    append_text,
+    make_folder,
+    read_json,
+    remove_abandoned_writes,
+    write_atomically,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+STALLED_WRITE = """
+import sys, time
+from pathlib import Path
+from densessl.files import write_atomically
+
+def stall(temporary):
+    temporary.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.readline()
+    temporary.write_text("whole")
+
+write_atomically(Path(sys.argv[1]), stall)
+"""
+"""A program that stops in the middle of a write until it reads a line."""
+
+
+@pytest.fixture
+def start_write() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Start a process that is in the middle of writing a file."""
+    started = []
+
+    def start(path: Path) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", STALLED_WRITE, str(path)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def partial_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob(".partial-*"))
 
 
 def test_written_content_comes_back(tmp_path: Path) -> None:
@@ -36,6 +88,52 @@ def test_temporary_file_has_the_suffix(tmp_path: Path) -> None:
     seen = []
     write_atomically(tmp_path / "m.png", lambda path: seen.append(path.suffix))
     assert seen == [".png"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(
+    tmp_path: Path, start_write: Callable[[Path], "subprocess.Popen[str]"]
+) -> None:
+    """Both write the same file of a nested folder."""
+    path = tmp_path / "checkpoints" / "deep" / "step.pt"
+    killed, living = start_write(path), start_write(path)
+    killed.kill()
+    killed.wait()
+    assert len(partial_files(tmp_path)) == 2
+    remove_abandoned_writes(tmp_path)
+    (left,) = partial_files(tmp_path)
+    assert f"-{living.pid}-" in left.name
+    living.communicate("go on\n")
+    assert living.returncode == 0
+    assert path.read_text() == "whole"
+    assert partial_files(tmp_path) == []
+
+
+def test_only_names_of_this_host_and_of_no_running_process_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.platform, "node", lambda: "node-1.example")
+    own, parent = os.getpid(), os.getppid()
+    removed = [f".partial-node_1_example-{own}-abc.png", ".partial-node_1_example-999999999-ab_c.pt"]
+    kept = [
+        *(f".partial-node_1_example-{parent}-abc.png", ".partial-node_2-999999999-abc.pt"),
+        *(".partial-abc.png", "partial-node_1_example-999999999-abc", "photo.png"),
+    ]
+    for name in (*removed, *kept):
+        (tmp_path / name).write_text("x")
+    remove_abandoned_writes(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == set(kept)
+
+
+def test_a_process_of_another_user_counts_as_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_forbidden(process: int, signal: int) -> None:
+        raise PermissionError
+
+    path = tmp_path / ".partial-host-999999999-abc.png"
+    path.write_text("x")
+    monkeypatch.setattr(files.platform, "node", lambda: "host")
+    monkeypatch.setattr(os, "kill", is_forbidden)
+    remove_abandoned_writes(tmp_path)
+    assert path.exists()
 
 
 def test_file_mode_follows_the_umask(tmp_path: Path) -> None:

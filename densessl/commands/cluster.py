@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from rich.progress import track
 
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster_output import (
+    cluster_record,
     print_summary,
     provenance_of,
     remove_earlier_output,
@@ -110,9 +111,7 @@ def cluster(
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
-    chosen = parse_classes(classes)
-    if chosen is None and image_set.class_names:
-        chosen = tuple(range(len(image_set.class_names)))
+    chosen = _scored_classes(classes, image_set)
     mask_folder = _open_masks(foreground, masks, image_set)
     model, _ = load_run_model(run, weights)
     make_folder(out)
@@ -127,37 +126,24 @@ def cluster(
     scores = None
     if image_set.labels is not None and chosen is not None:
         scores = score_clusterings(image_set, extraction, found, chosen)
-    result = ClusterResult(
-        out=out,
-        num_clusters=found[0].num_clusters + (foreground != "all"),
-        scores=scores,
-        stability=stability([item.assignments for item in found]) if seeds > 1 else None,
-        silhouette=silhouette(fitted_vectors(extraction), found[0]),
-        num_images=len(extraction.images),
-        num_left_out=len(extraction.rejected),
+    result = _summarise(out, foreground, extraction, found, scores)
+    record = cluster_record(
+        result,
+        found[0].notes,
+        run=run,
+        data=data,
+        images=images,
+        split=split,
+        foreground=foreground,
+        masks=masks,
+        features=features,
+        weights=weights,
+        seeds=range(seed, seed + seeds),
     )
-    record: dict[str, Any] = {
-        "num_clusters": result.num_clusters,
-        "foreground": foreground,
-        "masks": masks,
-        "features": features,
-        "weights": weights,
-        "seeds": list(range(seed, seed + seeds)),
-        "run": run.resolve(),
-        "images": {"data": data and data.resolve(), "images": images and images.resolve(), "split": split},
-        "label_free": {"stability": result.stability, "silhouette": result.silhouette},
-        "notes": list(found[0].notes),
-    }
     write_clusters(out, {**record, "environment": environment_record(device)}, cluster_protocol, extraction, found[0])
     if scores is not None:
-        write_scores(
-            out,
-            record,
-            protocol,
-            scores,
-            image_set.class_names,
-            provenance_of(run, foreground, masks, scores),
-        )
+        provenance = provenance_of(run, foreground, masks, scores)
+        write_scores(out, record, protocol, scores, image_set.class_names, provenance)
     print_summary(Console(stderr=True), result, image_set.class_names)
     return result
 
@@ -187,6 +173,14 @@ def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) ->
     if masks is None:
         raise InputError("--foreground masks needs --masks DIR, the folder of the masks")
     return open_mask_folder(masks, images.images)
+
+
+def _scored_classes(classes: ClassSelection, images: ImageSet) -> tuple[int, ...] | None:
+    """Return the classes that were asked for, or all that have a name; None where neither is there."""
+    chosen = parse_classes(classes)
+    if chosen is None and images.class_names:
+        return tuple(range(len(images.class_names)))
+    return chosen
 
 
 def _extract(
@@ -234,6 +228,25 @@ def _num_fitted(asked: int | None, classes: tuple[int, ...] | None, extraction: 
             "--foreground masks with a mask folder, or train the saliency head longer"
         )
     return total - 1 if asked is not None else min(total - 1, num_prototypes)
+
+
+def _summarise(
+    out: Path,
+    foreground: Foreground,
+    extraction: Extraction,
+    found: tuple[Clustering, ...],
+    scores: RepeatedScores | None,
+) -> ClusterResult:
+    """Put together what was found; `found` holds one clustering for each seed."""
+    return ClusterResult(
+        out=out,
+        num_clusters=found[0].num_clusters + (foreground != "all"),
+        scores=scores,
+        stability=stability([item.assignments for item in found]) if len(found) > 1 else None,
+        silhouette=silhouette(fitted_vectors(extraction), found[0]),
+        num_images=len(extraction.images),
+        num_left_out=len(extraction.rejected),
+    )
 
 
 def _write_arrays(out: Path, extraction: Extraction, found: Clustering) -> None:

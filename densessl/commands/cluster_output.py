@@ -1,6 +1,7 @@
 """What `cluster` writes and prints: clusters.json, scores.json, a summary."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.cluster_segmentation import nearest_members
 from densessl.evaluation.clustering import Clustering
 from densessl.evaluation.extraction import Extraction, Foreground
+from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import ClusterProtocol
-from densessl.files import read_json, write_json
+from densessl.files import read_json, remove_abandoned_writes, write_json
 from densessl.structures import Provenance
 from densessl.training.run_folder import plain
 
@@ -27,11 +29,41 @@ MEMBERS_LISTED = 64
 
 def remove_earlier_output(out: Path) -> None:
     """Remove what an earlier `cluster` wrote to the folder, so that no label map or score of another run stays."""
+    remove_abandoned_writes(out)
     if not (out / "clusters.json").is_file():
         return
     shutil.rmtree(out / "label_maps", ignore_errors=True)
     for name in ("scores.json", "prototypes.npz", "clusters.json"):
         (out / name).unlink(missing_ok=True)
+
+
+def cluster_record(
+    result: "ClusterResult",
+    notes: Sequence[str],
+    *,
+    run: Path,
+    data: Path | None,
+    images: Path | None,
+    split: str,
+    foreground: Foreground,
+    masks: Path | None,
+    features: FeatureMap,
+    weights: str,
+    seeds: range,
+) -> dict[str, Any]:
+    """Return how clusters were made, for `clusters.json` and, in part, `scores.json`; arguments as for `cluster`."""
+    return {
+        "num_clusters": result.num_clusters,
+        "foreground": foreground,
+        "masks": masks,
+        "features": features,
+        "weights": weights,
+        "seeds": list(seeds),
+        "run": run.resolve(),
+        "images": {"data": data and data.resolve(), "images": images and images.resolve(), "split": split},
+        "label_free": {"stability": result.stability, "silhouette": result.silhouette},
+        "notes": list(notes),
+    }
 
 
 def write_clusters(

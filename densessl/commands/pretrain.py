@@ -14,7 +14,7 @@ from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.files import make_folder, read_json, write_json
+from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.weights import load_encoder_weights, load_network_weights
 from densessl.objectives.mask_contrast import ObjectiveSettings
@@ -75,53 +75,49 @@ def pretrain(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     image_set = open_images(images, data, split)
     make_folder(out)
-    config: dict[str, Any] = {
-        "images": images and images.resolve(),
-        "data": data and data.resolve(),
-        "split": split,
-        "masks": masks and masks.resolve(),
-        "seed": seed,
-        "saliency": saliency,
-        "model": model,
-        "views": views,
-        "objective": objective,
-        "training": training,
-    }
     fabric = make_fabric(training.precision)
     is_resumed = resume and _holds_training(out)
     if fabric.is_global_zero:
-        _claim(out, config, resume)
+        _claim(out, _configuration(images, data, split, masks, saliency, settings), resume)
         record_run(out, **environment_record(fabric.device), seed=seed)
     with fabric.rank_zero_first():
         mask_folder = _masks(image_set, masks, out, saliency)
     usable, left_out = _usable(image_set, mask_folder, out / "proposals" if masks is None else None, views)
     network, backbone = initial_network(model, seed)
     if fabric.is_global_zero:
-        console.print(f"{len(usable)} of {len(image_set)} images have a usable mask ({mask_folder.describe()})")
-        console.print(f"initial weights: {backbone}")
-        _report_left_out(out, left_out, console)
+        _report_start(out, usable, left_out, mask_folder, backbone)
         provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"))
         record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
     result = pretrain_model(fabric, network, usable, mask_folder, out, settings, resume=resume)
     if fabric.is_global_zero:
-        record_run(
-            out,
-            seconds=round(result.seconds, 3),
-            num_steps=result.num_steps,
-            num_replaced=result.num_replaced,
-            finished=True,
-            **({} if is_resumed else {"cpu_minutes": round(_cpu_seconds() / 60, 2)}),  # interrupted parts are unknown
-        )
-        console.print(
-            f"{result.num_steps} steps in {result.seconds:.0f} s; {len(left_out)} images left out, "
-            f"{result.num_replaced} times another image took the place of one without usable views; weights in "
-            f"{out / 'final.safetensors'}"
-        )
+        _report_end(result, len(left_out), is_resumed)
     return result
+
+
+def _configuration(
+    images: Path | None,
+    data: Path | None,
+    split: str,
+    masks: Path | None,
+    saliency: SaliencySettings,
+    settings: PretrainSettings,
+) -> dict[str, Any]:
+    """Return what `config.yaml` holds: the flags of `pretrain`, without the run folder and `resume`."""
+    return {
+        "images": images and images.resolve(),
+        "data": data and data.resolve(),
+        "split": split,
+        "masks": masks and masks.resolve(),
+        "seed": settings.seed,
+        "saliency": saliency,
+        "model": settings.model,
+        "views": settings.views,
+        "objective": settings.objective,
+        "training": settings.training,
+    }
 
 
 def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastModel, str]:
@@ -149,6 +145,7 @@ def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
         if not resume:
             raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
         check_same_config(run, config, _FREE_ON_RESUME)
+    remove_abandoned_writes(run)
     write_config(run, config)
 
 
@@ -206,10 +203,36 @@ def _readable(images: tuple[ImageRef, ...]) -> tuple[tuple[ImageRef, ...], tuple
     return tuple(ref for ref, item in zip(images, faults, strict=True) if item is None), broken
 
 
-def _report_left_out(run: Path, left_out: tuple[Rejection, ...], console: Console) -> None:
-    """Write `left_out.json` and print its first few lines."""
+def _report_start(
+    run: Path, usable: tuple[ImageRef, ...], left_out: tuple[Rejection, ...], masks: MaskFolder, backbone: str
+) -> None:
+    """Write `left_out.json`; print what is trained on and the first few images that are left out."""
+    _print(f"{len(usable)} of {len(usable) + len(left_out)} images have a usable mask ({masks.describe()})")
+    _print(f"initial weights: {backbone}")
     write_json(run / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
     for item in left_out[:_LEFT_OUT_PRINTED]:
-        console.print(f"left out {item.stem}: {item.reason}")
+        _print(f"left out {item.stem}: {item.reason}")
     if len(left_out) > _LEFT_OUT_PRINTED:
-        console.print(f"and {len(left_out) - _LEFT_OUT_PRINTED} more, listed in {run / 'left_out.json'}")
+        _print(f"and {len(left_out) - _LEFT_OUT_PRINTED} more, listed in {run / 'left_out.json'}")
+
+
+def _report_end(result: PretrainResult, num_left_out: int, is_resumed: bool) -> None:
+    """Record and print what a finished run did."""
+    entries: dict[str, Any] = {
+        "seconds": round(result.seconds, 3),
+        "num_steps": result.num_steps,
+        "num_replaced": result.num_replaced,
+        "finished": True,
+    }
+    if not is_resumed:  # the time of interrupted parts is unknown
+        entries["cpu_minutes"] = round(_cpu_seconds() / 60, 2)
+    record_run(result.run, **entries)
+    _print(
+        f"{result.num_steps} steps in {result.seconds:.0f} s; {num_left_out} images left out, "
+        f"{result.num_replaced} times another image took the place of one without usable views; weights in "
+        f"{result.run / 'final.safetensors'}"
+    )
+
+
+def _print(line: str) -> None:
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)

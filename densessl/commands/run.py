@@ -1,5 +1,8 @@
 """The stage `run`: images in, segmentation and report out."""
 
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,13 +13,16 @@ from densessl.commands.classes import ClassSelection
 from densessl.commands.cluster import ClusterResult, check_cluster_settings, cluster
 from densessl.commands.pretrain import pretrain
 from densessl.commands.report import report
+from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
+from densessl.evaluation.cluster_segmentation import read_label
 from densessl.models.mask_contrast_model import ModelSettings
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
+from densessl.structures import ImageRef, ImageSet
 from densessl.training.settings import TrainingSettings
 
 
@@ -82,41 +88,85 @@ def run(
     evaluated = split if data is None else eval_split
     image_set = open_images(images, data, evaluated)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)
+    check_labels(image_set)
     pretrain(out, images, data, split, masks, resume, seed, saliency, model, views, objective, training)
     clustered = masks if masks is not None else out / "proposals"
     if foreground == "masks" and masks is None and data is not None and evaluated != split:
         clustered = out / f"proposals_{evaluated}"
         generate_proposals(image_set, clustered, saliency, None)
-
-    def cluster_with(weights: Literal["final", "initial"], folder: str) -> ClusterResult:
-        return cluster(
-            out,
-            out / folder,
-            data,
-            images,
-            evaluated,
-            num_clusters,
-            foreground,
-            clustered if foreground == "masks" else None,
-            classes,
-            seeds,
-            protocol=protocol,
-            image_size=image_size,
-            weights=weights,
-        )
-
-    initial = None
-    if image_set.labels is not None:
-        try:
-            initial = cluster_with("initial", "clusters_initial")
-        except InputError as error:  # a saliency head that was not trained may find no foreground at all
-            Console(stderr=True).print(
-                f"no clusters before pretraining: {error}", highlight=False, markup=False, soft_wrap=True
-            )
-    final = cluster_with("final", "clusters")
-    if initial is not None and initial.scores is not None and final.scores is not None:
-        Console(soft_wrap=True, highlight=False, markup=False).print(
-            f"mIoU before pretraining {initial.scores.miou:.3f} \u00b1 {initial.scores.miou_std:.3f}, after "
-            f"{final.scores.miou:.3f} \u00b1 {final.scores.miou_std:.3f} (same clustering, {seeds} seeds)"
-        )
+    cluster_with = functools.partial(
+        cluster,
+        out,
+        data=data,
+        images=images,
+        split=evaluated,
+        num_clusters=num_clusters,
+        foreground=foreground,
+        masks=clustered if foreground == "masks" else None,
+        classes=classes,
+        seeds=seeds,
+        protocol=protocol,
+        image_size=image_size,
+    )
+    initial = _cluster_before_training(cluster_with, out) if image_set.labels is not None else None
+    final = cluster_with(out=out / "clusters", weights="final")
+    _print_gain(initial, final, seeds)
     return RunResult(report(out), final, initial)
+
+
+def check_labels(images: ImageSet) -> None:
+    """Read every label map of a set, so that a fault is found before training and not after it.
+
+    Images that cannot be opened are passed over, because clustering leaves them out.
+
+    Raises:
+        InputError: a label map is missing or broken, has another size than its image, or holds a class at or above
+            the number of classes; names the first and counts them.
+    """
+    if images.labels is None:
+        return
+    with ThreadPoolExecutor() as pool:
+        faults = [fault for fault in pool.map(functools.partial(_label_fault, images), images.images) if fault]
+    if faults:
+        raise InputError(
+            f"{len(faults)} of {len(images)} label maps of split {images.name} cannot be scored (check_data lists "
+            f"every fault); the first: {faults[0]}"
+        )
+
+
+def _label_fault(images: ImageSet, ref: ImageRef) -> str | None:
+    try:
+        size = image_size(ref.path)
+    except InputError:
+        return None
+    try:
+        label_size = read_label(images, ref).shape
+    except InputError as error:
+        return str(error)
+    if label_size == size:
+        return None
+    return (
+        f"label map of image {ref.path} is {label_size[0]} x {label_size[1]}, the image {size[0]} x {size[1]} "
+        "(height x width); make the label map at the image's size"
+    )
+
+
+def _cluster_before_training(cluster_with: Callable[..., ClusterResult], out: Path) -> ClusterResult | None:
+    """Cluster with the initial weights; None, and a printed line, where that finds nothing to cluster."""
+    try:
+        return cluster_with(out=out / "clusters_initial", weights="initial")
+    except InputError as error:  # a saliency head that was not trained may find no foreground at all
+        Console(stderr=True).print(
+            f"no clusters before pretraining: {error}", highlight=False, markup=False, soft_wrap=True
+        )
+        return None
+
+
+def _print_gain(initial: ClusterResult | None, final: ClusterResult, seeds: int) -> None:
+    """Print the mIoU before and after training, where both are known."""
+    if initial is None or initial.scores is None or final.scores is None:
+        return
+    Console(soft_wrap=True, highlight=False, markup=False).print(
+        f"mIoU before pretraining {initial.scores.miou:.3f} \u00b1 {initial.scores.miou_std:.3f}, after "
+        f"{final.scores.miou:.3f} \u00b1 {final.scores.miou_std:.3f} (same clustering, {seeds} seeds)"
+    )

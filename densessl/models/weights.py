@@ -84,12 +84,11 @@ def load_encoder_weights(encoder: nn.Module, path: Path, *, encoder_name: str) -
             f"{path} ({recognised.format}) is a checkpoint of another architecture than encoder "
             f"{encoder_name}: {mismatch}; {_remedy(guess_encoder(recognised.tensors), encoder_name)}"
         )
-    missing = _assign(encoder, expected, tensors, path)
-    return WeightReport(
-        format=recognised.format,
-        path=path,
-        num_loaded=len(tensors),
-        missing=missing,
+    return _assign(
+        encoder,
+        tensors,
+        path,
+        weight_format=recognised.format,
         unused=(*heads, *recognised.unused),
         notes=(*recognised.notes, *notes),
         supervision=recognised.supervision,
@@ -113,14 +112,11 @@ def load_network_weights(model: nn.Module, path: Path) -> WeightReport:
             f"{path} (densessl) is a checkpoint of another architecture than the model: {mismatch}; give the model "
             "settings that it was trained with (config.yaml of its run)"
         )
-    missing = _assign(model, expected, state, path)
-    return WeightReport(
-        format="densessl",
-        path=path,
-        num_loaded=len(state),
-        missing=missing,
-        unused=(),
-        notes=(),
+    return _assign(
+        model,
+        state,
+        path,
+        weight_format="densessl",
         supervision="unknown: see the record of the run that wrote the file",
     )
 
@@ -155,12 +151,11 @@ def load_maskcontrast_checkpoint(model: nn.Module, path: Path) -> WeightReport:
             f"choose --model.encoder {guess_encoder(backbone) or 'resnet50'} with --model.decoder deeplabv3, "
             "256 decoder channels, no separable convolutions and 32 embedding dimensions"
         )
-    missing = _assign(model, expected, tensors, path)
-    return WeightReport(
-        format="maskcontrast",
-        path=path,
-        num_loaded=len(tensors),
-        missing=missing,
+    return _assign(
+        model,
+        tensors,
+        path,
+        weight_format="maskcontrast",
         unused=tuple(name for name in state if names.get(name) is None),
         notes=("the published network runs at output stride 8; its embeddings differ at another",),
         supervision="unknown: the file does not say which weights and masks MaskContrast started from",
@@ -206,18 +201,26 @@ def _remedy(guess: str | None, encoder_name: str) -> str:
 
 
 def _assign(
-    module: nn.Module, expected: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], path: Path
-) -> tuple[str, ...]:
-    """Copy the tensors in; returns the batch-norm counters that the file lacked, which stay as they were."""
+    module: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    *,
+    weight_format: str,
+    supervision: str,
+    unused: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> WeightReport:
+    """Copy the tensors in and report it; batch-norm counters that the file lacked stay as they were."""
     broken = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(
             f"{path} holds values that are not finite in {len(broken)} tensors ({_first(broken)}); its "
             "training diverged or the file is damaged, take an earlier checkpoint"
         )
+    expected = module.state_dict()
     missing = tuple(name for name in expected if name not in tensors)
     module.load_state_dict({**{name: expected[name] for name in missing}, **tensors}, strict=True)
-    return missing
+    return WeightReport(weight_format, path, len(tensors), missing, unused, notes, supervision)
 
 
 def _is_head(name: str, expected: Mapping[str, torch.Tensor]) -> bool:

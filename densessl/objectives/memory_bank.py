@@ -37,6 +37,11 @@ class MemoryBank(nn.Module):
         """Number of rows K."""
         return self.prototypes.shape[0]
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether every row was enqueued, so that none of the random first vectors is left."""
+        return int(self.num_enqueued) >= self.length
+
     @torch.no_grad()
     def enqueue(self, prototypes: torch.Tensor) -> None:
         """Overwrite the oldest rows with prototypes (num, dim), unit vectors; of more than `length`, the last stay."""

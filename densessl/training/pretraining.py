@@ -1,34 +1,33 @@
 """The MaskContrast pretraining loop."""
 
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader
 
 from densessl.data.masks import MaskFolder
-from densessl.data.views import PairedViews, ViewSettings, collate_views
+from densessl.data.views import PairedViews, ViewSettings
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
 from densessl.models.momentum_twin import update_twin
 from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_views
+from densessl.objectives.memory_bank import MemoryBank
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.structures import ImageRef, ViewBatch
+from densessl.training.batches import load_batches
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from densessl.training.devices import gather_rows
 from densessl.training.diagnostics import effective_rank, embedding_spread
 from densessl.training.precision import choose_memory_format
 from densessl.training.run_folder import save_weights
-from densessl.training.run_log import RunLog
+from densessl.training.run_log import RunLog, last_logged_loss
 from densessl.training.sampler import BatchSampler
 from densessl.training.schedule import learning_rate_factor
 from densessl.training.settings import TrainingSettings
 from densessl.training.state import TrainingState, new_state, set_learning_rate
+from densessl.training.throughput import ThroughputMeter
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,11 @@ class PretrainSettings:
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a finished run did; `seconds` counts interrupted parts too, `num_replaced` the images passed over."""
+    """What a finished run did.
+
+    `seconds` counts interrupted parts too, `num_replaced` the images passed over; `final_loss` is that of the last
+    step, NaN where a run has none.
+    """
 
     run: Path
     num_steps: int
@@ -88,12 +91,13 @@ def pretrain_model(
         resume: go on from the last checkpoint, if there is one.
 
     Raises:
-        InputError: no image, a checkpoint of another architecture, or a loss that is not a number (the last good
-            checkpoint is kept).
+        InputError: no image, a batch of one mask without a memory bank, a checkpoint of another architecture, or a
+            loss that is not a number (the last good checkpoint is kept).
     """
     if not images:
         raise InputError("no image with a usable mask is left to train on; look at rejected.json of the masks")
     training = settings.training
+    _check_negatives(len(images), fabric.world_size, masks, settings)
     found = list_checkpoints(run / "checkpoints") if resume else []
     checkpoint = load_checkpoint(found[-1]) if found else None
     if checkpoint is None and fabric.is_global_zero:
@@ -111,11 +115,24 @@ def pretrain_model(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    batches = _load_batches(PairedViews(images, masks, settings.views), sampler, training.num_workers)
+    batches = load_batches(PairedViews(images, masks, settings.views), sampler, training.num_workers)
     loss = _train(fabric, state, wrapped, optimizer, batches, sampler, run, settings)
     if fabric.is_global_zero:
         save_weights(run / "final.safetensors", state.model, settings.model)
     return PretrainResult(run, state.step, state.seconds, loss, state.num_replaced)
+
+
+def _check_negatives(num_images: int, num_processes: int, masks: MaskFolder, settings: PretrainSettings) -> None:
+    """Refuse batches of a single mask without a memory bank: nothing is pushed away, and the loss is zero."""
+    num_seen = min(num_images, settings.training.batch_size) // num_processes
+    has_several = settings.views.split_instances or masks.encoding in {"instances", "palette labels"}
+    if settings.objective.queue_length == 0 and num_seen == 1 and not has_several:
+        raise InputError(
+            "objective.queue_length is 0 and a process sees 1 image, so one mask, per step (training.batch_size "
+            f"{settings.training.batch_size}, {num_images} usable images, {num_processes} processes): it has no "
+            "negative, and the contrastive loss would be zero. Give objective.queue_length a length (published 128), "
+            "raise training.batch_size, or set views.split_instances where images hold several objects"
+        )
 
 
 def _set_up(
@@ -140,14 +157,14 @@ def _train(
     run: Path,
     settings: PretrainSettings,
 ) -> float:
-    """Run the steps from `state.step` to the end; returns the last loss."""
+    """Run the steps from `state.step` to the end; returns the last loss, the logged one where no step was left."""
     training, twin, bank = settings.training, state.twin, state.bank
     num_steps = sampler.steps_per_epoch * training.epochs
     every = training.checkpoint_every or sampler.steps_per_epoch
-    last_loss = math.nan
     with RunLog(run, num_steps, state.step, is_shown=fabric.is_global_zero) as log:
+        last_loss = last_logged_loss(run)
         wrapped.train()
-        meter = _Meter(training.batch_size)
+        meter = ThroughputMeter(training.batch_size)
         for batch, num_replaced in batches:
             meter.loaded()
             learning_rate = training.learning_rate * learning_rate_factor(
@@ -167,7 +184,8 @@ def _train(
             if training.max_grad_norm > 0:
                 fabric.clip_gradients(wrapped, optimizer, max_norm=training.max_grad_norm)
             optimizer.step()
-            bank.enqueue(gather_rows(fabric, result.term.prototypes))
+            prototypes = gather_rows(fabric, result.term.prototypes)
+            bank.enqueue(prototypes)
             state.step += 1
             state.num_replaced += num_replaced
             state.seconds += meter.stepped()
@@ -176,7 +194,7 @@ def _train(
             if state.step % training.log_every == 0 or state.step == num_steps:
                 place = {"step": state.step, "epoch": (state.step - 1) // sampler.steps_per_epoch}
                 rates = {"learning_rate": learning_rate, **meter.read()}
-                log.write({**place, **_describe(result, bank.prototypes), **rates})
+                log.write({**place, **_describe(result, prototypes, bank), **rates})
             if state.step % every != 0 and state.step != num_steps:
                 continue
             _check_finite_weights(state, training)
@@ -210,29 +228,6 @@ def training_step(
     return StepResult(loss, saliency_loss.detach(), term)
 
 
-def _load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) -> Iterator[tuple[ViewBatch, int]]:
-    """Yield batches; an `InputError` raised in a loader process comes out with its own message."""
-    if num_workers < 0:
-        num_workers = min(4, torch.get_num_threads())
-    loader = DataLoader(
-        views,
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate_views,
-        worker_init_fn=_start_worker,
-    )
-    try:
-        yield from loader
-    except InputError as error:
-        error.__traceback__ = None  # it holds the loader in a cycle, whose late collection waits for every process
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
 def _step_seed(seed: int, step: int, rank: int) -> int:
     """Mix seed, step and rank into one generator seed, so that a resumed run draws what the first would have."""
     return (seed * 1_000_003 + step * 9_973 + rank) % (2**63)
@@ -259,8 +254,12 @@ def _check_finite_weights(state: TrainingState, training: TrainingSettings) -> N
         )
 
 
-def _describe(result: StepResult, prototypes: torch.Tensor) -> dict[str, float]:
-    reference = prototypes if len(prototypes) > 1 else result.term.prototypes
+def _describe(result: StepResult, prototypes: torch.Tensor, bank: MemoryBank) -> dict[str, float]:
+    """Return the losses of a step and how far its embeddings spread.
+
+    The spread is that of the memory bank, or of the batch's own prototypes while the bank still holds random vectors.
+    """
+    reference = bank.prototypes if bank.is_filled and bank.length > 1 else prototypes
     return {
         "loss": float(result.loss.detach()),
         "contrastive_loss": float(result.term.loss.detach()),
@@ -270,30 +269,3 @@ def _describe(result: StepResult, prototypes: torch.Tensor) -> dict[str, float]:
         "embedding_spread": embedding_spread(reference),
         "effective_rank": effective_rank(reference),
     }
-
-
-class _Meter:
-    """Measures images per second and the share of time spent waiting for data since it was last read."""
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._started = self._mark = time.perf_counter()
-        self._waited, self._steps = 0.0, 0
-
-    def loaded(self) -> None:
-        self._waited += time.perf_counter() - self._mark
-
-    def stepped(self) -> float:
-        now = time.perf_counter()
-        seconds, self._mark = now - self._mark, now
-        self._steps += 1
-        return seconds
-
-    def read(self) -> dict[str, float]:
-        seconds = self._mark - self._started
-        values = {
-            "images_per_second": self._batch_size * self._steps / max(seconds, 1e-9),
-            "data_wait": self._waited / max(seconds, 1e-9),
-        }
-        self._started, self._waited, self._steps = self._mark, 0.0, 0
-        return values

@@ -1,6 +1,7 @@
 """The log of a run: one JSON object per line, TensorBoard beside it, and a progress bar."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def last_logged_loss(run: Path) -> float:
+    """Return the loss of the last log line of a run, NaN where there is none."""
+    lines = read_metrics(run)
+    return float(lines[-1]["loss"]) if lines else math.nan
 
 
 def _truncate(path: Path, first_step: int) -> None:

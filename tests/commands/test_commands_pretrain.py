@@ -1,7 +1,9 @@
 """The command `pretrain`: what a run folder holds, resuming, and every bad input with its message."""
 
 import json
+import platform
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -324,6 +326,25 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(folder: DrawnFolder
     assert outcome.status == 0, outcome.err
     assert record(run)["seconds"] == finished["seconds"]
     assert record(run)["cpu_minutes"] == finished["cpu_minutes"]
+
+
+def test_what_a_killed_write_left_is_removed_once_the_folder_is_this_runs_own(
+    folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "host")
+    run = folder.root / "run"
+    assert pretrain(folder).status == 0
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    name = f".partial-host-{ended.pid}-abcdefgh.pt"
+    partial_files = [run / name, run / "checkpoints" / name, run / "proposals" / "masks" / name]
+    for path in partial_files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert pretrain(folder).status == 1  # refused, so nothing is touched
+    assert all(path.exists() for path in partial_files)
+    assert pretrain(folder, "--resume", "true").status == 0
+    assert not any(path.exists() for path in partial_files)
 
 
 def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The command `run` from end to end: on a labelled tree, on a plain folder, resumed, and refused early."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,8 +10,11 @@ import numpy as np
 import pytest
 from tiny_runs import TINY, DrawnFolder, command, truncate
 
+from densessl.commands.run import check_labels
 from densessl.data.label_maps import read_label_map
 from densessl.data.synthetic import SYNTHETIC_CLASS_NAMES
+from densessl.errors import InputError
+from densessl.structures import ImageRef, ImageSet, LabelMap
 
 NO_LABELS = "No labels were found for these images, so metrics that need labels were skipped."
 
@@ -138,3 +143,55 @@ def test_faults_of_the_last_stage_are_found_before_training(
     assert outcome.status == 1
     assert message in outcome.err
     assert not (tmp_path / "run").exists()
+
+
+def write_label(path: Path, value: int, size: tuple[int, int] | None = None) -> None:
+    shape = size or cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2]
+    cv2.imwrite(str(path), np.full(shape, value, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: write_label(path, 9), r"label file {path} holds the value 9; values must be 0-6 or 255"),
+        (
+            lambda path: write_label(path, 1, (10, 12)),
+            "{stem}.jpg is 10 x 12, the image 64 x 64 (height x width); make",
+        ),
+        (truncate, "label map {path} cannot be read"),
+        (Path.unlink, "no label of image {stem} in {folder}; put {stem}.png there or take the image off the split"),
+    ],
+)
+def test_a_broken_label_of_the_scored_split_is_found_before_training(
+    spoil: Callable[[Path], None], message: str, tree: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tree, data)
+    stem = (data / "ImageSets/Segmentation/val.txt").read_text().split()[1]
+    path = data / "SegmentationClass" / f"{stem}.png"
+    spoil(path)
+    outcome = command("run", "--out", tmp_path / "run", "--data", data, "--split", "train", *TINY)
+    assert outcome.status == 1
+    assert "1 of 4 label maps of split val cannot be scored (check_data lists every fault); the first: " in outcome.err
+    assert message.format(path=path, stem=stem, folder=path.parent) in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_checked_of_images_that_open_alone(drawn: DrawnFolder, tmp_path: Path) -> None:
+    refs = [ImageRef(path.stem, path) for path in sorted(drawn.images.iterdir())[:2]]
+    absent = ImageRef("absent", tmp_path / "absent.jpg")
+    sizes = {"0": (48, 64), "1": (64, 48)}
+
+    def read(ref: ImageRef) -> LabelMap:
+        return np.full(sizes[ref.stem], 2)
+
+    def images(class_names: tuple[str, ...]) -> ImageSet:
+        return ImageSet("val", (*refs, absent), class_names, read)
+
+    check_labels(images(("background", "cat", "dog")))
+    check_labels(ImageSet("folder", tuple(refs)))  # no labels, nothing to check
+    with pytest.raises(InputError, match=r"2 of 3 label maps of split val .*'0' has label 2, .*2 classes.*correct"):
+        check_labels(images(("background", "cat")))
+    sizes["1"] = (48, 64)
+    with pytest.raises(InputError, match=rf"1 of 3.*{refs[1].path} is 48 x 64, the image 64 x 48 .*make the label map"):
+        check_labels(images(("background", "cat", "dog")))

@@ -301,6 +301,19 @@ def test_sampling_is_uniform_over_the_pixels_of_a_mask() -> None:
     assert (counts - 200).abs().max() < 50  # standard deviation 12
 
 
+def test_one_mask_without_a_bank_has_no_negative_and_is_not_fatal() -> None:
+    embedding = torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    masks = torch.zeros(1, 6, 5, dtype=torch.int64)
+    masks[0, 1:4, 1:3] = 1
+    settings = ObjectiveSettings(queue_length=0)
+    term = contrast_views(embedding, masks, embedding.detach(), masks, torch.zeros(0, 4), settings)
+    term.loss.backward()
+    assert (term.loss.item(), term.num_rows, len(term.prototypes)) == (0.0, 6, 1)
+    assert term.negative_similarity.item() == pytest.approx(0.0, abs=1e-6)
+    assert embedding.grad is not None
+    assert embedding.grad.abs().max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -60,6 +60,16 @@ def test_starts_with_random_unit_vectors_of_the_generator() -> None:
     assert not torch.equal(MemoryBank(16, 8, torch.Generator().manual_seed(4)).prototypes, first.prototypes)
 
 
+def test_is_filled_once_no_random_row_is_left() -> None:
+    bank = MemoryBank(3, 3)
+    filled = [bank.is_filled]
+    for first in (1, 3):
+        bank.enqueue(_rows(first, 2))
+        filled.append(bank.is_filled)
+    assert filled == [False, False, True]
+    assert MemoryBank(0, 3).is_filled
+
+
 def test_enqueued_rows_stay_unit_vectors_without_gradient() -> None:
     bank = MemoryBank(4, 3)
     bank.enqueue(F.normalize(torch.randn(6, 3, requires_grad=True), dim=1).half())

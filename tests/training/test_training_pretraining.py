@@ -17,6 +17,7 @@ from tiny_training import SETTINGS, changed, draw_images, numbers, train
 from densessl.errors import InputError
 from densessl.training import pretraining
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
+from densessl.training.diagnostics import effective_rank, embedding_spread
 from densessl.training.pretraining import PretrainSettings, StepResult
 
 
@@ -146,6 +147,7 @@ def test_resuming_a_finished_run_changes_nothing(root: Path, reference: Path, tm
     lines, weights = numbers(tmp_path / "run"), load_file(tmp_path / "run/final.safetensors")
     result = train(root, tmp_path / "run", settings, resume=True)
     assert result.num_steps == 2
+    assert result.final_loss == lines[-1]["loss"]
     assert numbers(tmp_path / "run") == lines
     assert _same_tensors(load_file(tmp_path / "run/final.safetensors"), weights)
 
@@ -153,6 +155,7 @@ def test_resuming_a_finished_run_changes_nothing(root: Path, reference: Path, tm
 def test_no_epoch_leaves_the_initial_weights(root: Path, tmp_path: Path) -> None:
     result = train(root, tmp_path / "run", changed(training={"epochs": 0}))
     assert result.num_steps == 0
+    assert math.isnan(result.final_loss)
     initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
     assert _same_tensors(initial, final)
 
@@ -280,6 +283,52 @@ def test_the_saliency_weight_is_that_of_the_sum(root: Path, tmp_path: Path) -> N
     train(root, tmp_path / "run", changed(training={"epochs": 1}, objective={"saliency_weight": 3.0}))
     for line in numbers(tmp_path / "run"):
         assert line["loss"] == pytest.approx(line["contrastive_loss"] + 3 * line["saliency_loss"], rel=1e-5)
+
+
+def test_the_logged_spread_knows_no_random_vector_of_the_bank(root: Path, tmp_path: Path) -> None:
+    """The bank holds 5 rows: after step 1 three are real, which are the batch's prototypes, after step 2 all."""
+    train(root, tmp_path / "run", changed(training={"epochs": 1, "checkpoint_every": 1}))
+    first, second = (load_checkpoint(path)["bank"] for path in list_checkpoints(tmp_path / "run/checkpoints"))
+    assert [int(bank["num_enqueued"]) for bank in (first, second)] == [3, 6]
+    for line, real in zip(numbers(tmp_path / "run"), (first["prototypes"][:3], second["prototypes"]), strict=True):
+        assert line["embedding_spread"] == pytest.approx(embedding_spread(real), rel=1e-5)
+        assert line["effective_rank"] == pytest.approx(effective_rank(real), rel=1e-5)
+
+
+@pytest.mark.parametrize(("num_images", "batch_size"), [(1, 4), (3, 1)])
+def test_a_batch_of_one_mask_needs_a_memory_bank(tmp_path: Path, num_images: int, batch_size: int) -> None:
+    root = draw_images(tmp_path / "set", num_images)
+    settings = changed(training={"batch_size": batch_size, "epochs": 1}, objective={"queue_length": 0})
+    message = (
+        rf"queue_length is 0 and a process sees 1 image.*batch_size {batch_size}, {num_images} usable images, "
+        r"1 processes.*Give objective.queue_length a length .*raise training.batch_size.*views.split_instances"
+    )
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path / "run", settings)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_batch_that_could_hold_several_masks_but_has_one_is_not_fatal(tmp_path: Path) -> None:
+    root = draw_images(tmp_path / "set", 2)
+    settings = changed(
+        training={"batch_size": 1, "epochs": 2}, objective={"queue_length": 0}, views={"split_instances": True}
+    )
+    result = train(root, tmp_path / "run", settings)
+    lines = numbers(tmp_path / "run")
+    assert [line["contrastive_loss"] for line in lines] == [0.0] * 4
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert result.final_loss == lines[-1]["saliency_loss"] > 0
+
+
+def test_masks_with_ids_may_hold_several_in_one_image(tmp_path: Path) -> None:
+    root = draw_images(tmp_path / "set", 2)
+    for path in (root / "masks").iterdir():
+        ids = (np.array(Image.open(path)) > 0).astype(np.uint8)
+        ids[:, 20:] *= 2
+        Image.fromarray(ids).save(path)
+    settings = changed(training={"batch_size": 1, "epochs": 2}, objective={"queue_length": 0})
+    train(root, tmp_path / "run", settings)
+    assert max(line["contrastive_loss"] for line in numbers(tmp_path / "run")) > 0
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

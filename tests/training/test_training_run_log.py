@@ -1,10 +1,11 @@
 """The run log: lines, resumption without duplicates, a line cut off by a kill."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from densessl.training.run_log import RunLog, read_metrics
+from densessl.training.run_log import RunLog, last_logged_loss, read_metrics
 
 
 def _write(run: Path, steps: range, first_step: int = 0, **options: bool) -> None:
@@ -39,6 +40,12 @@ def test_a_line_cut_off_is_left_out_and_mended_on_resume(tmp_path: Path) -> None
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
     _write(tmp_path, range(3, 4), first_step=2)
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_the_last_logged_loss(tmp_path: Path) -> None:
+    assert math.isnan(last_logged_loss(tmp_path))
+    _write(tmp_path, range(1, 5))
+    assert last_logged_loss(tmp_path) == 0.25
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
