@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.rows import append_row
 from densessl.commands.cluster import cluster
 from densessl.data.layouts import open_images
+from densessl.evaluation.protocols import protocol_by_name
 from densessl.files import read_json
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
@@ -30,6 +31,7 @@ def main() -> None:
     for weights, features in (("initial", "encoder"), ("final", "encoder"), ("final", "embedding")):
         for masks_name, masks in (("own", own), ("saliency_csnet", arguments.data / "saliency_csnet")):
             for protocol in ("native", "maskcontrast"):
+                size = arguments.image_size if protocol == "native" else None
                 result = cluster(
                     arguments.run,
                     arguments.run / "clusters_voc" / f"{weights}_{features}_{masks_name}_{protocol}",
@@ -40,6 +42,7 @@ def main() -> None:
                     classes=CLASSES,
                     seeds=arguments.seeds,
                     protocol=protocol,
+                    image_size=size,
                     features=features,
                     weights=weights,
                 )
@@ -54,6 +57,7 @@ def main() -> None:
                         "features": features,
                         "masks": masks_name,
                         "protocol": protocol,
+                        "image_size_px": protocol_by_name(protocol, size).image_size_px[0],
                         "miou": round(result.scores.miou, 4),
                         "miou_std": round(result.scores.miou_std, 4),
                         "clustering_seeds": arguments.seeds,
@@ -73,6 +77,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
     parser.add_argument("--config-name", required=True)
+    parser.add_argument("--image_size", type=int, default=None, help="for protocol native; the published keeps 512")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--results", type=Path, default=Path("results/voc_animals.jsonl"))
     return parser.parse_args()

@@ -43,6 +43,7 @@ from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.files import make_folder, write_atomically
 from densessl.structures import ImageSet
+from densessl.training.precision import on_device
 from densessl.training.run_folder import environment_record, load_run_model
 
 DEFAULT_NUM_CLUSTERS = 21
@@ -116,7 +117,7 @@ def cluster(
     model, _ = load_run_model(run, weights)
     make_folder(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encode = NetworkFeatures(model.to(device), features)
+    encode = NetworkFeatures(on_device(model, device), features)
     cluster_protocol = protocol_by_name(protocol, image_size)
     extraction = _extract(encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device)
     wanted = _num_fitted(num_clusters, chosen, extraction)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.commands.neighbours import find_neighbours
 from densessl.commands.provenance import masks_provenance
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
@@ -91,7 +92,12 @@ def pretrain(
         _report_start(out, usable, left_out, mask_folder, backbone)
         provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"))
         record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
-    result = pretrain_model(fabric, network, usable, mask_folder, out, settings, resume=resume)
+    neighbours = None
+    if views.neighbours:
+        with fabric.rank_zero_first():
+            are_known = is_resumed or not fabric.is_global_zero
+            neighbours = find_neighbours(out, network, usable, mask_folder, views.neighbours, are_known=are_known)
+    result = pretrain_model(fabric, network, usable, mask_folder, out, settings, neighbours=neighbours, resume=resume)
     if fabric.is_global_zero:
         _report_end(result, len(left_out), is_resumed)
     return result

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from densessl.data.layouts import open_images
+from densessl.files import remove_abandoned_writes
 from densessl.saliency.estimators import Method, Refinement
 from densessl.saliency.generation import SaliencySummary, generate_proposals
 from densessl.saliency.proposals import SaliencySettings
@@ -50,6 +51,7 @@ def saliency(
         InputError: input that cannot be used; the message says what to change.
     """
     settings = SaliencySettings(method, refine, threshold, min_area, max_area, keep_soft)
+    remove_abandoned_writes(out)
     summary = generate_proposals(open_images(images, data, split), out, settings, num_workers)
     print(summary)
     return summary

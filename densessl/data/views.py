@@ -40,6 +40,9 @@ class ViewSettings:
         max_foreground: largest share of a view that may be foreground.
         max_tries: how often a pair is drawn again before another image takes its place.
         split_instances: treat the connected regions of a mask as separate masks, each with its own prototype.
+        neighbours: draw the key view from one of so many nearest neighbours of the image, found once by the features
+            of the initial weights, instead of from the image itself (as in SCAN, arXiv:2005.12320, section 2.1);
+            0 draws both views from the same image, as published. Needs one mask per image.
     """
 
     size_px: int = 224
@@ -54,6 +57,7 @@ class ViewSettings:
     max_foreground: float = 0.99
     max_tries: int = 10
     split_instances: bool = False
+    neighbours: int = 0
 
     def __post_init__(self) -> None:
         if self.size_px < 16:
@@ -74,6 +78,13 @@ class ViewSettings:
             raise InputError(f"views.jitter_strength is {self.jitter_strength}; it must lie in [0, 1] (published 0.4)")
         if self.max_tries < 1:
             raise InputError(f"views.max_tries is {self.max_tries}; it must be at least 1")
+        if self.neighbours < 0:
+            raise InputError(f"views.neighbours is {self.neighbours}; it must be 0 (the image itself) or more")
+        if self.neighbours and self.split_instances:
+            raise InputError(
+                f"views.neighbours is {self.neighbours} and views.split_instances true; neighbours are those of whole "
+                "masks, so use one or the other"
+            )
 
 
 class SampleKey(NamedTuple):
@@ -85,11 +96,11 @@ class SampleKey(NamedTuple):
 
 
 class ViewPair(NamedTuple):
-    """Two views of one image.
+    """Two views of one image, or of an image and one of its neighbours.
 
     query_image, key_image: float32 (3, size, size), normalised. query_mask, key_mask: int64 (size, size), instance
-    maps. stem: the image. num_replaced: how many images were passed over because no pair of their views held enough
-    foreground.
+    maps. stem: the image of the query view. num_replaced: how many images were passed over because no pair of their
+    views held enough foreground.
     """
 
     query_image: torch.Tensor
@@ -105,14 +116,26 @@ class PairedViews(Dataset[ViewPair]):
 
     A pair is drawn again, at most `max_tries` times, until both views hold between `min_foreground` and
     `max_foreground` foreground; then another image takes the place of this one, and the pair says so.
+
+    `neighbours`: int64 (num_images, num_neighbours), rows of `images`, where key views come from neighbours; the
+    masks of an image then count as one.
     """
 
     max_replacements = 20
 
-    def __init__(self, images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings) -> None:
+    def __init__(
+        self,
+        images: tuple[ImageRef, ...],
+        masks: MaskFolder,
+        settings: ViewSettings,
+        neighbours: NDArray[np.int64] | None = None,
+    ) -> None:
+        if (neighbours is None) != (settings.neighbours == 0):
+            raise ValueError("neighbours are given exactly where settings.neighbours asks for them")
         self.images = images
         self.masks = masks
         self.settings = settings
+        self.neighbours = neighbours
         self._geometric = geometric_transform(settings)
         self._photometric = photometric_transform(settings)
 
@@ -123,7 +146,7 @@ class PairedViews(Dataset[ViewPair]):
         generator = np.random.default_rng([key.seed, key.epoch, key.index])
         index = key.index
         for num_replaced in range(self.max_replacements + 1):
-            pair = self._draw(self.images[index], generator, num_replaced)
+            pair = self._draw(index, generator, num_replaced)
             if pair is not None:
                 return pair
             index = int(generator.integers(len(self.images)))
@@ -133,24 +156,32 @@ class PairedViews(Dataset[ViewPair]):
             "at the masks (are they all background or all foreground?), or raise views.min_scale or views.max_tries"
         )
 
-    def _draw(self, ref: ImageRef, generator: np.random.Generator, num_replaced: int) -> ViewPair | None:
-        image = read_image(ref.path)
-        masks = instance_map(self.masks, ref, image.shape[:2], self.settings.split_instances)
-        if not masks.any():
+    def _draw(self, index: int, generator: np.random.Generator, num_replaced: int) -> ViewPair | None:
+        query_source = self._read(index)
+        key_source = query_source
+        if self.neighbours is not None:
+            key_source = self._read(int(generator.choice(self.neighbours[index])))
+        if not (query_source[1].any() and key_source[1].any()):
             return None
         for _ in range(self.settings.max_tries):
-            query, query_mask = self._crop(image, masks, generator)
-            key, key_mask = self._crop(image, masks, generator)
+            query, query_mask = self._crop(*query_source, generator)
+            key, key_mask = self._crop(*key_source, generator)
             if self._is_two_sided(query_mask) and self._is_two_sided(key_mask):
                 return ViewPair(
                     self._colour(query, generator),
                     torch.from_numpy(query_mask.astype(np.int64)),
                     self._colour(key, generator),
                     torch.from_numpy(key_mask.astype(np.int64)),
-                    ref.stem,
+                    self.images[index].stem,
                     num_replaced,
                 )
         return None
+
+    def _read(self, index: int) -> tuple[ImageArray, NDArray[np.uint8]]:
+        ref = self.images[index]
+        image = read_image(ref.path)
+        masks = instance_map(self.masks, ref, image.shape[:2], self.settings.split_instances)
+        return image, masks if self.neighbours is None else (masks > 0).astype(np.uint8)
 
     def _crop(
         self, image: ImageArray, masks: NDArray[np.uint8], generator: np.random.Generator

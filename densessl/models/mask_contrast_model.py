@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from densessl.errors import InputError
-from densessl.models.decoders import DeepLabV3
+from densessl.models.decoders import DeepLabV3, Pointwise
 from densessl.models.encoders import Encoder, build_encoder
 
 
@@ -23,7 +23,8 @@ class ModelSettings:
         whole_network: take decoder and heads from the weights file too (densessl and published MaskContrast files).
         pretrained: let timm download its published weights for the encoder's name.
         output_stride: image pixels per cell of the feature map (8 or 16; ignored by vision transformers).
-        decoder: deeplabv3, or none to put the heads on the encoder's features.
+        decoder: deeplabv3, pointwise (a 1x1 convolution and a ReLU), or none to put the heads on the encoder's
+            features.
         decoder_channels: channels of the decoder's output.
         separable_decoder: depthwise-separable atrous convolutions, about nine times cheaper.
         dropout: dropout after the pyramid pooling.
@@ -38,7 +39,7 @@ class ModelSettings:
     whole_network: bool = False
     pretrained: bool = False
     output_stride: Literal[8, 16, 32] = 8
-    decoder: Literal["deeplabv3", "none"] = "deeplabv3"
+    decoder: Literal["deeplabv3", "pointwise", "none"] = "deeplabv3"
     decoder_channels: int = 256
     separable_decoder: bool = False
     dropout: float = 0.5
@@ -131,6 +132,9 @@ def build_model(settings: ModelSettings) -> MaskContrastModel:
                 is_separable=settings.separable_decoder,
                 dropout=settings.dropout,
             )
+        case "pointwise":
+            channels = settings.decoder_channels
+            decoder = Pointwise(encoder.num_channels, channels)
         case "none":
             channels = encoder.num_channels
             decoder = nn.Identity()

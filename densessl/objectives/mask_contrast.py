@@ -26,6 +26,9 @@ class ObjectiveSettings:
         resolution: grid (the loss on the feature grid) or full (embeddings upsampled to the image size first, as
             published; 64 times the rows at output stride 8).
         pixels_per_mask: draw at most this many pixels of each mask as rows of the loss; 0 takes all.
+        exclude_similar: share of the negatives, those most similar to a mask's own prototype, that do not count for
+            that mask, because they are likely to show the same class (false negative elimination, Huynh et al. 2022,
+            arXiv:2011.11765, section 3.2); 0 keeps all, as published.
     """
 
     mode: Literal["reference", "formula"] = "reference"
@@ -35,6 +38,7 @@ class ObjectiveSettings:
     saliency_weight: float = 1.0
     resolution: Literal["grid", "full"] = "grid"
     pixels_per_mask: int = 0
+    exclude_similar: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -52,6 +56,10 @@ class ObjectiveSettings:
             raise InputError(f"objective.saliency_weight is {self.saliency_weight}; it must be 0 or more (published 1)")
         if self.pixels_per_mask < 0:
             raise InputError(f"objective.pixels_per_mask is {self.pixels_per_mask}; it must be 0 (all) or more")
+        if not 0 <= self.exclude_similar < 1:
+            raise InputError(
+                f"objective.exclude_similar is {self.exclude_similar}; it is a share in [0, 1), 0 to keep all negatives"
+            )
 
 
 class PixelRows(NamedTuple):
@@ -110,9 +118,12 @@ def contrast_views(
     rows = select_rows(query_embedding, index.query, column, settings.pixels_per_mask)
     match settings.mode:
         case "reference":
-            loss = reference_loss(rows.embeddings, rows.masks, prototypes, queue, settings.temperature)
+            loss_of = reference_loss
         case "formula":
-            loss = formula_loss(rows.embeddings, rows.masks, prototypes, queue, settings.temperature)
+            loss_of = formula_loss
+    loss = loss_of(
+        rows.embeddings, rows.masks, prototypes, queue, settings.temperature, exclude_similar=settings.exclude_similar
+    )
     positive, negative = _similarities(rows, prototypes, queue)
     return ContrastiveTerm(loss, prototypes, positive, negative, len(rows.masks))
 
@@ -145,6 +156,8 @@ def formula_loss(
     prototypes: torch.Tensor,
     negatives: torch.Tensor,
     temperature: float,
+    *,
+    exclude_similar: float = 0.0,
 ) -> torch.Tensor:
     """Return the mean over pixels of the paper's equation 3.
 
@@ -156,11 +169,16 @@ def formula_loss(
         prototypes: p (num_masks, dim), unit vectors, no gradient.
         negatives: n (length, dim), the memory bank.
         temperature: t > 0.
+        exclude_similar: share of the negatives, those most similar to p_{M(i)}, that are left out of the sum.
     """
     if len(masks) == 0:
         return embeddings.sum() * 0.0
     positive = (embeddings * prototypes[masks]).sum(1, keepdim=True)  # (num, 1)
-    logits = torch.cat([positive, embeddings @ negatives.T], dim=1) / temperature
+    negative = embeddings @ negatives.T  # (num, length)
+    if exclude_similar > 0:
+        excluded = most_similar(prototypes @ negatives.T, exclude_similar)
+        negative = negative.masked_fill(excluded[masks], -torch.inf)
+    logits = torch.cat([positive, negative], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros_like(masks))
 
 
@@ -170,6 +188,8 @@ def reference_loss(
     prototypes: torch.Tensor,
     negatives: torch.Tensor,
     temperature: float,
+    *,
+    exclude_similar: float = 0.0,
 ) -> torch.Tensor:
     """Return the published implementation's weighted cross-entropy.
 
@@ -180,9 +200,28 @@ def reference_loss(
     """
     if len(masks) == 0:
         return embeddings.sum() * 0.0
-    logits = embeddings @ torch.cat([prototypes, negatives]).T / temperature  # (num, num_masks + length)
+    columns = torch.cat([prototypes, negatives])  # (num_masks + length, dim)
+    logits = embeddings @ columns.T / temperature  # (num, num_masks + length)
+    if exclude_similar > 0:
+        similarity = (prototypes @ columns.T).fill_diagonal_(-torch.inf)  # a mask's own column is no negative
+        logits = logits.masked_fill(most_similar(similarity, exclude_similar)[masks], -torch.inf)
     share = torch.bincount(masks, minlength=logits.shape[1]).to(logits.dtype) / len(masks)
     return F.cross_entropy(logits, masks, weight=1.0 / torch.log(1.02 + share))
+
+
+def most_similar(similarity: torch.Tensor, share: float) -> torch.Tensor:
+    """Mark the negatives of each mask that are most similar to its prototype, rounded down in number.
+
+    Args:
+        similarity: (num_masks, num_columns), -inf where a column is no negative of the mask.
+        share: in [0, 1), of each mask's negatives.
+
+    Returns:
+        bool (num_masks, num_columns).
+    """
+    num_marked = ((similarity > -torch.inf).sum(1) * share).long()  # (num_masks,)
+    rank = similarity.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return rank < num_marked[:, None]
 
 
 def _similarities(rows: PixelRows, prototypes: torch.Tensor, queue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,8 +1,10 @@
 """Which number format and memory layout a machine is fast at."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
 def choose_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
@@ -40,3 +42,9 @@ def choose_memory_format(
                 isinstance(module, torch.nn.Conv2d) and module.kernel_size != (1, 1) for module in model.modules()
             )
             return torch.channels_last if num_spatial > 1 else torch.contiguous_format
+
+
+def on_device(model: ModuleT, device: torch.device) -> ModuleT:
+    """Move a network to the device, in the memory layout that it is fast in there."""
+    model.to(memory_format=choose_memory_format("auto", model))  # type: ignore[call-overload]
+    return model.to(device)

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from densessl.data.masks import MaskFolder
 from densessl.data.views import PairedViews, ViewSettings
@@ -77,6 +79,7 @@ def pretrain_model(
     run: Path,
     settings: PretrainSettings,
     *,
+    neighbours: NDArray[np.int64] | None = None,
     resume: bool = False,
 ) -> PretrainResult:
     """Train the network on pairs of views and write checkpoints, metrics and the final weights to the run folder.
@@ -88,6 +91,7 @@ def pretrain_model(
         masks: their masks.
         run: the run folder; `checkpoints/`, `metrics.jsonl`, `initial.safetensors`, `final.safetensors` are written.
         settings: of the run.
+        neighbours: (num_images, num_neighbours), rows of `images`, where `settings.views.neighbours` asks for them.
         resume: go on from the last checkpoint, if there is one.
 
     Raises:
@@ -115,7 +119,7 @@ def pretrain_model(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    batches = load_batches(PairedViews(images, masks, settings.views), sampler, training.num_workers)
+    batches = load_batches(PairedViews(images, masks, settings.views, neighbours), sampler, training.num_workers)
     loss = _train(fabric, state, wrapped, optimizer, batches, sampler, run, settings)
     if fabric.is_global_zero:
         save_weights(run / "final.safetensors", state.model, settings.model)

@@ -347,10 +347,11 @@ def test_what_a_killed_write_left_is_removed_once_the_folder_is_this_runs_own(
     assert not any(path.exists() for path in partial_files)
 
 
-def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("neighbours", [0, 3])
+def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch, neighbours: int) -> None:
     import densessl.training.pretraining as loop
 
-    flags = ("--training.epochs", "3")
+    flags = ("--training.epochs", "3", "--views.neighbours", neighbours, "--objective.exclude_similar", "0.2")
     assert pretrain(folder, *flags, out=folder.root / "whole").status == 0
     step, num_steps = loop.training_step, 0
 
@@ -377,3 +378,26 @@ def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.Mon
     ]
     assert losses[0] == losses[1]
     assert "cpu_minutes" not in record(resumed)  # the first part's is not known
+
+
+# Neighbours
+
+
+def test_neighbours_of_the_initial_features_are_kept_in_the_run_folder(folder: DrawnFolder) -> None:
+    outcome = pretrain(folder, "--views.neighbours", "2")
+    assert outcome.status == 0, outcome.err
+    path = folder.root / "run" / "neighbours.npz"
+    with np.load(path, allow_pickle=False) as found:
+        assert found["stems"].tolist() == sorted(file.stem for file in folder.images.iterdir())
+        assert found["neighbours"].shape == (6, 2)
+        assert all(row not in neighbours for row, neighbours in enumerate(found["neighbours"]))
+    path.unlink()
+    outcome = pretrain(folder, "--views.neighbours", "2", "--resume", "true")
+    assert outcome.status == 1
+    assert f"{path} is missing, so the run cannot go on exactly; start a new run in another folder" in outcome.err
+
+
+def test_more_neighbours_than_images(folder: DrawnFolder) -> None:
+    outcome = pretrain(folder, "--views.neighbours", "8")
+    assert outcome.status == 1
+    assert "8 neighbours were asked for among 6 images; ask for 1 to 5, or add images" in outcome.err

@@ -131,6 +131,33 @@ def test_the_two_views_are_drawn_independently(folder: Path) -> None:
     assert len({tuple(pair.query_mask.flatten().tolist()) for pair in pairs}) == 10
 
 
+def test_key_views_come_from_neighbours_and_count_their_masks_as_one(tmp_path: Path) -> None:
+    root = _folder(tmp_path, [_box_mask(index) * np.uint8(index + 1) for index in range(3)], scale=1)
+    images = open_image_folder(root / "images").images
+    masks = open_mask_folder(root / "masks", images)
+    settings = dataclasses.replace(PLAIN, size_px=16, min_scale=1.0, flip=0.0, neighbours=2)
+    views = PairedViews(images, masks, settings, np.array([[1, 2], [0, 0], [1, 1]]))
+    keys = [views[SampleKey(0, epoch, 0)] for epoch in range(40)]
+    assert {pair.stem for pair in keys} == {"0"}
+    shares = {round(float((pair.key_mask > 0).float().mean()), 3) for pair in keys}
+    areas = [round(float((_view_of(views, index).query_mask > 0).float().mean()), 3) for index in range(3)]
+    assert len(set(areas)) == 3
+    assert min(areas[1:]) - 0.06 < min(shares)
+    assert max(shares) < max(areas[1:]) + 0.06
+    assert len(shares) > 1
+    assert {int(pair.key_mask.max()) for pair in keys} | {int(pair.query_mask.max()) for pair in keys} == {1}
+    assert all(_same(views[SampleKey(4, 1, 2)], views[SampleKey(4, 1, 2)]) for _ in range(2))
+
+
+def _view_of(views: PairedViews, index: int) -> ViewPair:
+    return views[SampleKey(0, 0, index)]
+
+
+def test_neighbours_are_given_where_they_are_asked_for(folder: Path) -> None:
+    with pytest.raises(ValueError, match="exactly where settings"):
+        _views(folder, dataclasses.replace(PLAIN, neighbours=1))
+
+
 def test_flips_and_colour_changes_happen_as_often_as_asked(folder: Path) -> None:
     grey = _views(folder, dataclasses.replace(PLAIN, grayscale=1.0))[SampleKey(0, 0, 0)].query_image
     channels = grey * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
@@ -285,6 +312,8 @@ def test_normalised_images_equal_those_of_the_views() -> None:
         ({"min_foreground": 0.5, "max_foreground": 0.5}, r"0 <= min < max <= 1"),
         ({"flip": 1.5}, r"views.flip is 1.5; a probability lies in \[0, 1\]"),
         ({"max_tries": 0}, r"views.max_tries is 0; it must be at least 1"),
+        ({"neighbours": -1}, r"views.neighbours is -1; it must be 0 \(the image itself\) or more"),
+        ({"neighbours": 2, "split_instances": True}, r"use one or the other"),
     ],
 )
 def test_settings_out_of_range_are_refused(values: dict[str, float], message: str) -> None:

@@ -13,11 +13,11 @@ def _model(**values: object) -> MaskContrastModel:
     return build_model(ModelSettings(**{**settings, "embedding_dim": 6, **values}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("decoder", ["deeplabv3", "none"])
+@pytest.mark.parametrize("decoder", ["deeplabv3", "pointwise", "none"])
 def test_outputs_lie_on_one_grid(decoder: str) -> None:
     model = _model(decoder=decoder)
     output = model(torch.randn(1, 3, 32, 50))  # in training mode, a batch of one
-    channels = 8 if decoder == "deeplabv3" else model.encoder.num_channels
+    channels = 8 if decoder != "none" else model.encoder.num_channels
     assert output.encoder.shape == (1, model.encoder.num_channels, 2, 4)
     assert output.decoder.shape == (1, channels, 2, 4)
     assert output.embedding.shape == (1, 6, 2, 4)

@@ -12,6 +12,7 @@ from densessl.objectives.mask_contrast import (
     ObjectiveSettings,
     contrast_views,
     formula_loss,
+    most_similar,
     reference_loss,
     select_rows,
 )
@@ -76,6 +77,37 @@ def test_value_and_gradient_equal_the_double_loop(loss, slow, queue_length: int)
 def test_gradcheck(loss) -> None:
     pixels, masks, prototypes, queue = _rows()
     assert torch.autograd.gradcheck(lambda rows: loss(rows, masks, prototypes, queue, TEMPERATURE), [pixels])
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_excluded_negatives_equal_the_double_loop(share: float) -> None:
+    pixels, masks, prototypes, queue = _rows(6)
+    losses = torch.zeros(2, dtype=pixels.dtype)
+    weights = torch.zeros(2, dtype=pixels.dtype)
+    for i, mask in enumerate(masks.tolist()):
+        others = [prototypes[c] for c in range(3) if c != mask]
+        for kind, negatives in enumerate(([*queue], [*others, *queue])):
+            by_similarity = sorted(negatives, key=lambda row, own=prototypes[mask]: -float(torch.dot(own, row)))
+            kept = by_similarity[int(len(by_similarity) * share) :]
+            positive = torch.exp(torch.dot(pixels[i], prototypes[mask]) / TEMPERATURE)
+            denominator = positive + sum(torch.exp(torch.dot(pixels[i], row) / TEMPERATURE) for row in kept)
+            weight = 1.0 if kind == 0 else 1.0 / math.log(1.02 + masks.tolist().count(mask) / len(masks))
+            losses[kind] = losses[kind] - weight * torch.log(positive / denominator)
+            weights[kind] += weight
+    expected = losses / weights
+    for kind, loss in enumerate((formula_loss, reference_loss)):
+        value = loss(pixels, masks, prototypes, queue, TEMPERATURE, exclude_similar=share)
+        assert value.item() == pytest.approx(expected[kind].item(), rel=1e-10)
+        assert value.item() < loss(pixels, masks, prototypes, queue, TEMPERATURE).item()
+        (gradient,) = torch.autograd.grad(value, pixels, retain_graph=True)
+        assert torch.isfinite(gradient).all()
+
+
+def test_the_most_similar_are_marked_rounded_down() -> None:
+    similarity = torch.tensor([[0.1, 0.9, 0.5, -torch.inf, 0.2], [0.3, 0.3, -0.5, 0.8, 0.0]])
+    marked = most_similar(similarity, 0.5)  # half of 4 negatives, half of 5
+    assert marked.tolist() == [[False, True, True, False, False], [True, False, False, True, False]]
+    assert not most_similar(similarity, 0.1).any()
 
 
 def test_values_by_hand() -> None:
@@ -322,6 +354,7 @@ def test_one_mask_without_a_bank_has_no_negative_and_is_not_fatal() -> None:
         ({"queue_length": -1}, r"queue_length is -1; it must be 0 or more"),
         ({"momentum": 1.5}, r"momentum is 1.5; it must lie in \[0, 1\]"),
         ({"saliency_weight": -1.0}, r"saliency_weight is -1.0"),
+        ({"exclude_similar": 1.0}, r"exclude_similar is 1.0; it is a share in \[0, 1\)"),
         ({"pixels_per_mask": -2}, r"pixels_per_mask is -2; it must be 0 \(all\) or more"),
     ],
 )

@@ -6,7 +6,7 @@ from torch import nn
 
 from densessl.training import precision
 from densessl.training.devices import gather_rows, make_fabric
-from densessl.training.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu
+from densessl.training.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu, on_device
 
 CPU = torch.device("cpu")
 
@@ -30,6 +30,14 @@ def test_memory_format() -> None:
     assert choose_memory_format("auto", patches) == torch.contiguous_format
     assert choose_memory_format("contiguous", convolutions) == torch.contiguous_format
     assert choose_memory_format("channels_last", patches) == torch.channels_last
+
+
+def test_a_network_moves_in_the_layout_it_is_fast_in() -> None:
+    convolutions = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    assert on_device(convolutions, torch.device("cpu")) is convolutions
+    assert convolutions[1].weight.is_contiguous(memory_format=torch.channels_last)
+    patches = on_device(nn.Sequential(nn.Conv2d(3, 4, 16, stride=16)), torch.device("cpu"))
+    assert patches[0].weight.is_contiguous()
 
 
 def test_one_process_has_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,79 @@
+"""Which images resemble which, by the features of the network before training; found once per run."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from densessl.data.masks import MaskFolder
+from densessl.data.neighbours import nearest_neighbours
+from densessl.errors import InputError
+from densessl.evaluation.extraction import EmbeddedImage, embed_images
+from densessl.evaluation.network_features import NetworkFeatures
+from densessl.evaluation.protocols import NATIVE
+from densessl.files import write_atomically
+from densessl.models.mask_contrast_model import MaskContrastModel
+from densessl.structures import ImageRef
+from densessl.training.precision import on_device
+
+
+def find_neighbours(
+    run: Path,
+    model: MaskContrastModel,
+    images: tuple[ImageRef, ...],
+    masks: MaskFolder,
+    num_neighbours: int,
+    *,
+    are_known: bool = False,
+) -> NDArray[np.int64]:
+    """Return the neighbours of each image (num_images, num_neighbours), and keep them in the run folder.
+
+    The encoder's features are averaged over each image's mask, as the `native` protocol does.
+
+    Args:
+        run: the run folder; `neighbours.npz` is written or, with `are_known`, read.
+        model: the network with its initial weights.
+        images: the images that are trained on.
+        masks: their masks.
+        num_neighbours: how many.
+        are_known: the run found them before it was interrupted, or another process just did.
+
+    Raises:
+        InputError: too few images, or the run folder holds neighbours of other images.
+    """
+    path = run / "neighbours.npz"
+    if not are_known:
+        neighbours = nearest_neighbours(_embed(model, images, masks), num_neighbours)
+        stems = np.array([ref.stem for ref in images])
+
+        def write(temporary: Path) -> None:
+            np.savez_compressed(temporary, neighbours=neighbours, stems=stems)
+
+        write_atomically(path, write)
+        return neighbours
+    if not path.is_file():
+        raise InputError(f"{path} is missing, so the run cannot go on exactly; start a new run in another folder")
+    with np.load(path, allow_pickle=False) as found:
+        if found["stems"].tolist() != [ref.stem for ref in images] or found["neighbours"].shape[1] != num_neighbours:
+            raise InputError(
+                f"{path} holds the neighbours of other images or another number of them; resume with the images and "
+                "the configuration the run began with, or start a new run in another folder"
+            )
+        return np.asarray(found["neighbours"], dtype=np.int64)
+
+
+def _embed(model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder) -> NDArray[np.float32]:
+    """Return one feature vector for each image (num_images, channels), zeros for one without."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encode = NetworkFeatures(on_device(model, device), "encoder")
+    workers = min(2, torch.get_num_threads())
+    embedded = embed_images(images, encode, NATIVE, "masks", masks, num_workers=workers, device=device)
+    rows = [
+        item.vectors.sum(axis=0) if isinstance(item, EmbeddedImage) else None
+        for item in track(embedded, "neighbours", total=len(images), console=Console(stderr=True))
+    ]
+    channels = model.encoder.num_channels
+    return np.stack([np.zeros(channels, dtype=np.float32) if row is None else row for row in rows])
