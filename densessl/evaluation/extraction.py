@@ -166,7 +166,7 @@ def _embed(
 ) -> list[EmbeddedImage]:
     dense = encode(torch.stack([item.tensor for item in items]).to(device or "cpu"))
     if foreground == "all":
-        features = dense.features.half().cpu().numpy()
+        features = dense.pixels().half().cpu().numpy()
         nothing = np.zeros((0, features.shape[1]), dtype=np.float32), np.zeros(0, dtype=bool)
         return [
             EmbeddedImage(item.stem, *nothing, b"", grid, item.size) for item, grid in zip(items, features, strict=True)

@@ -15,7 +15,8 @@ FeatureMap = Literal["embedding", "decoder", "encoder"]
 class NetworkFeatures:
     """Calls a network in fp32, in evaluation mode, and returns one of its feature maps.
 
-    The saliency logits come upsampled (bilinear) to the image's size.
+    Where the network embeds masks, its embedding head works after pooling. The saliency logits come upsampled
+    (bilinear) to the image's size.
     """
 
     model: MaskContrastModel
@@ -26,4 +27,6 @@ class NetworkFeatures:
         logits = torch.nn.functional.interpolate(
             output.saliency.float(), size=images.shape[-2:], mode="bilinear", align_corners=False
         )
+        if self.feature_map == "embedding" and self.model.embedding_of == "masks":
+            return DenseFeatures(output.decoder.float(), logits.squeeze(1), self.model.embed)
         return DenseFeatures(getattr(output, self.feature_map).float(), logits.squeeze(1))

@@ -1,6 +1,6 @@
 """Prototypes: one unit vector per mask, pooled from the dense features below it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,17 @@ class DenseFeatures:
     features: float (batch, dim, height, width), not normalised, at any stride.
     saliency: logits, float (batch, image height, image width), or None for an encoder without a saliency
         head.
+    project: what comes after pooling, for a network that embeds masks and not pixels: maps vectors (num, dim), or
+        maps (batch, dim, height, width) where pixels are clustered, to embeddings.
     """
 
     features: Tensor
     saliency: Tensor | None = None
+    project: Callable[[Tensor], Tensor] | None = None
+
+    def pixels(self) -> Tensor:
+        """Return the embedding of every pixel, (batch, embedding dim, height, width)."""
+        return self.features if self.project is None else self.project(self.features)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ def pool_prototypes(
       bilinearly upsampled to the logits' size (published evaluation of arXiv:2102.06191, where the mask is
       all of the foreground: `saliency_masks`).
 
-    Each result is then normalised. Raises `InputError` where the number of masks and images differ, or where
+    Each result is then normalised, and where the features are projected after pooling, projected and normalised
+    again. Raises `InputError` where the number of masks and images differ, or where
     `saliency_logit` is wanted of features without saliency.
     """
     num_images = dense.features.shape[0]
@@ -62,12 +70,16 @@ def pool_prototypes(
         raise InputError(f"got masks of {len(masks)} images for features of {num_images}; give one tensor per image")
     if weighting == "saliency_logit":
         saliency = _saliency_of(dense)
-        return tuple(_logit_weighted(dense.features[i], saliency[i], masks[i]) for i in range(num_images))
+        return tuple(
+            _projected(_logit_weighted(dense.features[i], saliency[i], masks[i]), dense) for i in range(num_images)
+        )
     features = dense.features
     if weighting == "mask_mean":
         features = functional.normalize(features, dim=1)
     size = (features.shape[2], features.shape[3])
-    return tuple(mask_prototypes(features[i], resize_by_area(masks[i], size)) for i in range(num_images))
+    return tuple(
+        _projected(mask_prototypes(features[i], resize_by_area(masks[i], size)), dense) for i in range(num_images)
+    )
 
 
 def mask_prototypes(features: Tensor, weights: Tensor) -> MaskPrototypes:
@@ -111,6 +123,13 @@ def sample_pixels(features: Tensor, num_pixels: int, generator: torch.Generator)
     flat = features.flatten(1).T  # (height*width, dim)
     chosen = torch.randperm(flat.shape[0], generator=generator)[:num_pixels]
     return flat[chosen.to(flat.device)]
+
+
+def _projected(prototypes: MaskPrototypes, dense: DenseFeatures) -> MaskPrototypes:
+    if dense.project is None or len(prototypes.vectors) == 0:
+        return prototypes
+    vectors = functional.normalize(dense.project(prototypes.vectors).float(), dim=1)
+    return MaskPrototypes(vectors * prototypes.has_prototype[:, None], prototypes.has_prototype)
 
 
 def _saliency_of(dense: DenseFeatures) -> Tensor:

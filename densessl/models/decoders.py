@@ -40,16 +40,6 @@ class DeepLabV3(nn.Module):
         return self.network([features])
 
 
-class Pointwise(nn.Sequential):
-    """A 1x1 convolution and a ReLU: with the linear heads behind it, the two-layer projection of MoCo v2 per pixel.
-
-    Chen et al. 2020, arXiv:2003.04297; no spatial context, so it is cheap and trains fast on a frozen encoder.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.Conv2d(in_channels, out_channels, 1), nn.ReLU())
-
-
 class _BatchNormOfOne(nn.BatchNorm2d):
     """Batch norm that uses its running statistics where a batch has a single value per channel."""
 

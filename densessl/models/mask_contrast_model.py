@@ -1,4 +1,4 @@
-"""The MaskContrast network: encoder, decoder, a pixel-embedding head and a saliency head."""
+"""The MaskContrast network: encoder, decoder, an embedding head and a saliency head."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from densessl.errors import InputError
-from densessl.models.decoders import DeepLabV3, Pointwise
+from densessl.models.decoders import DeepLabV3
 from densessl.models.encoders import Encoder, build_encoder
 
 
@@ -23,12 +23,15 @@ class ModelSettings:
         whole_network: take decoder and heads from the weights file too (densessl and published MaskContrast files).
         pretrained: let timm download its published weights for the encoder's name.
         output_stride: image pixels per cell of the feature map (8 or 16; ignored by vision transformers).
-        decoder: deeplabv3, pointwise (a 1x1 convolution and a ReLU), or none to put the heads on the encoder's
-            features.
+        decoder: deeplabv3, or none to put the heads on the encoder's features.
         decoder_channels: channels of the decoder's output.
         separable_decoder: depthwise-separable atrous convolutions, about nine times cheaper.
         dropout: dropout after the pyramid pooling.
-        embedding_dim: dimensions of the pixel embedding.
+        embedding_dim: dimensions of the embedding.
+        embedding_hidden: channels of a hidden layer of the embedding head (MoCo v2, arXiv:2003.04297); 0 for none, as
+            published.
+        embedding_of: pixels (the head sees the features of each pixel, as published) or masks (the head sees the mean
+            features of each mask, at unit root mean square; DetCon, arXiv:2103.10957, section 3.1).
         frozen: names of encoder parts (prefixes of parameter names, e.g. conv1, layer1) that are not trained and
             whose batch norm is kept in evaluation mode.
         batch_norm: train, or frozen to keep every batch norm of the encoder at its loaded statistics.
@@ -39,11 +42,13 @@ class ModelSettings:
     whole_network: bool = False
     pretrained: bool = False
     output_stride: Literal[8, 16, 32] = 8
-    decoder: Literal["deeplabv3", "pointwise", "none"] = "deeplabv3"
+    decoder: Literal["deeplabv3", "none"] = "deeplabv3"
     decoder_channels: int = 256
     separable_decoder: bool = False
     dropout: float = 0.5
     embedding_dim: int = 32
+    embedding_hidden: int = 0
+    embedding_of: Literal["pixels", "masks"] = "pixels"
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["train", "frozen"] = "train"
 
@@ -53,6 +58,17 @@ class ModelSettings:
         for name in ("decoder_channels", "embedding_dim"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.embedding_hidden < 0:
+            raise InputError(f"model.embedding_hidden is {self.embedding_hidden}; it must be 0 (none) or more")
+
+
+class ViewMasks(NamedTuple):
+    """The masks of a batch: bool or float (num_masks, height, width) at the images' size, and int64 (num_masks,),
+    the image that each lies in.
+    """
+
+    membership: torch.Tensor
+    image: torch.Tensor
 
 
 class DenseOutput(NamedTuple):
@@ -64,16 +80,21 @@ class DenseOutput(NamedTuple):
     decoder: (batch, decoder channels, h, w), what both heads see.
     embedding: (batch, dim, h, w), not normalised.
     saliency: (batch, 1, h, w), logits.
+    mask_embedding: (num_masks, dim), not normalised, of the masks that were given; None where none were.
     """
 
     encoder: torch.Tensor
     decoder: torch.Tensor
     embedding: torch.Tensor
     saliency: torch.Tensor
+    mask_embedding: torch.Tensor | None = None
 
 
 class MaskContrastModel(nn.Module):
-    """Encoder, decoder, 1x1 embedding head (with bias) and 1x1 saliency head (without), as in arXiv:2102.06191."""
+    """Encoder, decoder, 1x1 embedding head (with bias) and 1x1 saliency head (without), as in arXiv:2102.06191.
+
+    `embed` is the embedding head with what comes before it; see `ModelSettings.embedding_of`.
+    """
 
     def __init__(
         self,
@@ -82,22 +103,42 @@ class MaskContrastModel(nn.Module):
         decoder_channels: int,
         embedding_dim: int,
         frozen: tuple[str, ...],
+        *,
+        embedding_hidden: int = 0,
+        embedding_of: Literal["pixels", "masks"] = "pixels",
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.embedding_head = nn.Conv2d(decoder_channels, embedding_dim, 1)
+        self.embedding_head = _embedding_head(decoder_channels, embedding_hidden, embedding_dim)
+        self.embedding_of = embedding_of
         self.saliency_head = nn.Conv2d(decoder_channels, 1, 1, bias=False)
         self.frozen = frozen
         self.has_frozen_batch_norm = False
         for name, parameter in encoder.backbone.named_parameters():
             parameter.requires_grad = not _is_part_of(name, frozen)
 
-    def forward(self, images: torch.Tensor) -> DenseOutput:
-        """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid."""
+    def forward(self, images: torch.Tensor, masks: ViewMasks | None = None) -> DenseOutput:
+        """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid.
+
+        `masks` are embedded as wholes; they are meant for a network whose `embedding_of` is masks.
+        """
         features = self.encoder(images)
         decoded = self.decoder(features)
-        return DenseOutput(features, decoded, self.embedding_head(decoded), self.saliency_head(decoded))
+        mask_embedding = None if masks is None else self.embed(_masked_mean(decoded, masks))
+        return DenseOutput(features, decoded, self.embed(decoded), self.saliency_head(decoded), mask_embedding)
+
+    def embed(self, features: torch.Tensor) -> torch.Tensor:
+        """Apply the embedding head to decoder features (num, channels) or (batch, channels, h, w), not normalised.
+
+        Where the network embeds masks, features are first brought to a root mean square of 1 over their channels, so
+        that their length, and with it the size of mask and image, does not matter.
+        """
+        maps = features if features.ndim == 4 else features[:, :, None, None]
+        if self.embedding_of == "masks":
+            maps = nn.functional.normalize(maps.float(), dim=1) * maps.shape[1] ** 0.5
+        embedded = self.embedding_head(maps)
+        return embedded if features.ndim == 4 else embedded.flatten(1)
 
     def train(self, mode: bool = True) -> "MaskContrastModel":
         """Set training mode, keeping the frozen parts and frozen batch norms of the encoder in evaluation mode."""
@@ -132,15 +173,34 @@ def build_model(settings: ModelSettings) -> MaskContrastModel:
                 is_separable=settings.separable_decoder,
                 dropout=settings.dropout,
             )
-        case "pointwise":
-            channels = settings.decoder_channels
-            decoder = Pointwise(encoder.num_channels, channels)
         case "none":
             channels = encoder.num_channels
             decoder = nn.Identity()
-    model = MaskContrastModel(encoder, decoder, channels, settings.embedding_dim, settings.frozen)
+    model = MaskContrastModel(
+        encoder,
+        decoder,
+        channels,
+        settings.embedding_dim,
+        settings.frozen,
+        embedding_hidden=settings.embedding_hidden,
+        embedding_of=settings.embedding_of,
+    )
     model.has_frozen_batch_norm = settings.batch_norm == "frozen"
     return model
+
+
+def _embedding_head(channels: int, hidden: int, dim: int) -> nn.Module:
+    if hidden == 0:
+        return nn.Conv2d(channels, dim, 1)
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1))
+
+
+def _masked_mean(features: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
+    """Return the mean features of each mask (num_masks, channels); masks are area-averaged to the feature grid."""
+    grid = (features.shape[-2], features.shape[-1])
+    share = nn.functional.adaptive_avg_pool2d(masks.membership.float().unsqueeze(1), grid).squeeze(1)
+    sums = torch.einsum("mhw,mchw->mc", share, features.float()[masks.image])
+    return sums / share.sum((1, 2)).clamp_min(1e-6)[:, None]
 
 
 def _is_part_of(name: str, parts: tuple[str, ...]) -> bool:

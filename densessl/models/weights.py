@@ -103,7 +103,7 @@ def load_network_weights(model: nn.Module, path: Path) -> WeightReport:
         InputError: the file cannot be read safely, holds an encoder alone, or does not fit the model.
     """
     _, state = state_dict_of(read_checkpoint(path), path)
-    if "embedding_head.weight" not in state:
+    if not any(name.startswith("embedding_head.") for name in state):
         return load_maskcontrast_checkpoint(model, path)
     expected = model.state_dict()
     mismatch = _mismatch(expected, state)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from densessl.errors import InputError
+from densessl.objectives.contrastive_losses import formula_loss, reference_loss
 from densessl.objectives.mask_prototypes import index_masks, mask_prototypes
 
 
@@ -62,8 +63,8 @@ class ObjectiveSettings:
             )
 
 
-class PixelRows(NamedTuple):
-    """The pixels that are rows of the contrastive loss: unit embeddings (num, dim) and each one's mask (num,)."""
+class LossRows(NamedTuple):
+    """The rows of the contrastive loss, pixels or whole masks: unit embeddings (num, dim), each one's mask (num,)."""
 
     embeddings: torch.Tensor
     masks: torch.Tensor
@@ -116,6 +117,34 @@ def contrast_views(
         column = torch.where(is_present, is_present.cumsum(0) - 1, -1)  # (num_masks,), number among those present
         prototypes = prototypes[is_present]
     rows = select_rows(query_embedding, index.query, column, settings.pixels_per_mask)
+    return _term(rows, prototypes, queue, settings)
+
+
+def contrast_masks(
+    query_embedding: torch.Tensor,
+    key_embedding: torch.Tensor,
+    is_present: torch.Tensor,
+    queue: torch.Tensor,
+    settings: ObjectiveSettings,
+) -> ContrastiveTerm:
+    """Compute the same loss where each mask was embedded as a whole: masks are the rows, not pixels.
+
+    Gradient flows into `query_embedding` alone.
+
+    Args:
+        query_embedding, key_embedding: (num_masks, dim), not normalised.
+        is_present: bool (num_masks,), whether both views hold the mask; the others are left out.
+        queue: (length, dim), unit vectors of the memory bank.
+        settings: the objective's settings; `resolution` and `pixels_per_mask` are about pixels and do nothing here.
+    """
+    prototypes = F.normalize(key_embedding[is_present].detach().float(), dim=1)
+    rows = F.normalize(query_embedding[is_present].float(), dim=1)
+    return _term(LossRows(rows, torch.arange(len(rows), device=rows.device)), prototypes, queue, settings)
+
+
+def _term(
+    rows: LossRows, prototypes: torch.Tensor, queue: torch.Tensor, settings: ObjectiveSettings
+) -> ContrastiveTerm:
     match settings.mode:
         case "reference":
             loss_of = reference_loss
@@ -130,7 +159,7 @@ def contrast_views(
 
 def select_rows(
     query_embedding: torch.Tensor, masks: torch.Tensor, column: torch.Tensor, pixels_per_mask: int = 0
-) -> PixelRows:
+) -> LossRows:
     """Pick the foreground cells of the query view that have a positive.
 
     Args:
@@ -147,84 +176,10 @@ def select_rows(
     chosen = (target.flatten() >= 0).nonzero().squeeze(1)
     if pixels_per_mask > 0:
         chosen = _sample_per_mask(chosen, target.flatten()[chosen], pixels_per_mask)
-    return PixelRows(F.normalize(flat[chosen].float(), dim=1), target.flatten()[chosen])
+    return LossRows(F.normalize(flat[chosen].float(), dim=1), target.flatten()[chosen])
 
 
-def formula_loss(
-    embeddings: torch.Tensor,
-    masks: torch.Tensor,
-    prototypes: torch.Tensor,
-    negatives: torch.Tensor,
-    temperature: float,
-    *,
-    exclude_similar: float = 0.0,
-) -> torch.Tensor:
-    """Return the mean over pixels of the paper's equation 3.
-
-    L_i = -log( exp(z_i . p_{M(i)} / t) / ( exp(z_i . p_{M(i)} / t) + sum_k exp(z_i . n_k / t) ) )
-
-    Args:
-        embeddings: z (num, dim), unit vectors; gradient flows.
-        masks: M (num,), row of `prototypes` that is each pixel's positive.
-        prototypes: p (num_masks, dim), unit vectors, no gradient.
-        negatives: n (length, dim), the memory bank.
-        temperature: t > 0.
-        exclude_similar: share of the negatives, those most similar to p_{M(i)}, that are left out of the sum.
-    """
-    if len(masks) == 0:
-        return embeddings.sum() * 0.0
-    positive = (embeddings * prototypes[masks]).sum(1, keepdim=True)  # (num, 1)
-    negative = embeddings @ negatives.T  # (num, length)
-    if exclude_similar > 0:
-        excluded = most_similar(prototypes @ negatives.T, exclude_similar)
-        negative = negative.masked_fill(excluded[masks], -torch.inf)
-    logits = torch.cat([positive, negative], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros_like(masks))
-
-
-def reference_loss(
-    embeddings: torch.Tensor,
-    masks: torch.Tensor,
-    prototypes: torch.Tensor,
-    negatives: torch.Tensor,
-    temperature: float,
-    *,
-    exclude_similar: float = 0.0,
-) -> torch.Tensor:
-    """Return the published implementation's weighted cross-entropy.
-
-    Columns are all prototypes of the batch, then the memory bank. A pixel of mask c weighs
-    w_c = 1 / ln(1.02 + p_c), p_c being the mask's share of all pixels that take part; the weighted mean is taken.
-
-    Arguments as for `formula_loss`.
-    """
-    if len(masks) == 0:
-        return embeddings.sum() * 0.0
-    columns = torch.cat([prototypes, negatives])  # (num_masks + length, dim)
-    logits = embeddings @ columns.T / temperature  # (num, num_masks + length)
-    if exclude_similar > 0:
-        similarity = (prototypes @ columns.T).fill_diagonal_(-torch.inf)  # a mask's own column is no negative
-        logits = logits.masked_fill(most_similar(similarity, exclude_similar)[masks], -torch.inf)
-    share = torch.bincount(masks, minlength=logits.shape[1]).to(logits.dtype) / len(masks)
-    return F.cross_entropy(logits, masks, weight=1.0 / torch.log(1.02 + share))
-
-
-def most_similar(similarity: torch.Tensor, share: float) -> torch.Tensor:
-    """Mark the negatives of each mask that are most similar to its prototype, rounded down in number.
-
-    Args:
-        similarity: (num_masks, num_columns), -inf where a column is no negative of the mask.
-        share: in [0, 1), of each mask's negatives.
-
-    Returns:
-        bool (num_masks, num_columns).
-    """
-    num_marked = ((similarity > -torch.inf).sum(1) * share).long()  # (num_masks,)
-    rank = similarity.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return rank < num_marked[:, None]
-
-
-def _similarities(rows: PixelRows, prototypes: torch.Tensor, queue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _similarities(rows: LossRows, prototypes: torch.Tensor, queue: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean cosine to the positive and to all negatives (batch and bank), without gradient."""
     if len(rows.masks) == 0:
         zero = rows.embeddings.detach().sum() * 0.0

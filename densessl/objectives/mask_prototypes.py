@@ -34,6 +34,20 @@ def index_masks(query_masks: torch.Tensor, key_masks: torch.Tensor) -> MaskIndex
     return MaskIndex(query, key, image)
 
 
+def mask_membership(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Split numbered masks of a batch into single ones.
+
+    Args:
+        masks: int64 (batch, height, width), mask numbers over the batch, -1 background (see `index_masks`).
+        image: int64 (num_masks,), the image of each mask.
+
+    Returns:
+        bool (num_masks, height, width).
+    """
+    numbers = torch.arange(len(image), device=image.device).view(-1, 1, 1)
+    return masks[image] == numbers
+
+
 def mask_prototypes(
     embeddings: torch.Tensor, masks: torch.Tensor, image: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,8 +65,7 @@ def mask_prototypes(
     Returns:
         prototypes (num_masks, dim), unit vectors (zeros where a mask is absent), and is_present (num_masks,), bool.
     """
-    numbers = torch.arange(len(image), device=image.device).view(-1, 1, 1)
-    membership = (masks[image] == numbers).to(embeddings.dtype)  # (num_masks, height, width)
+    membership = mask_membership(masks, image).to(embeddings.dtype)  # (num_masks, height, width)
     grid = (embeddings.shape[-2], embeddings.shape[-1])
     if tuple(membership.shape[-2:]) != grid:
         membership = F.adaptive_avg_pool2d(membership.unsqueeze(1), grid).squeeze(1)

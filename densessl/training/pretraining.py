@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from densessl.data.masks import MaskFolder
 from densessl.data.views import PairedViews, ViewSettings
 from densessl.errors import InputError
-from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
+from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, ViewMasks
 from densessl.models.momentum_twin import update_twin
-from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_views
+from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_masks, contrast_views
+from densessl.objectives.mask_prototypes import index_masks, mask_membership
 from densessl.objectives.memory_bank import MemoryBank
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.structures import ImageRef, ViewBatch
@@ -45,6 +47,10 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
+        if self.model.embedding_of == "masks" and self.objective.resolution == "full":
+            raise InputError(
+                "objective.resolution is full, which repeats pixels, but model.embedding_of is masks; use grid"
+            )
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,9 @@ def _train(
             set_learning_rate(state.optimizer, learning_rate)
             torch.manual_seed(_step_seed(settings.seed, state.step, fabric.global_rank))
             update_twin(twin, state.model, settings.objective.momentum)
-            result = training_step(fabric, wrapped, twin, bank.prototypes, batch, settings.objective)
+            result = training_step(
+                fabric, wrapped, twin, bank.prototypes, batch, settings.objective, settings.model.embedding_of
+            )
             _check_finite(result, state, training)
             optimizer.zero_grad()
             fabric.backward(result.loss)
@@ -214,14 +222,28 @@ def training_step(
     queue: torch.Tensor,
     batch: ViewBatch,
     objective: ObjectiveSettings,
+    embedding_of: Literal["pixels", "masks"] = "pixels",
 ) -> StepResult:
-    """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3)."""
+    """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
+
+    `embedding_of` is that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
+    """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    query = model(query_images)
-    with torch.no_grad(), fabric.autocast():
-        key = twin(key_images)
-    term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
+    if embedding_of == "masks":
+        index = index_masks(query_masks, key_masks)
+        query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
+        key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
+        query = model(query_images, query_view)
+        with torch.no_grad(), fabric.autocast():
+            key = twin(key_images, key_view)
+        is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
+        term = contrast_masks(query.mask_embedding, key.mask_embedding, is_present, queue, objective)
+    else:
+        query = model(query_images)
+        with torch.no_grad(), fabric.autocast():
+            key = twin(key_images)
+        term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
     saliency = query.saliency.float()
     size = query_masks.shape[-2:] if objective.resolution == "full" else saliency.shape[-2:]
     if saliency.shape[-2:] != size:

@@ -7,13 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from densessl.errors import InputError
+from densessl.objectives.contrastive_losses import formula_loss, most_similar, reference_loss
 from densessl.objectives.mask_contrast import (
     ContrastiveTerm,
     ObjectiveSettings,
     contrast_views,
-    formula_loss,
-    most_similar,
-    reference_loss,
     select_rows,
 )
 
