@@ -18,8 +18,8 @@ from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, Extraction, decode_instances, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import MASKCONTRAST, NATIVE, ClusterProtocol
-from densessl.evaluation.prototypes import DenseFeatures
-from densessl.models.mask_contrast_model import ModelSettings, build_model
+from densessl.evaluation.prototypes import DenseFeatures, pool_prototypes
+from densessl.models.mask_contrast_model import ModelSettings, ViewMasks, build_model
 from densessl.structures import ImageRef, Rejection
 
 PROTOCOL = dataclasses.replace(NATIVE, image_size_px=(32, 48))
@@ -200,3 +200,25 @@ def test_every_feature_map_of_a_network(feature_map: str, dim: int) -> None:
     assert dense.saliency is not None
     assert dense.saliency.shape == (1, 32, 40)
     assert not network.model.training
+
+
+def test_masks_are_embedded_as_in_training(tmp_path: Path) -> None:
+    """A network that embeds masks gives the same vector for a mask as the term that trained it."""
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        encoder="test_resnet",
+        output_stride=16,
+        decoder="none",
+        embedding_dim=4,
+        embedding_hidden=6,
+        embedding_of="masks",
+    )
+    model = build_model(settings).eval()
+    membership = torch.rand(2, 32, 48) > 0.4
+    images = torch.randn(2, 3, 32, 48)
+    trained = model(images, ViewMasks(membership, torch.arange(2))).mask_embedding
+    dense = NetworkFeatures(model, "embedding")(images)
+    pooled = pool_prototypes(dense, [mask[None] for mask in membership], "mask_sum")
+    for one, other in zip(trained, pooled, strict=True):
+        assert torch.allclose(torch.nn.functional.normalize(one, dim=0), other.vectors[0], atol=1e-5)
+    assert dense.pixels().shape == (2, 4, 2, 3)

@@ -110,6 +110,25 @@ def test_batch_size_does_not_matter(weighting: str) -> None:
             assert torch.allclose(one.vectors, other.vectors, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighting", ["mask_mean", "mask_sum", "saliency_logit"])
+def test_projection_comes_after_pooling(weighting: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    features, saliency = torch.randn(2, 4, 3, 5, generator=generator), torch.rand(2, 6, 10, generator=generator) + 0.6
+    masks = [torch.rand(2, 6, 10, generator=generator) > 0.5, torch.zeros(1, 6, 10)]
+    plain = pool_prototypes(DenseFeatures(features, saliency), masks, weighting)
+    matrix = torch.randn(4, 7, generator=generator)
+
+    def project(vectors: torch.Tensor) -> torch.Tensor:
+        return torch.relu(vectors @ matrix) + 0.1
+
+    projected = pool_prototypes(DenseFeatures(features, saliency, project), masks, weighting)
+    for row, vector in zip(projected[0].vectors, plain[0].vectors, strict=True):
+        expected = project(vector)
+        assert torch.allclose(row, expected / expected.norm(), atol=1e-6)
+    assert projected[1].has_prototype.tolist() == [False]
+    assert projected[1].vectors.abs().sum() == 0
+
+
 def test_half_precision_features_are_summed_in_float32() -> None:
     features = torch.full((1, 2, 40, 40), 100.0, dtype=torch.float16)  # the sum 160,000 overflows float16
     (result,) = pool_prototypes(DenseFeatures(features), [torch.ones(1, 40, 40)], "mask_sum")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from densessl.errors import InputError
-from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
+from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, ViewMasks, build_model
 
 
 def _model(**values: object) -> MaskContrastModel:
@@ -24,6 +24,35 @@ def test_outputs_lie_on_one_grid(decoder: str) -> None:
     assert output.saliency.shape == (1, 1, 2, 4)
     assert model.embedding_head.bias is not None
     assert model.saliency_head.bias is None
+
+
+def test_a_hidden_layer_of_the_embedding_head() -> None:
+    model = _model(embedding_hidden=5)
+    assert [tuple(p.shape) for p in model.embedding_head.parameters()] == [(5, 8, 1, 1), (5,), (6, 5, 1, 1), (6,)]
+    assert isinstance(model.embedding_head[1], torch.nn.ReLU)  # type: ignore[index]
+
+
+def test_masks_are_embedded_as_the_head_of_their_mean_features() -> None:
+    model = _model(embedding_hidden=5, embedding_of="masks").eval()
+    images = torch.randn(2, 3, 48, 64)  # the grid is 3 x 4
+    membership = torch.zeros(3, 48, 64, dtype=torch.bool)
+    membership[0, :16, 16:48] = True  # cells (0, 1) and (0, 2)
+    membership[1, 32:, :8] = True  # half of cell (2, 0)
+    membership[2, 32:, :16] = membership[2, :16, :8] = True  # cell (2, 0) and half of (0, 0)
+    output = model(images, ViewMasks(membership, torch.tensor([0, 0, 1])))
+    features = output.decoder.detach()
+    means = [
+        (features[0, :, 0, 1] + features[0, :, 0, 2]) / 2,
+        features[0, :, 2, 0],
+        (features[1, :, 2, 0] + features[1, :, 0, 0] / 2) / 1.5,
+    ]
+    for mean, embedding in zip(means, output.mask_embedding, strict=True):
+        scaled = mean / mean.square().mean().sqrt()
+        expected = model.embedding_head(scaled[None, :, None, None])[0, :, 0, 0]
+        assert torch.allclose(embedding, expected, atol=1e-5)
+    assert torch.allclose(model.embed(means[0][None]), model.embed(7 * means[0][None]), atol=1e-5)
+    assert model(images).mask_embedding is None
+    assert torch.allclose(output.embedding[0, :, 2, 0], output.mask_embedding[1], atol=1e-5)  # a pixel is a mask of one
 
 
 def test_frozen_parts_take_no_gradient_and_keep_their_statistics() -> None:

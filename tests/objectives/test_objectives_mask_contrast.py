@@ -11,6 +11,7 @@ from densessl.objectives.contrastive_losses import formula_loss, most_similar, r
 from densessl.objectives.mask_contrast import (
     ContrastiveTerm,
     ObjectiveSettings,
+    contrast_masks,
     contrast_views,
     select_rows,
 )
@@ -287,6 +288,32 @@ def test_several_masks_in_an_image_are_several_columns() -> None:
     term = contrast_views(query, query_masks, key, key_masks, torch.zeros(0, 4), ObjectiveSettings(queue_length=0))
     assert term.prototypes.shape == (2, 4)
     assert term.loss.item() > 0
+
+
+@pytest.mark.parametrize("mode", ["formula", "reference"])
+def test_whole_masks_as_rows_equal_the_double_loop(mode) -> None:
+    query, key, queue = _unit(4, 5, 1) * 3, _unit(4, 5, 2) * 2, _unit(6, 5, 3)
+    is_present = torch.tensor([True, False, True, True])
+    query.requires_grad_()
+    term = contrast_masks(query.float(), key.float(), is_present, queue.float(), ObjectiveSettings(mode=mode))
+    slow = _slow_formula if mode == "formula" else _slow_reference
+    rows = [row / row.norm() for row in query[is_present]]
+    prototypes = F.normalize(key[is_present], dim=1)
+    expected = slow(torch.stack(rows), torch.arange(3), prototypes, queue)
+    assert term.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(term.prototypes, prototypes.float())
+    assert not term.prototypes.requires_grad
+    assert term.num_rows == 3
+    (gradient,) = torch.autograd.grad(term.loss, query)
+    assert torch.equal(gradient.abs().sum(1) > 0, is_present)
+
+
+def test_no_whole_mask_in_both_views_gives_zero() -> None:
+    query = torch.randn(2, 5, requires_grad=True)
+    none = torch.zeros(2, dtype=torch.bool)
+    term = contrast_masks(query, torch.randn(2, 5), none, torch.zeros(0, 5), ObjectiveSettings())
+    term.loss.backward()
+    assert (term.loss.item(), term.num_rows) == (0.0, 0)
 
 
 def test_similarities_equal_the_loop() -> None:

@@ -19,6 +19,7 @@ from densessl.training import pretraining
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.diagnostics import effective_rank, embedding_spread
 from densessl.training.pretraining import PretrainSettings, StepResult
+from densessl.training.run_log import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,7 @@ def test_an_interrupted_run_goes_on_exactly(
         {"objective": {"pixels_per_mask": 2, "mode": "formula", "resolution": "full"}, "model": {"dropout": 0.5}},
         {"training": {"memory_format": "contiguous"}, "objective": {"queue_length": 0}},
         {"training": {"precision": "bf16"}, "model": {"encoder": "test_vit", "decoder": "none"}},
+        {"model": {"embedding_of": "masks", "embedding_hidden": 6}, "objective": {"exclude_similar": 0.3}},
     ],
 )
 def test_every_kind_of_run_goes_on_exactly(
@@ -367,3 +369,18 @@ def test_no_image_is_refused(root: Path, tmp_path: Path) -> None:
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(InputError, match=r"seed is -1; it must be 0 or more"):
         PretrainSettings(seed=-1)
+
+
+def test_whole_masks_have_no_full_resolution() -> None:
+    with pytest.raises(InputError, match=r"resolution is full.*embedding_of is masks; use grid"):
+        changed(model={"embedding_of": "masks"}, objective={"resolution": "full"})
+
+
+def test_masks_embedded_as_wholes_train_the_head(root: Path, tmp_path: Path) -> None:
+    model = {"embedding_of": "masks", "embedding_hidden": 6, "decoder": "none", "frozen": ("conv1", "bn1", "layer1")}
+    train(root, tmp_path / "run", changed(training={"epochs": 1}, model=model))
+    initial, final = (load_file(tmp_path / f"run/{name}.safetensors") for name in ("initial", "final"))
+    moved = {name for name in initial if not torch.equal(initial[name], final[name])}
+    assert {"embedding_head.0.weight", "embedding_head.2.bias", "saliency_head.weight"} <= moved
+    assert any(name.startswith("encoder.backbone.layer4") for name in moved)
+    assert all(line["contrastive_loss"] > 0 for line in read_metrics(tmp_path / "run"))
