@@ -27,9 +27,9 @@ from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.structures import ViewBatch
 from densessl.training.devices import make_fabric
 from densessl.training.precision import choose_memory_format
-from densessl.training.pretraining import training_step
 from densessl.training.settings import TrainingSettings
 from densessl.training.state import new_state
+from densessl.training.step import training_step
 
 VARIANTS = ("default", "plain")
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,12 +12,10 @@ from numpy.typing import NDArray
 from densessl.data.masks import MaskFolder
 from densessl.data.views import PairedViews, ViewSettings
 from densessl.errors import InputError
-from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, ViewMasks
+from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
 from densessl.models.momentum_twin import update_twin
-from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_masks, contrast_views
-from densessl.objectives.mask_prototypes import index_masks, mask_membership
+from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.objectives.memory_bank import MemoryBank
-from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.structures import ImageRef, ViewBatch
 from densessl.training.batches import load_batches
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
@@ -31,6 +28,7 @@ from densessl.training.sampler import BatchSampler
 from densessl.training.schedule import learning_rate_factor
 from densessl.training.settings import TrainingSettings
 from densessl.training.state import TrainingState, new_state, set_learning_rate
+from densessl.training.step import StepResult, training_step
 from densessl.training.throughput import ThroughputMeter
 
 
@@ -66,15 +64,6 @@ class PretrainResult:
     seconds: float
     final_loss: float
     num_replaced: int
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """The losses of one step (scalars, detached) and the contrastive term with its similarities."""
-
-    loss: torch.Tensor
-    saliency_loss: torch.Tensor
-    term: ContrastiveTerm
 
 
 def pretrain_model(
@@ -213,45 +202,6 @@ def _train(
             if fabric.is_global_zero:
                 save_checkpoint(run / "checkpoints", state.step, state.to_checkpoint(), training.keep_checkpoints)
     return last_loss
-
-
-def training_step(
-    fabric: Fabric,
-    model: torch.nn.Module,
-    twin: torch.nn.Module,
-    queue: torch.Tensor,
-    batch: ViewBatch,
-    objective: ObjectiveSettings,
-    embedding_of: Literal["pixels", "masks"] = "pixels",
-) -> StepResult:
-    """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
-
-    `embedding_of` is that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
-    """
-    query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
-    query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    if embedding_of == "masks":
-        index = index_masks(query_masks, key_masks)
-        query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
-        key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
-        query = model(query_images, query_view)
-        with torch.no_grad(), fabric.autocast():
-            key = twin(key_images, key_view)
-        is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
-        term = contrast_masks(query.mask_embedding, key.mask_embedding, is_present, queue, objective)
-    else:
-        query = model(query_images)
-        with torch.no_grad(), fabric.autocast():
-            key = twin(key_images)
-        term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
-    saliency = query.saliency.float()
-    size = query_masks.shape[-2:] if objective.resolution == "full" else saliency.shape[-2:]
-    if saliency.shape[-2:] != size:
-        saliency = torch.nn.functional.interpolate(saliency, size=size, mode="bilinear", align_corners=False)
-    target = torch.nn.functional.interpolate((query_masks > 0).float().unsqueeze(1), size=size, mode="nearest-exact")
-    saliency_loss = balanced_saliency_loss(saliency, target > 0.5)
-    loss = term.loss + objective.saliency_weight * saliency_loss
-    return StepResult(loss, saliency_loss.detach(), term)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

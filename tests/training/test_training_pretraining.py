@@ -18,8 +18,9 @@ from densessl.errors import InputError
 from densessl.training import pretraining
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.diagnostics import effective_rank, embedding_spread
-from densessl.training.pretraining import PretrainSettings, StepResult
+from densessl.training.pretraining import PretrainSettings
 from densessl.training.run_log import read_metrics
+from densessl.training.step import StepResult
 
 
 @pytest.fixture(scope="module")
