@@ -10,6 +10,7 @@ training, and the silhouette. Both read images and masks of the training split a
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -49,21 +50,22 @@ def main() -> None:
                 graph = nearest_neighbours(vectors, NUM_NEIGHBOURS)
             protocol = protocol_by_name("native", arguments.image_size)
             found = [cluster_prototypes(vectors, arguments.num_clusters - 1, protocol, seed) for seed in range(3)]
+            values = [modularity(item.assignments, graph) for item in found]
             row = append_row(
                 arguments.results,
                 {
                     "benchmark": "label_free",
                     "run": run.name,
-                    "config": (run / "config.yaml").read_text(encoding="utf-8"),
                     "weights": weights,
                     "features": features,
                     "num_images": len(images),
-                    "modularity": round(modularity(found[0].assignments, graph), 4),
+                    "modularity": round(statistics.mean(values), 4),
+                    "modularity_std": round(statistics.stdev(values), 4),
                     "silhouette": round(silhouette(vectors, found[0]) or 0.0, 4),
                     "stability": round(stability([item.assignments for item in found]), 3),
                 },
             )
-            print(json.dumps({key: row[key] for key in ("run", *list(row)[3:9])}), flush=True)
+            print(json.dumps({key: row[key] for key in ("run", *list(row)[2:8])}), flush=True)
 
 
 def modularity(clusters: NDArray[np.int64], neighbours: NDArray[np.int64]) -> float:

@@ -91,7 +91,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     for step in range(arguments.steps + 1):
         started = time.perf_counter()
         update_twin(state.twin, state.model, objective.momentum)
-        result = training_step(fabric, wrapped, state.twin, state.bank.prototypes, batch, objective)
+        result = training_step(fabric, wrapped, state.twin, state.bank.prototypes, batch, objective, "pixels")
         optimizer.zero_grad()
         fabric.backward(result.loss)
         optimizer.step()

@@ -108,6 +108,6 @@ class Provenance:
 
     backbone: str = "none (random weights)"
     masks: str = "none"
-    selection: str = "none (last epoch)"
+    selection: str = "none in this run (last epoch); docs/decisions.md says which labels the shipped recipes saw"
     matching: str = "none"
     notes: tuple[str, ...] = field(default=())

@@ -26,12 +26,14 @@ def find_neighbours(
     images: tuple[ImageRef, ...],
     masks: MaskFolder,
     num_neighbours: int,
+    device: torch.device,
     *,
     are_known: bool = False,
 ) -> NDArray[np.int64]:
     """Return the neighbours of each image (num_images, num_neighbours), and keep them in the run folder.
 
-    The encoder's features are averaged over each image's mask, as the `native` protocol does.
+    The encoder's features are averaged over each image's mask, as the `native` protocol does, at 320 x 320 pixels; of
+    several masks the unit vectors are added.
 
     Args:
         run: the run folder; `neighbours.npz` is written or, with `are_known`, read.
@@ -39,14 +41,15 @@ def find_neighbours(
         images: the images that are trained on.
         masks: their masks.
         num_neighbours: how many.
-        are_known: the run found them before it was interrupted, or another process just did.
+        device: where the network works.
+        are_known: the run found them before it was interrupted.
 
     Raises:
         InputError: too few images, or the run folder holds neighbours of other images.
     """
     path = run / "neighbours.npz"
     if not are_known:
-        neighbours = nearest_neighbours(_embed(model, images, masks), num_neighbours)
+        neighbours = nearest_neighbours(_embed(model, images, masks, device), num_neighbours)
         stems = np.array([ref.stem for ref in images])
 
         def write(temporary: Path) -> None:
@@ -65,15 +68,16 @@ def find_neighbours(
         return np.asarray(found["neighbours"], dtype=np.int64)
 
 
-def _embed(model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder) -> NDArray[np.float32]:
-    """Return one feature vector for each image (num_images, channels), zeros for one without."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _embed(
+    model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder, device: torch.device
+) -> NDArray[np.float32]:
+    """Return one feature vector for each image (num_images, channels)."""
     encode = NetworkFeatures(on_device(model, device), "encoder")
     workers = min(2, torch.get_num_threads())
     embedded = embed_images(images, encode, NATIVE, "masks", masks, num_workers=workers, device=device)
-    rows = [
-        item.vectors.sum(axis=0) if isinstance(item, EmbeddedImage) else None
-        for item in track(embedded, "neighbours", total=len(images), console=Console(stderr=True))
-    ]
-    channels = model.encoder.num_channels
-    return np.stack([np.zeros(channels, dtype=np.float32) if row is None else row for row in rows])
+    rows = []
+    for item in track(embedded, "neighbours", total=len(images), console=Console(stderr=True)):
+        if not isinstance(item, EmbeddedImage):
+            raise InputError(f"image {item.stem!r} has no neighbours: {item.reason}; mend it or take it away")
+        rows.append(item.vectors.sum(axis=0))
+    return np.stack(rows)

@@ -94,9 +94,11 @@ def pretrain(
         record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
     neighbours = None
     if views.neighbours:
-        with fabric.rank_zero_first():
-            are_known = is_resumed or not fabric.is_global_zero
-            neighbours = find_neighbours(out, network, usable, mask_folder, views.neighbours, are_known=are_known)
+        if fabric.is_global_zero:
+            neighbours = find_neighbours(
+                out, network, usable, mask_folder, views.neighbours, fabric.device, are_known=is_resumed
+            )
+        neighbours = fabric.broadcast(neighbours)
     result = pretrain_model(fabric, network, usable, mask_folder, out, settings, neighbours=neighbours, resume=resume)
     if fabric.is_global_zero:
         _report_end(result, len(left_out), is_resumed)

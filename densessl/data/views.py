@@ -41,8 +41,9 @@ class ViewSettings:
         max_tries: how often a pair is drawn again before another image takes its place.
         split_instances: treat the connected regions of a mask as separate masks, each with its own prototype.
         neighbours: draw the key view from one of so many nearest neighbours of the image, found once by the features
-            of the initial weights, instead of from the image itself (as in SCAN, arXiv:2005.12320, section 2.1);
-            0 draws both views from the same image, as published. Needs one mask per image.
+            of the initial weights at 320 x 320 pixels, instead of from the image itself (neighbours as in SCAN,
+            arXiv:2005.12320, section 2.1, here as positives); 0 draws both views from the same image, as published.
+            The masks of an image then count as one; not together with split_instances.
     """
 
     size_px: int = 224

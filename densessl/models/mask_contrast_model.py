@@ -22,7 +22,7 @@ class ModelSettings:
             MaskContrast checkpoint; told apart by their keys). Without it the encoder starts from random weights.
         whole_network: take decoder and heads from the weights file too (densessl and published MaskContrast files).
         pretrained: let timm download its published weights for the encoder's name.
-        output_stride: image pixels per cell of the feature map (8 or 16; ignored by vision transformers).
+        output_stride: image pixels per cell of the feature map (8, 16 or 32; ignored by vision transformers).
         decoder: deeplabv3, or none to put the heads on the encoder's features.
         decoder_channels: channels of the decoder's output.
         separable_decoder: depthwise-separable atrous convolutions, about nine times cheaper.
@@ -31,7 +31,7 @@ class ModelSettings:
         embedding_hidden: channels of a hidden layer of the embedding head (MoCo v2, arXiv:2003.04297); 0 for none, as
             published.
         embedding_of: pixels (the head sees the features of each pixel, as published) or masks (the head sees the mean
-            features of each mask, at unit root mean square; DetCon, arXiv:2103.10957, section 3.1).
+            features of each mask, as in DetCon, arXiv:2103.10957, section 3.1, here scaled to unit root mean square).
         frozen: names of encoder parts (prefixes of parameter names, e.g. conv1, layer1) that are not trained and
             whose batch norm is kept in evaluation mode.
         batch_norm: train, or frozen to keep every batch norm of the encoder at its loaded statistics.
@@ -121,8 +121,10 @@ class MaskContrastModel(nn.Module):
     def forward(self, images: torch.Tensor, masks: ViewMasks | None = None) -> DenseOutput:
         """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid.
 
-        `masks` are embedded as wholes; they are meant for a network whose `embedding_of` is masks.
+        `masks` are embedded as wholes, by a network whose `embedding_of` is masks.
         """
+        if masks is not None and self.embedding_of != "masks":
+            raise ValueError("this network embeds pixels; build it with embedding_of masks to embed whole masks")
         features = self.encoder(images)
         decoded = self.decoder(features)
         mask_embedding = None if masks is None else self.embed(_masked_mean(decoded, masks))

@@ -74,8 +74,8 @@ class ContrastiveTerm(NamedTuple):
     """The contrastive loss and what it was made of.
 
     loss: scalar. prototypes: (num_masks, dim), the key prototypes of this batch, to be enqueued. positive_similarity,
-    negative_similarity: scalars in [-1, 1], mean cosine of the pixels to their own mask's prototype, and to all
-    negatives. num_rows: pixels that took part.
+    negative_similarity: scalars in [-1, 1], mean cosine of the rows (pixels, or whole masks) to their own mask's
+    prototype, and to all negatives, excluded ones too. num_rows: rows that took part.
     """
 
     loss: torch.Tensor
@@ -135,7 +135,7 @@ def contrast_masks(
         query_embedding, key_embedding: (num_masks, dim), not normalised.
         is_present: bool (num_masks,), whether both views hold the mask; the others are left out.
         queue: (length, dim), unit vectors of the memory bank.
-        settings: the objective's settings; `resolution` and `pixels_per_mask` are about pixels and do nothing here.
+        settings: the objective's settings. In `reference` mode all rows weigh the same, since each mask has one.
     """
     prototypes = F.normalize(key_embedding[is_present].detach().float(), dim=1)
     rows = F.normalize(query_embedding[is_present].float(), dim=1)

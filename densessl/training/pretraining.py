@@ -49,6 +49,11 @@ class PretrainSettings:
             raise InputError(
                 "objective.resolution is full, which repeats pixels, but model.embedding_of is masks; use grid"
             )
+        if self.model.embedding_of == "masks" and self.objective.pixels_per_mask:
+            raise InputError(
+                f"objective.pixels_per_mask is {self.objective.pixels_per_mask}, but model.embedding_of is masks, "
+                "whose rows are no pixels; use 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,10 @@ def pretrain_model(
 def _check_negatives(num_images: int, num_processes: int, masks: MaskFolder, settings: PretrainSettings) -> None:
     """Refuse batches of a single mask without a memory bank: nothing is pushed away, and the loss is zero."""
     num_seen = min(num_images, settings.training.batch_size) // num_processes
-    has_several = settings.views.split_instances or masks.encoding in {"instances", "palette labels"}
+    is_merged = settings.views.neighbours > 0
+    has_several = not is_merged and (
+        settings.views.split_instances or masks.encoding in {"instances", "palette labels"}
+    )
     if settings.objective.queue_length == 0 and num_seen == 1 and not has_several:
         raise InputError(
             "objective.queue_length is 0 and a process sees 1 image, so one mask, per step (training.batch_size "

@@ -15,7 +15,7 @@ from densessl.structures import ViewBatch
 
 @dataclass(frozen=True)
 class StepResult:
-    """The losses of one step (scalars, detached) and the contrastive term with its similarities."""
+    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term."""
 
     loss: torch.Tensor
     saliency_loss: torch.Tensor
@@ -29,7 +29,7 @@ def training_step(
     queue: torch.Tensor,
     batch: ViewBatch,
     objective: ObjectiveSettings,
-    embedding_of: Literal["pixels", "masks"] = "pixels",
+    embedding_of: Literal["pixels", "masks"],
 ) -> StepResult:
     """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
 

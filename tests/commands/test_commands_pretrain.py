@@ -62,7 +62,10 @@ def test_run_folder(drawn: DrawnFolder, tmp_path: Path) -> None:
     assert found["command"].startswith("python -m densessl")
     assert found["provenance"]["backbone"] == "none (random weights)"
     assert found["provenance"]["masks"] == "made elsewhere (masks); whatever labels made them are theirs"
-    assert found["provenance"]["selection"] == "none (last epoch)"
+    assert (
+        found["provenance"]["selection"]
+        == "none in this run (last epoch); docs/decisions.md says which labels the shipped recipes saw"
+    )
     assert (found["seed"], found["num_images"], found["num_left_out"]) == (7, 8, 0)
     assert (found["num_steps"], found["finished"]) == (4, True)
     assert found["seconds"] > 0
@@ -391,6 +394,11 @@ def test_neighbours_of_the_initial_features_are_kept_in_the_run_folder(folder: D
         assert found["stems"].tolist() == sorted(file.stem for file in folder.images.iterdir())
         assert found["neighbours"].shape == (6, 2)
         assert all(row not in neighbours for row, neighbours in enumerate(found["neighbours"]))
+    with np.load(path, allow_pickle=False) as found:
+        np.savez(path, stems=found["stems"][::-1], neighbours=found["neighbours"])
+    outcome = pretrain(folder, "--views.neighbours", "2", "--resume", "true")
+    assert outcome.status == 1
+    assert f"{path} holds the neighbours of other images or another number of them" in outcome.err
     path.unlink()
     outcome = pretrain(folder, "--views.neighbours", "2", "--resume", "true")
     assert outcome.status == 1

@@ -55,6 +55,11 @@ def test_masks_are_embedded_as_the_head_of_their_mean_features() -> None:
     assert torch.allclose(output.embedding[0, :, 2, 0], output.mask_embedding[1], atol=1e-5)  # a pixel is a mask of one
 
 
+def test_a_network_of_pixels_takes_no_masks() -> None:
+    with pytest.raises(ValueError, match="build it with embedding_of masks"):
+        _model()(torch.randn(1, 3, 32, 32), ViewMasks(torch.ones(1, 32, 32), torch.tensor([0])))
+
+
 def test_frozen_parts_take_no_gradient_and_keep_their_statistics() -> None:
     model = _model(frozen=("conv1", "bn1", "layer1")).train()
     before = {name: value.clone() for name, value in model.encoder.backbone.state_dict().items()}

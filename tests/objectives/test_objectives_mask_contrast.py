@@ -308,6 +308,18 @@ def test_whole_masks_as_rows_equal_the_double_loop(mode) -> None:
     assert torch.equal(gradient.abs().sum(1) > 0, is_present)
 
 
+def test_whole_masks_leave_similar_negatives_out() -> None:
+    query, key, queue = _unit(3, 5, 1).float(), _unit(3, 5, 2).float(), _unit(7, 5, 3).float()
+    settings = ObjectiveSettings(mode="formula", exclude_similar=0.3)
+    term = contrast_masks(query, key, torch.ones(3, dtype=torch.bool), queue, settings)
+    expected = 0.0
+    for z, p in zip(query, key, strict=True):
+        kept = sorted((row for row in queue), key=lambda row, p=p: float(p @ row))[:5]  # without the 2 most similar
+        positive = math.exp(float(z @ p) / 0.5)
+        expected -= math.log(positive / (positive + sum(math.exp(float(z @ row) / 0.5) for row in kept))) / 3
+    assert term.loss.item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_no_whole_mask_in_both_views_gives_zero() -> None:
     query = torch.randn(2, 5, requires_grad=True)
     none = torch.zeros(2, dtype=torch.bool)

@@ -146,7 +146,7 @@ def _write_records(run: Path, root: Path) -> None:
     provenance = {
         "backbone": "none (MoCo v2 weights, trained without labels)",
         "masks": "none (spectral saliency)",
-        "selection": "none (last epoch)",
+        "selection": "none in this run (last epoch); docs/decisions.md says which labels the shipped recipes saw",
         "matching": "labels of the scored split (Hungarian on IoU)",
         "notes": ["The score is that of the best names for the clusters."],
     }

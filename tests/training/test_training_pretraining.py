@@ -375,6 +375,8 @@ def test_a_negative_seed_is_refused() -> None:
 def test_whole_masks_have_no_full_resolution() -> None:
     with pytest.raises(InputError, match=r"resolution is full.*embedding_of is masks; use grid"):
         changed(model={"embedding_of": "masks"}, objective={"resolution": "full"})
+    with pytest.raises(InputError, match=r"pixels_per_mask is 4, but model.embedding_of is masks.*use 0"):
+        changed(model={"embedding_of": "masks"}, objective={"pixels_per_mask": 4})
 
 
 def test_masks_embedded_as_wholes_train_the_head(root: Path, tmp_path: Path) -> None:

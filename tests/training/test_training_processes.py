@@ -62,13 +62,20 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-def test_two_processes_train_one_network_and_resume_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        (),
+        ("--views.neighbours", "2", "--model.embedding_of", "masks", "--model.embedding_hidden", "6"),
+    ],
+)
+def test_two_processes_train_one_network_and_resume_exactly(tmp_path: Path, kind: tuple[str, ...]) -> None:
     root = draw_images(tmp_path / "set", 8)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launcher = ("torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port), "-m")
-    further = ("--training.batch_size", "4")
+    further = ("--training.batch_size", "4", *kind)
     _run(_command(root, tmp_path / "run", 4, *further, launcher=launcher))
     assert [line["step"] for line in numbers(tmp_path / "run")] == list(range(1, 9))
     last = load_checkpoint(list_checkpoints(tmp_path / "run" / "checkpoints")[-1])
