@@ -37,7 +37,8 @@ def voc_animals_table(rows: list[Row]) -> str:
         for (weights, features), name in FEATURES.items():
             cells = [_score(found.get((config, weights, features, *column))) for column in columns]
             if any(cell != "-" for cell in cells):
-                lines.append([described, name, *cells])
+                sizes = {row["image_size_px"] for key, row in found.items() if key[0] == config and key[4] == "native"}
+                lines.append([f"{described}, {'/'.join(map(str, sorted(sizes)))} px", name, *cells])
     if not lines:
         return ""
     header = ["start", "features", *(f"{_mask_name(masks)}, `{protocol}`" for masks, protocol in columns)]
@@ -50,9 +51,8 @@ def voc_animals_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
         f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds; columns are masks and "
-        "protocol. No label touched training or clustering; matching uses them, and val scores were seen while "
-        "`native` "
-        "and the recipes were chosen (docs/protocols.md, docs/decisions.md). The "
+        "protocol (`maskcontrast` at 512 px). No label touched training or clustering; matching uses them, and val "
+        "scores were seen while `native` and the recipes were chosen (docs/protocols.md, docs/decisions.md). The "
         f"detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
     )
 
