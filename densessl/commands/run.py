@@ -18,6 +18,7 @@ from densessl.data.layouts import open_images
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.evaluation.cluster_segmentation import read_label
+from densessl.evaluation.network_features import FeatureMap
 from densessl.models.mask_contrast_model import ModelSettings
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
@@ -59,7 +60,8 @@ def run(
     """Turn images into a segmentation: propose masks, pretrain, cluster, write a report, score where labels exist.
 
     With --images everything happens on that folder. With --data the network is trained on --split and clustered and
-    scored on --eval_split, before and after training. Labels are read for scores alone.
+    scored on --eval_split, before and after training; before, an encoder that came with weights is judged by its own
+    features, since the head on them is still random. Labels are read for scores alone.
 
     Args:
         out: the run folder; OUT/report/index.html shows everything.
@@ -108,7 +110,7 @@ def run(
         protocol=protocol,
         image_size=image_size,
     )
-    initial = _cluster_before_training(cluster_with, out) if image_set.labels is not None else None
+    initial = _cluster_before_training(cluster_with, out, model) if image_set.labels is not None else None
     final = cluster_with(out=out / "clusters", weights="final")
     _print_gain(initial, final, seeds)
     return RunResult(report(out), final, initial)
@@ -151,10 +153,18 @@ def _label_fault(images: ImageSet, ref: ImageRef) -> str | None:
     )
 
 
-def _cluster_before_training(cluster_with: Callable[..., ClusterResult], out: Path) -> ClusterResult | None:
-    """Cluster with the initial weights; None, and a printed line, where that finds nothing to cluster."""
+def _cluster_before_training(
+    cluster_with: Callable[..., ClusterResult], out: Path, model: ModelSettings
+) -> ClusterResult | None:
+    """Cluster with the initial weights; None, and a printed line, where that finds nothing to cluster.
+
+    Where the encoder came with weights its own features are clustered: the head on them is still random, and beating
+    a random head is no merit.
+    """
+    has_weights = (model.weights is not None or model.pretrained) and not model.whole_network
+    features: FeatureMap = "encoder" if has_weights else "embedding"
     try:
-        return cluster_with(out=out / "clusters_initial", weights="initial")
+        return cluster_with(out=out / "clusters_initial", weights="initial", features=features)
     except InputError as error:  # a saliency head that was not trained may find no foreground at all
         Console(stderr=True).print(
             f"no clusters before pretraining: {error}", highlight=False, markup=False, soft_wrap=True

@@ -62,6 +62,18 @@ def test_labelled_tree(labelled: tuple[Path, str], tree: Path) -> None:
     assert "mIoU" in page
 
 
+def test_an_encoder_that_came_with_weights_is_judged_by_its_own_features_before(
+    labelled: tuple[Path, str], tree: Path, tmp_path: Path
+) -> None:
+    weights, run = labelled[0] / "final.safetensors", tmp_path / "run"
+    flags = ("--split", "train", "--seeds", "1", "--model.weights", weights)
+    outcome = command("run", "--out", run, "--data", tree, *flags, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert read(run / "clusters_initial" / "clusters.json")["features"] == "encoder"
+    assert read(run / "clusters" / "clusters.json")["features"] == "embedding"
+    assert read(labelled[0] / "clusters_initial" / "clusters.json")["features"] == "embedding"
+
+
 def test_resumed_run_repeats_nothing_and_changes_nothing(labelled: tuple[Path, str], tree: Path) -> None:
     out, printed = labelled
     kept = {path: path.read_bytes() for path in out.glob("*.safetensors")}
