@@ -27,6 +27,7 @@ from densessl.saliency.proposals import SaliencySettings
 SELECTION = (
     "recipe fixed after val scores of its parts had been seen, and by modularity without labels (docs/decisions.md)"
 )
+PROTOCOLS: tuple[Literal["native", "maskcontrast"], ...] = ("native", "maskcontrast")
 CLASSES = (0, 8, 10, 12, 13, 15, 17)
 
 
@@ -44,7 +45,7 @@ def main() -> None:
         combinations.insert(1, ("final", "encoder"))
     for weights, features in combinations:
         for masks_name, masks in (("own", own), ("saliency_csnet", arguments.data / "saliency_csnet")):
-            for protocol in ("native", "maskcontrast"):
+            for protocol in arguments.protocols:
                 size = arguments.image_size if protocol == "native" else None
                 result = cluster(
                     arguments.run,
@@ -98,6 +99,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
     parser.add_argument("--config-name", required=True)
     parser.add_argument("--image_size", type=int, default=None, help="for protocol native; the published keeps 512")
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--results", type=Path, default=Path("results/voc_animals.jsonl"))
     return parser.parse_args()
