@@ -24,9 +24,12 @@ from densessl.files import read_json
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 
-SELECTION = (
-    "recipe fixed after val scores of its parts had been seen, and by modularity without labels (docs/decisions.md)"
-)
+SELECTION = {
+    "voc_animals_mobilenet_v2": "recipe fixed after val scores of its parts had been seen, and by modularity without "
+    "labels (docs/decisions.md)",
+    "voc_animals_resnet18_scratch": "none: the recipe was fixed before a val score of it was read",
+}
+MATCHING = "hungarian on IoU: the best names for the clusters by the labels"
 PROTOCOLS: tuple[Literal["native", "maskcontrast"], ...] = ("native", "maskcontrast")
 CLASSES = (0, 8, 10, 12, 13, 15, 17)
 
@@ -81,7 +84,11 @@ def main() -> None:
                         "training_seed": record.get("seed"),
                         "training_seconds": record.get("seconds"),
                         "cpu_minutes": record.get("cpu_minutes"),
-                        "provenance": {**record["provenance"], "selection": SELECTION},
+                        "provenance": {
+                            **record["provenance"],
+                            "selection": SELECTION.get(arguments.config_name, "unknown"),
+                            "matching": MATCHING,
+                        },
                     },
                 )
                 print(json.dumps({key: row[key] for key in list(row)[1:9]}))
