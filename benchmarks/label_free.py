@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from benchmarks.rows import append_row
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
-from densessl.data.neighbours import nearest_neighbours
 from densessl.evaluation.clustering import cluster_prototypes, silhouette, stability
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
+from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.structures import ImageRef

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import track
 
 from densessl.data.masks import MaskFolder
-from densessl.data.neighbours import nearest_neighbours
 from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
+from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import NATIVE
 from densessl.files import write_atomically

@@ -13,7 +13,7 @@ def formula_loss(
     *,
     exclude_similar: float = 0.0,
 ) -> torch.Tensor:
-    """Return the mean over pixels of the paper's equation 3.
+    """Return the mean over pixels of the paper's equation 3 (arXiv:2102.06191).
 
     L_i = -log( exp(z_i . p_{M(i)} / t) / ( exp(z_i . p_{M(i)} / t) + sum_k exp(z_i . n_k / t) ) )
 
@@ -45,7 +45,7 @@ def reference_loss(
     *,
     exclude_similar: float = 0.0,
 ) -> torch.Tensor:
-    """Return the published implementation's weighted cross-entropy.
+    """Return the weighted cross-entropy of the code published with arXiv:2102.06191.
 
     Columns are all prototypes of the batch, then the memory bank. A pixel of mask c weighs
     w_c = 1 / ln(1.02 + p_c), p_c being the mask's share of all pixels that take part; the weighted mean is taken.
@@ -65,6 +65,8 @@ def reference_loss(
 
 def most_similar(similarity: torch.Tensor, share: float) -> torch.Tensor:
     """Mark the negatives of each mask that are most similar to its prototype, rounded down in number.
+
+    False negative elimination, Huynh et al. 2022, arXiv:2011.11765, section 3.2.
 
     Args:
         similarity: (num_masks, num_columns), -inf where a column is no negative of the mask.

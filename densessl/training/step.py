@@ -33,23 +33,29 @@ def training_step(
 ) -> StepResult:
     """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
 
-    `embedding_of` is that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
+    Args:
+        fabric: device and precision.
+        model: the network as `fabric.setup` wrapped it; gradient flows into it alone.
+        twin: its momentum twin.
+        queue: (length, dim), unit vectors of the memory bank.
+        batch: two views of each image, with their masks.
+        objective: the settings of the loss.
+        embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
+    query_view = key_view = None
     if embedding_of == "masks":
         index = index_masks(query_masks, key_masks)
         query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
         key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
-        query = model(query_images, query_view)
-        with torch.no_grad(), fabric.autocast():
-            key = twin(key_images, key_view)
+    query = model(query_images, query_view)
+    with torch.no_grad(), fabric.autocast():
+        key = twin(key_images, key_view)
+    if query_view is not None and key_view is not None:
         is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
         term = contrast_masks(query.mask_embedding, key.mask_embedding, is_present, queue, objective)
     else:
-        query = model(query_images)
-        with torch.no_grad(), fabric.autocast():
-            key = twin(key_images)
         term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
     saliency = query.saliency.float()
     size = query_masks.shape[-2:] if objective.resolution == "full" else saliency.shape[-2:]

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.preprocessing import normalize
 
 from densessl.errors import InputError
 
@@ -30,8 +31,8 @@ def nearest_neighbours(vectors: NDArray[np.floating], num_neighbours: int) -> ND
         raise InputError(
             f"{num_neighbours} neighbours were asked for among {num} images; ask for 1 to {num - 1}, or add images"
         )
-    unit = _unit(np.asarray(vectors, dtype=np.float32))
-    unit = _unit(unit - unit.mean(axis=0))
+    unit = normalize(np.asarray(vectors, dtype=np.float32))
+    unit = normalize(unit - unit.mean(axis=0))
     found = np.empty((num, num_neighbours), dtype=np.int64)
     for first in range(0, num, _ROWS_AT_ONCE):
         similarity = unit[first : first + _ROWS_AT_ONCE] @ unit.T
@@ -40,8 +41,3 @@ def nearest_neighbours(vectors: NDArray[np.floating], num_neighbours: int) -> ND
         order = np.argsort(-similarity, axis=1, kind="stable")
         found[first : first + len(rows)] = order[:, :num_neighbours]
     return found
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(length > 0, length, 1), dtype=np.float32)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from densessl.data import neighbours
-from densessl.data.neighbours import nearest_neighbours
 from densessl.errors import InputError
+from densessl.evaluation import neighbours
+from densessl.evaluation.neighbours import nearest_neighbours
 
 
 @pytest.mark.parametrize("rows_at_once", [3, 1024])
