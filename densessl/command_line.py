@@ -1,5 +1,6 @@
 """The command line: every stage function of `densessl.commands` is a command, its parameters are the flags."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ COMMANDS = {
     "report": "write the HTML report of a run",
 }
 """Every command and what it does, in the order in which they are used."""
+
+DISTRIBUTED_COMMANDS = ("pretrain",)
+"""The commands that share their work among the processes of torchrun or srun."""
 
 
 def stage_function(command: str) -> Callable[..., Any]:
@@ -72,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
         sys.exit(2)
     try:
+        check_processes(words[0])
         result = stage(**_call_arguments(parser, values))
     except InputError as error:
         print(f"densessl {words[0]}: {error}", file=sys.stderr)
@@ -80,6 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"densessl {words[0]}: interrupted; what is finished stays on disk", file=sys.stderr)
         sys.exit(130)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def check_processes(command: str) -> None:
+    """Refuse to run a command once in each of several processes, where all would write the same files.
+
+    Raises:
+        InputError: torchrun (WORLD_SIZE) or srun (SLURM_STEP_NUM_TASKS) started several processes, and the command
+            is not among `DISTRIBUTED_COMMANDS`.
+    """
+    for variable in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        num_processes = os.environ.get(variable, "1")
+        if num_processes != "1" and command not in DISTRIBUTED_COMMANDS:
+            raise InputError(
+                f"{command} works in one process, but {variable} is {num_processes}; start it once, without torchrun "
+                f"or srun (of the commands only {', '.join(DISTRIBUTED_COMMANDS)} shares its work among processes)"
+            )
 
 
 def build_parser(command: str, stage: Callable[..., Any]) -> ArgumentParser:

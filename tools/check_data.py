@@ -1,4 +1,4 @@
-"""`python tools/check_data.py ...` (or torchrun) is `python -m densessl check_data ...`."""
+"""`python tools/check_data.py ...` is `python -m densessl check_data ...`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python tools/cluster.py ...` (or torchrun) is `python -m densessl cluster ...`."""
+"""`python tools/cluster.py ...` is `python -m densessl cluster ...`."""
 
 import sys
 

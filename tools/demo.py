@@ -1,4 +1,4 @@
-"""`python tools/demo.py ...` (or torchrun) is `python -m densessl demo ...`."""
+"""`python tools/demo.py ...` is `python -m densessl demo ...`."""
 
 import sys
 

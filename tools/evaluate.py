@@ -1,4 +1,4 @@
-"""`python tools/evaluate.py ...` (or torchrun) is `python -m densessl evaluate ...`."""
+"""`python tools/evaluate.py ...` is `python -m densessl evaluate ...`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python tools/report.py ...` (or torchrun) is `python -m densessl report ...`."""
+"""`python tools/report.py ...` is `python -m densessl report ...`."""
 
 import sys
 

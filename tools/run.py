@@ -1,4 +1,4 @@
-"""`python tools/run.py ...` (or torchrun) is `python -m densessl run ...`."""
+"""`python tools/run.py ...` is `python -m densessl run ...`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python tools/synth.py ...` (or torchrun) is `python -m densessl synth ...`."""
+"""`python tools/synth.py ...` is `python -m densessl synth ...`."""
 
 import sys
 

@@ -13,7 +13,7 @@ from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import NetworkFeatures
-from densessl.evaluation.protocols import NATIVE
+from densessl.evaluation.protocols import protocol_by_name
 from densessl.files import write_atomically
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.structures import ImageRef
@@ -26,14 +26,15 @@ def find_neighbours(
     images: tuple[ImageRef, ...],
     masks: MaskFolder,
     num_neighbours: int,
+    image_size_px: int,
     device: torch.device,
     *,
     are_known: bool = False,
 ) -> NDArray[np.int64]:
     """Return the neighbours of each image (num_images, num_neighbours), and keep them in the run folder.
 
-    The encoder's features are averaged over each image's mask, as the `native` protocol does, at 320 x 320 pixels; of
-    several masks the unit vectors are added.
+    The encoder's features are averaged over each image's mask, as the `native` protocol does; of several masks the
+    unit vectors are added.
 
     Args:
         run: the run folder; `neighbours.npz` is written or, with `are_known`, read.
@@ -41,6 +42,7 @@ def find_neighbours(
         images: the images that are trained on.
         masks: their masks.
         num_neighbours: how many.
+        image_size_px: height and width that images are brought to.
         device: where the network works.
         are_known: the run found them before it was interrupted.
 
@@ -49,7 +51,7 @@ def find_neighbours(
     """
     path = run / "neighbours.npz"
     if not are_known:
-        neighbours = nearest_neighbours(_embed(model, images, masks, device), num_neighbours)
+        neighbours = nearest_neighbours(_embed(model, images, masks, image_size_px, device), num_neighbours)
         stems = np.array([ref.stem for ref in images])
 
         def write(temporary: Path) -> None:
@@ -69,12 +71,17 @@ def find_neighbours(
 
 
 def _embed(
-    model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder, device: torch.device
+    model: MaskContrastModel,
+    images: tuple[ImageRef, ...],
+    masks: MaskFolder,
+    image_size_px: int,
+    device: torch.device,
 ) -> NDArray[np.float32]:
     """Return one feature vector for each image (num_images, channels)."""
     encode = NetworkFeatures(on_device(model, device), "encoder")
     workers = min(2, torch.get_num_threads())
-    embedded = embed_images(images, encode, NATIVE, "masks", masks, num_workers=workers, device=device)
+    protocol = protocol_by_name("native", image_size_px)
+    embedded = embed_images(images, encode, protocol, "masks", masks, num_workers=workers, device=device)
     rows = []
     for item in track(embedded, "neighbours", total=len(images), console=Console(stderr=True)):
         if not isinstance(item, EmbeddedImage):

@@ -96,7 +96,14 @@ def pretrain(
     if views.neighbours:
         if fabric.is_global_zero:
             neighbours = find_neighbours(
-                out, network, usable, mask_folder, views.neighbours, fabric.device, are_known=is_resumed
+                out,
+                network,
+                usable,
+                mask_folder,
+                views.neighbours,
+                views.neighbours_size_px,
+                fabric.device,
+                are_known=is_resumed,
             )
         neighbours = fabric.broadcast(neighbours)
     result = pretrain_model(fabric, network, usable, mask_folder, out, settings, neighbours=neighbours, resume=resume)

@@ -41,9 +41,10 @@ class ViewSettings:
         max_tries: how often a pair is drawn again before another image takes its place.
         split_instances: treat the connected regions of a mask as separate masks, each with its own prototype.
         neighbours: draw the key view from one of so many nearest neighbours of the image, found once by the features
-            of the initial weights at 320 x 320 pixels, instead of from the image itself (neighbours as in SCAN,
-            arXiv:2005.12320, section 2.1, here as positives); 0 draws both views from the same image, as published.
-            The masks of an image then count as one; not together with split_instances.
+            of the initial weights, instead of from the image itself (neighbours as in SCAN, arXiv:2005.12320,
+            section 2.1, here as positives); 0 draws both views from the same image, as published. The masks of an
+            image then count as one; not together with split_instances.
+        neighbours_size_px: height and width of the images by whose features neighbours are found.
     """
 
     size_px: int = 224
@@ -59,6 +60,7 @@ class ViewSettings:
     max_tries: int = 10
     split_instances: bool = False
     neighbours: int = 0
+    neighbours_size_px: int = 320
 
     def __post_init__(self) -> None:
         if self.size_px < 16:
@@ -81,6 +83,8 @@ class ViewSettings:
             raise InputError(f"views.max_tries is {self.max_tries}; it must be at least 1")
         if self.neighbours < 0:
             raise InputError(f"views.neighbours is {self.neighbours}; it must be 0 (the image itself) or more")
+        if self.neighbours_size_px < 16:
+            raise InputError(f"views.neighbours_size_px is {self.neighbours_size_px}; it must be at least 16 pixels")
         if self.neighbours and self.split_instances:
             raise InputError(
                 f"views.neighbours is {self.neighbours} and views.split_instances true; neighbours are those of whole "

@@ -78,16 +78,14 @@ class DenseOutput(NamedTuple):
 
     encoder: (batch, encoder channels, h, w), the encoder's last feature map.
     decoder: (batch, decoder channels, h, w), what both heads see.
-    embedding: (batch, dim, h, w), not normalised.
+    embedding: (batch, dim, h, w), or (num_masks, dim) of the masks where masks were given; not normalised.
     saliency: (batch, 1, h, w), logits.
-    mask_embedding: (num_masks, dim), not normalised, of the masks that were given; None where none were.
     """
 
     encoder: torch.Tensor
     decoder: torch.Tensor
     embedding: torch.Tensor
     saliency: torch.Tensor
-    mask_embedding: torch.Tensor | None = None
 
 
 class MaskContrastModel(nn.Module):
@@ -121,14 +119,14 @@ class MaskContrastModel(nn.Module):
     def forward(self, images: torch.Tensor, masks: ViewMasks | None = None) -> DenseOutput:
         """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid.
 
-        `masks` are embedded as wholes, by a network whose `embedding_of` is masks.
+        `masks` are embedded as wholes in place of the pixels, by a network whose `embedding_of` is masks.
         """
         if masks is not None and self.embedding_of != "masks":
             raise ValueError("this network embeds pixels; build it with embedding_of masks to embed whole masks")
         features = self.encoder(images)
         decoded = self.decoder(features)
-        mask_embedding = None if masks is None else self.embed(_masked_mean(decoded, masks))
-        return DenseOutput(features, decoded, self.embed(decoded), self.saliency_head(decoded), mask_embedding)
+        embedding = self.embed(decoded if masks is None else _masked_mean(decoded, masks))
+        return DenseOutput(features, decoded, embedding, self.saliency_head(decoded))
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         """Apply the embedding head to decoder features (num, channels) or (batch, channels, h, w), not normalised.

@@ -54,7 +54,7 @@ def training_step(
         key = twin(key_images, key_view)
     if query_view is not None and key_view is not None:
         is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
-        term = contrast_masks(query.mask_embedding, key.mask_embedding, is_present, queue, objective)
+        term = contrast_masks(query.embedding, key.embedding, is_present, queue, objective)
     else:
         term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
     saliency = query.saliency.float()

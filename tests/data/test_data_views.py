@@ -312,6 +312,7 @@ def test_normalised_images_equal_those_of_the_views() -> None:
         ({"min_foreground": 0.5, "max_foreground": 0.5}, r"0 <= min < max <= 1"),
         ({"flip": 1.5}, r"views.flip is 1.5; a probability lies in \[0, 1\]"),
         ({"max_tries": 0}, r"views.max_tries is 0; it must be at least 1"),
+        ({"neighbours_size_px": 15}, r"views.neighbours_size_px is 15; it must be at least 16 pixels"),
         ({"neighbours": -1}, r"views.neighbours is -1; it must be 0 \(the image itself\) or more"),
         ({"neighbours": 2, "split_instances": True}, r"use one or the other"),
     ],

@@ -216,7 +216,7 @@ def test_masks_are_embedded_as_in_training(tmp_path: Path) -> None:
     model = build_model(settings).eval()
     membership = torch.rand(2, 32, 48) > 0.4
     images = torch.randn(2, 3, 32, 48)
-    trained = model(images, ViewMasks(membership, torch.arange(2))).mask_embedding
+    trained = model(images, ViewMasks(membership, torch.arange(2))).embedding
     dense = NetworkFeatures(model, "embedding")(images)
     pooled = pool_prototypes(dense, [mask[None] for mask in membership], "mask_sum")
     for one, other in zip(trained, pooled, strict=True):

@@ -46,13 +46,13 @@ def test_masks_are_embedded_as_the_head_of_their_mean_features() -> None:
         features[0, :, 2, 0],
         (features[1, :, 2, 0] + features[1, :, 0, 0] / 2) / 1.5,
     ]
-    for mean, embedding in zip(means, output.mask_embedding, strict=True):
+    for mean, embedding in zip(means, output.embedding, strict=True):
         scaled = mean / mean.square().mean().sqrt()
         expected = model.embedding_head(scaled[None, :, None, None])[0, :, 0, 0]
         assert torch.allclose(embedding, expected, atol=1e-5)
     assert torch.allclose(model.embed(means[0][None]), model.embed(7 * means[0][None]), atol=1e-5)
-    assert model(images).mask_embedding is None
-    assert torch.allclose(output.embedding[0, :, 2, 0], output.mask_embedding[1], atol=1e-5)  # a pixel is a mask of one
+    pixels = model(images).embedding
+    assert torch.allclose(pixels[0, :, 2, 0], output.embedding[1], atol=1e-5)  # a pixel is a mask of one
 
 
 def test_a_network_of_pixels_takes_no_masks() -> None:
