@@ -22,7 +22,6 @@ import random
 import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from densessl.saliency.generation import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 
-PACKAGES = ("densessl", "numpy", "opencv-python-headless", "scipy")
+PACKAGES = ("densessl", "numpy", "opencv-python-headless", "scipy", "timm", "torch")
 ROOM = Path(__file__).parents[1] / "densessl/saliency"
 PAGE = Path(__file__).parents[1] / "docs/saliency.md"
 SAME_MEASUREMENT = ("data", "split", "num_images", "seed", "settings")
@@ -58,7 +57,16 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> Row:
     """Return the row of the method that the arguments name."""
-    settings = SaliencySettings(method=arguments.method, refine=arguments.refine, threshold=arguments.threshold)
+    settings = SaliencySettings(
+        method=arguments.method,
+        refine=arguments.refine,
+        threshold=arguments.threshold,
+        encoder=arguments.encoder,
+        weights=arguments.weights,
+        pretrained=arguments.pretrained,
+        output_stride=arguments.output_stride,
+        feature_size_px=arguments.feature_size_px,
+    )
     images = open_data_set(arguments.data, arguments.split)
     chosen = list(images.images)
     if arguments.num_images is not None:
@@ -74,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> Row:
         "split": arguments.split,
         "num_images": len(chosen),
         "seed": arguments.seed if arguments.num_images is not None else None,
-        "settings": asdict(settings),
+        "settings": {**settings.plain(), "weights": settings.weights and settings.weights.name},
         "foreground_iou": round(float(overlaps.mean()), 4),
         "standard_error": round(float(overlaps.std(ddof=1) / len(overlaps) ** 0.5), 4) if len(overlaps) > 1 else None,
         "images_per_second": round(float(arguments.num_workers / seconds.mean()), 2),
@@ -154,6 +162,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--method", default="fused")
     parser.add_argument("--refine", default="colour_models")
     parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--encoder", default=SaliencySettings.encoder, help="of the methods on deep features")
+    parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
+    parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
+    parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
+    parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
     parser.add_argument("--num-images", type=int, default=None, help="a random sample; by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--num-workers", type=int, default=2)

@@ -20,6 +20,7 @@ COMMANDS = {
     "pretrain": "train pixel embeddings on images and masks (MaskContrast)",
     "cluster": "cluster mask embeddings into a segmentation, and score it where there are labels",
     "evaluate": "score a folder of label maps against a folder of labels",
+    "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
     "report": "write the HTML report of a run",
 }
 """Every command and what it does, in the order in which they are used."""
@@ -47,6 +48,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.cluster import cluster as stage  # type: ignore[assignment]
         case "evaluate":
             from densessl.commands.evaluate import evaluate as stage  # type: ignore[assignment]
+        case "saliency_metrics":
+            from densessl.commands.saliency_metrics import saliency_metrics as stage  # type: ignore[assignment]
         case "report":
             from densessl.commands.report import report as stage  # type: ignore[assignment]
         case _:

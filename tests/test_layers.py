@@ -25,7 +25,10 @@ ALLOWED = {
 
 TOP = {"commands", "command_line", "__main__", "__init__"}
 
-NUMBERS_ALONE = ("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering")
+NUMBERS_ALONE = (
+    *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
+    *("saliency_measures", "saliency_structure", "saliency_scores", "saliency_overlap"),
+)
 """Modules of evaluation that know neither networks nor files of data."""
 
 OWNED = {

@@ -1,6 +1,7 @@
 """The command `saliency`: mask proposals for a folder of images or a split of a data set."""
 
 from pathlib import Path
+from typing import Literal
 
 from densessl.data.layouts import open_images
 from densessl.files import remove_abandoned_writes
@@ -20,9 +21,17 @@ def saliency(
     min_area: float = 0.01,
     max_area: float = 0.99,
     keep_soft: bool = False,
+    encoder: str = "vit_small_patch16_224.dino",
+    weights: Path | None = None,
+    pretrained: bool = False,
+    output_stride: Literal[8, 16, 32] = 16,
+    feature_size_px: int = 480,
     num_workers: int | None = None,
 ) -> SaliencySummary:
-    """Propose foreground masks for images: no label is read, no weights are loaded, nothing is fitted to labels.
+    """Propose foreground masks for images: no label is read, nothing is fitted to labels.
+
+    The methods tokencut, deep_spectral, lost and found_seeds look through a pretrained encoder, whose weights may have
+    seen labels: saliency.json says what is known of that. All others load no weights.
 
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
@@ -35,13 +44,21 @@ def saliency(
         images: a folder of images, nested or not (give this or --data).
         data: a data set in VOC or COCO layout (give this or --images).
         split: the split of --data to work on.
-        method: the estimator; fused is the best, the others are single ideas to compare it with.
-        refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter or none.
+        method: the estimator. fused needs no weights; robust_background, barrier_distance, spectral_residual and
+            centre are single ideas to compare it with; tokencut, deep_spectral, lost and found_seeds work on features
+            of a pretrained encoder.
+        refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
+            dense_crf or none.
         threshold: soft values above it are foreground, in (0, 1).
         min_area: connected parts smaller than this fraction of the image are dropped, and images whose whole mask
             is smaller are rejected.
         max_area: images whose mask covers more than this fraction are rejected.
         keep_soft: also write the soft maps, soft/STEM.png.
+        encoder: timm name of the encoder of the methods on features; by default DINO's ViT-S/16, as published.
+        weights: file with the encoder's weights (torchvision, timm, MoCo, DINO, ...; told apart by their keys).
+        pretrained: let timm download its published weights for the encoder's name instead.
+        output_stride: image pixels per cell of a convolutional encoder's features.
+        feature_size_px: long side that images are brought to for the encoder.
         num_workers: processes that share the work; 0 for none but this one, by default one for each core.
 
     Returns:
@@ -50,7 +67,19 @@ def saliency(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
-    settings = SaliencySettings(method, refine, threshold, min_area, max_area, keep_soft)
+    settings = SaliencySettings(
+        method=method,
+        refine=refine,
+        threshold=threshold,
+        min_area=min_area,
+        max_area=max_area,
+        keep_soft=keep_soft,
+        encoder=encoder,
+        weights=weights,
+        pretrained=pretrained,
+        output_stride=output_stride,
+        feature_size_px=feature_size_px,
+    )
     remove_abandoned_writes(out)
     summary = generate_proposals(open_images(images, data, split), out, settings, num_workers)
     print(summary)

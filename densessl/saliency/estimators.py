@@ -1,17 +1,31 @@
 """The one place that turns names of estimators and refinements into functions."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal, get_args
 
 from densessl.errors import InputError
 from densessl.saliency import baselines
+from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
 from densessl.saliency.colour import FloatMap
+from densessl.saliency.dense_crf import refine_by_dense_crf
+from densessl.saliency.feature_settings import FeatureSettings
 from densessl.saliency.fused import fused
 from densessl.saliency.refinement import refine_by_colour_models, refine_by_guided_filter
 from densessl.structures import ImageArray
 
-Method = Literal["fused", "robust_background", "barrier_distance", "spectral_residual", "centre"]
-Refinement = Literal["colour_models", "guided_filter", "none"]
+Method = Literal[
+    "fused",
+    "robust_background",
+    "barrier_distance",
+    "spectral_residual",
+    "centre",
+    "tokencut",
+    "deep_spectral",
+    "lost",
+    "found_seeds",
+]
+Refinement = Literal["colour_models", "guided_filter", "bilateral_solver", "dense_crf", "none"]
 
 Estimator = Callable[[ImageArray], FloatMap]
 """Takes a uint8 RGB image (height, width, 3), returns a soft foreground map (height, width) in [0, 1]."""
@@ -20,8 +34,11 @@ Refiner = Callable[[ImageArray, FloatMap], FloatMap]
 """Takes an image and its soft map, returns a better soft map of the same size."""
 
 
-def find_estimator(method: str) -> Estimator:
-    """Return the estimator of that name; raises `InputError` for an unknown one."""
+def find_estimator(method: str, features: FeatureSettings) -> Estimator:
+    """Return the estimator of that name; raises `InputError` for an unknown one.
+
+    `features` says which encoder the methods on deep features use. It is loaded when the first image comes.
+    """
     match method:
         case "fused":
             return fused
@@ -33,6 +50,8 @@ def find_estimator(method: str) -> Estimator:
             return baselines.spectral_residual
         case "centre":
             return baselines.centre
+        case "tokencut" | "deep_spectral" | "lost" | "found_seeds":
+            return functools.partial(_deep_saliency, method=method, features=features)
         case _:
             raise InputError(f"unknown saliency method {method!r}; choose one of {', '.join(get_args(Method))}")
 
@@ -44,10 +63,20 @@ def find_refiner(refine: str) -> Refiner:
             return refine_by_colour_models
         case "guided_filter":
             return refine_by_guided_filter
+        case "bilateral_solver":
+            return refine_by_bilateral_solver
+        case "dense_crf":
+            return refine_by_dense_crf
         case "none":
             return _unchanged
         case _:
             raise InputError(f"unknown refinement {refine!r}; choose one of {', '.join(get_args(Refinement))}")
+
+
+def _deep_saliency(image: ImageArray, *, method: str, features: FeatureSettings) -> FloatMap:
+    from densessl.saliency.deep_estimator import deep_saliency  # timm, which the other methods need not wait for
+
+    return deep_saliency(image, method, features)
 
 
 def _unchanged(image: ImageArray, soft: FloatMap) -> FloatMap:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -19,6 +21,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from densessl.data.images import read_image
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
+from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.proposal_store import (
     ImageRecord,
     append_record,
@@ -67,12 +70,14 @@ def generate_proposals(
     work (0: none but this one; `None`: as many as there are cores, fewer for small sets) and change no result.
     Scripts that call this with workers need the usual `if __name__ == "__main__"` guard. No label is read.
 
-    Raises `InputError` where `out` cannot be written or was begun with other settings, and where a worker dies.
+    Raises `InputError` where `out` cannot be written or was begun with other settings or weights, where an encoder
+    cannot be loaded, and where a worker dies.
     """
     if num_workers is not None and num_workers < 0:
         raise InputError(f"num_workers {num_workers} is negative; give 0 for this process alone, or more")
     make_folder(out)
-    claim_folder(out, settings)
+    weights = _describe_weights(settings)
+    claim_folder(out, settings, weights)
     journal = out / "records.jsonl"
     records = read_records(journal)
     _drop_cut_line(journal)
@@ -93,30 +98,38 @@ def generate_proposals(
         num_reused=len(ordered) - len(todo),
         images_per_second=len(todo) / max(seconds, 1e-9),
     )
-    _write_settings(out, settings, {"images": len(ordered), "masks": num_masks, "rejected": len(ordered) - num_masks})
+    counts = {"images": len(ordered), "masks": num_masks, "rejected": len(ordered) - num_masks}
+    _write_settings(out, settings, weights, counts)
     return summary
 
 
 def use_one_thread() -> None:
-    """Keep OpenCV and the linear algebra of this process to one thread; a worker has one core to itself."""
+    """Keep OpenCV, torch and the linear algebra of this process to one thread; a worker has one core to itself."""
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     threadpool_limits(1)
 
 
-def claim_folder(out: Path, settings: SaliencySettings) -> None:
-    """Record the settings in `saliency.json`; raises `InputError` where the folder was begun with other ones."""
+def claim_folder(out: Path, settings: SaliencySettings, weights: dict[str, Any] | None = None) -> None:
+    """Record the settings in `saliency.json`; raises `InputError` where the folder was begun with other ones.
+
+    `weights` describes an encoder's weights: `weights_sha256` of their file, by which they are compared, so that a
+    file may move but not change, and `supervision`. Settings that a folder does not record, because it was written
+    before they existed, count as the defaults.
+    """
     path = out / "saliency.json"
     if not path.exists():
-        _write_settings(out, settings, None)
+        _write_settings(out, settings, weights, None)
         return
     content = read_json(path, "the settings of a run of `densessl saliency`")
     recorded = content.get("settings") if isinstance(content, dict) else None
     if not isinstance(recorded, dict):
         raise InputError(f"{path} holds no saliency settings; choose another output folder")
+    before = _compared({**_defaults(), **recorded}, content.get("features"))
     differences = [
-        f"{name} {recorded.get(name)!r} there, {value!r} now"
-        for name, value in asdict(settings).items()
-        if recorded.get(name) != value
+        f"{name} {before.get(name)!r} there, {value!r} now"
+        for name, value in _compared(settings.plain(), weights).items()
+        if before.get(name) != value
     ]
     if differences:
         raise InputError(
@@ -124,8 +137,29 @@ def claim_folder(out: Path, settings: SaliencySettings) -> None:
         )
 
 
-def _write_settings(out: Path, settings: SaliencySettings, counts: dict[str, int] | None) -> None:
-    write_json(out / "saliency.json", {"settings": asdict(settings), "counts": counts})
+def _compared(settings: dict[str, Any], weights: object) -> dict[str, Any]:
+    """Return the settings with the digest of a weights file in place of its path."""
+    digest = weights.get("weights_sha256") if isinstance(weights, dict) else None
+    return settings if digest is None else {**settings, "weights": f"with SHA-256 {str(digest)[:16]}"}
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in fields(SaliencySettings)}
+
+
+def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
+    if settings.method not in DEEP_METHODS:
+        return None
+    from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for
+
+    return dict(feature_record(settings.features))
+
+
+def _write_settings(
+    out: Path, settings: SaliencySettings, weights: dict[str, Any] | None, counts: dict[str, int] | None
+) -> None:
+    features = {} if weights is None else {"features": weights}
+    write_json(out / "saliency.json", {"settings": settings.plain(), **features, "counts": counts})
 
 
 def _is_done(out: Path, record: ImageRecord | None, settings: SaliencySettings) -> bool:
@@ -147,7 +181,9 @@ def _process(
         task = progress.add_task("saliency", total=len(images))
         for record in _run(images, functools.partial(_finish_image, out, settings), num_workers):
             if record.is_unreadable:
-                progress.console.print(f"rejected {record.stem}: {record.reason}", highlight=False, markup=False)
+                progress.console.print(
+                    f"rejected {record.stem}: {record.reason}", highlight=False, markup=False, soft_wrap=True
+                )
             progress.advance(task)
             yield record
 
@@ -190,13 +226,15 @@ def _finish_image(out: Path, settings: SaliencySettings, image: ImageRef) -> Ima
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Compute with one thread, as the workers do: rounding may depend on the number of threads."""
-    previous = cv2.getNumThreads()
+    previous, previous_torch = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
             yield
     finally:
         cv2.setNumThreads(previous)
+        torch.set_num_threads(previous_torch)
 
 
 def _open_progress(console: Console, total: int) -> Progress:

@@ -1,6 +1,8 @@
 """From an image to its mask proposals, or to the reason why it has none."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from densessl.errors import InputError
 from densessl.saliency.colour import FloatMap
 from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner
+from densessl.saliency.feature_settings import FeatureSettings, check_features
 from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
 
 
@@ -16,14 +19,24 @@ class SaliencySettings:
     """How masks are proposed.
 
     Args:
-        method: the estimator; `fused` is the best, the others are single ideas to compare it with.
+        method: the estimator. `fused` needs no weights; `robust_background`, `barrier_distance`,
+            `spectral_residual` and `centre` are single ideas to compare it with. `tokencut`, `deep_spectral`, `lost`
+            and `found_seeds` work on features of a pretrained encoder.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
-            the photograph's) or `none`.
+            the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
+            connected CRF) or `none`.
         threshold: soft values above it are foreground, in (0, 1).
         min_area: connected parts smaller than this fraction of the image are dropped, and images whose whole
             mask is smaller are rejected, in [0, 1).
         max_area: images whose mask is larger than this fraction are rejected, in (0, 1].
         keep_soft: also write the soft maps, as 8-bit PNG.
+        encoder: timm name of the encoder of the methods on features; they were published with DINO's ViT-S/16, which
+            is the default.
+        weights: file with the encoder's weights (torchvision, timm, MoCo, DINO, ...; told apart by their keys).
+        pretrained: let timm download its published weights for the encoder's name instead.
+        output_stride: image pixels per cell of a convolutional encoder's features (8, 16 or 32).
+        feature_size_px: long side that images are brought to for the encoder, at least 128; 480 is the size of the
+            photographs that the methods were published on.
     """
 
     method: Method = "fused"
@@ -32,9 +45,15 @@ class SaliencySettings:
     min_area: float = 0.01
     max_area: float = 0.99
     keep_soft: bool = False
+    encoder: str = "vit_small_patch16_224.dino"
+    weights: Path | None = None
+    pretrained: bool = False
+    output_stride: Literal[8, 16, 32] = 16
+    feature_size_px: int = 480
 
     def __post_init__(self) -> None:
-        find_estimator(self.method)
+        find_estimator(self.method, self.features)
+        check_features(self.method, self.features)
         find_refiner(self.refine)
         if not 0 < self.threshold < 1:
             raise InputError(f"saliency threshold {self.threshold} lies outside (0, 1); 0.5 is usual")
@@ -43,6 +62,15 @@ class SaliencySettings:
                 f"saliency areas min_area {self.min_area} and max_area {self.max_area} are fractions of the image "
                 "with 0 <= min_area < max_area <= 1; 0.01 and 0.99 are usual"
             )
+
+    @property
+    def features(self) -> FeatureSettings:
+        """The part that concerns the encoder."""
+        return FeatureSettings(self.encoder, self.weights, self.pretrained, self.output_stride, self.feature_size_px)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as JSON holds them."""
+        return {**asdict(self), "weights": self.weights and str(self.weights)}
 
 
 def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
@@ -74,7 +102,7 @@ def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
         raise InputError(
             f"image has shape {image.shape} and type {image.dtype}; saliency takes uint8 RGB (height, width, 3)"
         )
-    soft = find_estimator(settings.method)(image)
+    soft = find_estimator(settings.method, settings.features)(image)
     return find_refiner(settings.refine)(image, soft)
 
 

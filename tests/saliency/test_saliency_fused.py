@@ -9,6 +9,7 @@ from densessl.saliency.fused import central_appearance, fused, smooth, standardi
 from densessl.saliency.proposals import SaliencySettings, estimate
 from densessl.saliency.superpixels import segment
 
+FEATURES = SaliencySettings().features
 METHODS = ["fused", "robust_background", "barrier_distance", "spectral_residual", "centre"]
 
 
@@ -48,7 +49,7 @@ def test_a_grey_photograph_is_found_too():
 def test_every_size_gives_a_finite_map(method, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for pixels in (image, np.zeros_like(image), np.full_like(image, 255)):
-        soft = find_estimator(method)(pixels)
+        soft = find_estimator(method, FEATURES)(pixels)
         assert soft.shape == shape
         assert soft.dtype == np.float32
         assert np.isfinite(soft).all()
@@ -59,17 +60,17 @@ def test_every_size_gives_a_finite_map(method, shape):
 @pytest.mark.parametrize("method", METHODS[:4])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_a_plain_image_has_no_foreground(method, level):
-    assert (find_estimator(method)(np.full((90, 120, 3), level, np.uint8)) <= 0.5).all()
+    assert (find_estimator(method, FEATURES)(np.full((90, 120, 3), level, np.uint8)) <= 0.5).all()
 
 
 @pytest.mark.parametrize("method", ["robust_background", "barrier_distance"])
 def test_single_cues_find_a_plain_square(method):
     image, mask = scene("square")
-    assert overlap(find_estimator(method)(image) > 0.5, mask) > 0.7
+    assert overlap(find_estimator(method, FEATURES)(image) > 0.5, mask) > 0.7
 
 
 def test_centre_crosses_half_on_the_ellipse():
-    soft = find_estimator("centre")(np.zeros((100, 200, 3), np.uint8))
+    soft = find_estimator("centre", FEATURES)(np.zeros((100, 200, 3), np.uint8))
     rows, columns = np.mgrid[:100, :200]
     ellipse = ((rows + 0.5 - 50) / 40) ** 2 + ((columns + 0.5 - 100) / 80) ** 2 < 1
     np.testing.assert_array_equal(soft > 0.5, ellipse)

@@ -13,7 +13,7 @@ from densessl.structures import ImageProposals, Rejection
     ("arguments", "message"),
     [
         ({"method": "magic"}, r"'magic'.*fused, robust_background"),
-        ({"refine": "crf"}, r"'crf'.*colour_models, guided_filter, none"),
+        ({"refine": "crf"}, r"'crf'.*colour_models, guided_filter, bilateral_solver, dense_crf, none"),
         ({"threshold": 1.0}, r"threshold 1.0.*0\.5 is usual"),
         ({"threshold": float("nan")}, r"threshold nan"),
         ({"min_area": -0.1}, r"min_area -0.1"),

@@ -1,0 +1,105 @@
+"""Saliency through the features of a pretrained encoder: the image brought to a grid of patches, and back."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import TypedDict
+
+import cv2
+import numpy as np
+import torch
+
+from densessl.errors import InputError
+from densessl.models.patch_features import PatchEncoder, load_patch_encoder
+from densessl.saliency.colour import FloatMap, resize_map
+from densessl.saliency.feature_settings import DEEP_METHODS, FeatureSettings
+from densessl.saliency.normalised_cut import tokencut
+from densessl.saliency.seed_expansion import found_seeds, lost
+from densessl.saliency.spectral_segments import deep_spectral
+from densessl.structures import ImageArray
+
+MAX_CELLS = 6400
+"""Patches of the largest square image; their affinities take 0.3 GB."""
+
+
+class FeatureRecord(TypedDict):
+    """What `saliency.json` says of an encoder's weights: SHA-256 of their file, and which labels trained them."""
+
+    weights_sha256: str | None
+    supervision: str
+
+
+def deep_saliency(image: ImageArray, method: str, settings: FeatureSettings) -> FloatMap:
+    """Return the soft map (height, width), in [0, 1], of a uint8 RGB image by a method on deep features.
+
+    0.5 is the split of the paper, so that `map > 0.5` is its mask before refinement, enlarged bilinearly from the grid
+    of patches. An image of one colour is all background.
+
+    Raises:
+        InputError: an unknown method, or an encoder that cannot be loaded (`load_encoder`).
+    """
+    height, width = image.shape[:2]
+    if (image == image[0, 0]).all():
+        return np.zeros((height, width), dtype=np.float32)
+    encoder = load_encoder(settings)
+    resized = resize_to_grid(image, settings.size_px, encoder.encoder.stride)
+    pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].float() / 255
+    features = encoder.extract(pixels)
+    match method:
+        case "tokencut":
+            soft = tokencut(features)
+        case "deep_spectral":
+            soft = deep_spectral(features, resized)
+        case "lost":
+            soft = lost(features)
+        case "found_seeds":
+            soft = found_seeds(features)
+        case _:
+            raise InputError(f"unknown method {method!r} on deep features; choose one of {', '.join(DEEP_METHODS)}")
+    return np.clip(resize_map(soft, height, width), 0, 1)
+
+
+def resize_to_grid(image: ImageArray, size_px: int, stride: int) -> ImageArray:
+    """Return an image (height, width, 3) with a long side of about `size_px`, both sides multiples of `stride`.
+
+    Each side is rounded by itself, so the aspect ratio is kept to within a cell. Smaller images are enlarged: patches
+    see as much of an image as they did of the photographs, 400 to 500 pixels wide, that the methods were published on.
+    """
+    height, width = image.shape[:2]
+    scale = size_px / max(height, width)
+    new_height, new_width = (max(1, round(side * scale / stride)) * stride for side in (height, width))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (new_width, new_height), interpolation=interpolation), dtype=np.uint8)
+
+
+def load_encoder(settings: FeatureSettings) -> PatchEncoder:
+    """Return the encoder of the settings, built once in each process.
+
+    Raises:
+        InputError: weights that do not fit, or a size that makes more than `MAX_CELLS` patches or fewer than 4 a side.
+    """
+    path = settings.weights
+    changed_ns = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
+    encoder = _load(settings.encoder, path, changed_ns, settings.pretrained, settings.output_stride)
+    side = settings.size_px // encoder.encoder.stride
+    if not 4 <= side <= MAX_CELLS**0.5:
+        raise InputError(
+            f"saliency feature_size_px {settings.size_px} makes {side} patches of {encoder.encoder.stride} pixels a "
+            f"side; choose {4 * encoder.encoder.stride} to {int(MAX_CELLS**0.5) * encoder.encoder.stride}"
+        )
+    return encoder
+
+
+def feature_record(settings: FeatureSettings) -> FeatureRecord:
+    """Return what the masks' folder must say of the weights; loads them, so that unusable ones are noticed first."""
+    supervision = load_encoder(settings).supervision
+    digest = None
+    if settings.weights is not None:
+        with settings.weights.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"weights_sha256": digest, "supervision": supervision}
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, weights: Path | None, changed_ns: int, pretrained: bool, output_stride: int) -> PatchEncoder:
+    return load_patch_encoder(name, weights=weights, pretrained=pretrained, output_stride=output_stride)
