@@ -16,6 +16,7 @@ FEATURES = {
 CONFIGS = {
     "voc_animals_mobilenet_v2": "MobileNetV2, ImageNet labels upstream",
     "voc_animals_resnet18_scratch": "ResNet-18, random weights",
+    "voc_animals_resnet18_scratch_neighbours": "the same, second round on neighbours",
 }
 
 
@@ -44,7 +45,7 @@ def voc_animals_table(rows: list[Row]) -> str:
     header = ["start", "features", *(f"{_mask_name(masks)}, `{protocol}`" for masks, protocol in columns)]
     seeds = sorted({row["clustering_seeds"] for row in found.values()})
     minutes = ", ".join(
-        f"{name} {row['cpu_minutes']:.0f} CPU-minutes on {row['hardware']['device']}"
+        f"{name} {_cpu_minutes(row)} CPU-minutes on {row['hardware']['device']}"
         for name in CONFIGS
         if (row := found.get((name, "final", "embedding", "own", "native"))) and row.get("cpu_minutes")
     )
@@ -89,6 +90,12 @@ def pretrain_step_table(rows: list[Row]) -> str:
     ]
     header = ["encoder", "batch", "variant", "images/s", "times plain", "peak GiB", "hardware, date"]
     return markdown_table(header, lines) if lines else ""
+
+
+def _cpu_minutes(row: Row) -> str:
+    """The processor time of training, and of the run before it where there was one."""
+    first = row.get("cpu_minutes_first_run")
+    return f"{row['cpu_minutes']:.0f}" if first is None else f"{row['cpu_minutes']:.0f} after {first:.0f}"
 
 
 def _score(row: Row | None) -> str:

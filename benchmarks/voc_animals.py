@@ -28,6 +28,8 @@ SELECTION = {
     "voc_animals_mobilenet_v2": "recipe fixed after val scores of its parts had been seen, and by modularity without "
     "labels (docs/decisions.md)",
     "voc_animals_resnet18_scratch": "none: the recipe was fixed before a val score of it was read",
+    "voc_animals_resnet18_scratch_neighbours": "second round with the neighbour settings of voc_animals_mobilenet_v2, "
+    "whose parts had been scored on val (docs/decisions.md)",
 }
 MATCHING = "hungarian on IoU: the best names for the clusters by the labels"
 PROTOCOLS: tuple[Literal["native", "maskcontrast"], ...] = ("native", "maskcontrast")
@@ -40,6 +42,7 @@ def main() -> None:
     own = arguments.run / "proposals_val"
     generate_proposals(open_images(None, arguments.data, "val"), own, SaliencySettings(), None)
     record = read_json(arguments.run / "run.json", "the record of a run")
+    first = read_json(arguments.first_run / "run.json", "the record of a run") if arguments.first_run else {}
     combinations: list[tuple[Literal["initial", "final"], FeatureMap]] = [
         ("initial", "encoder"),
         ("final", "embedding"),
@@ -84,6 +87,7 @@ def main() -> None:
                         "training_seed": record.get("seed"),
                         "training_seconds": record.get("seconds"),
                         "cpu_minutes": record.get("cpu_minutes"),
+                        "cpu_minutes_first_run": first.get("cpu_minutes"),
                         "provenance": {
                             **record["provenance"],
                             "selection": SELECTION.get(arguments.config_name, "unknown"),
@@ -105,6 +109,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
     parser.add_argument("--config-name", required=True)
+    parser.add_argument("--first-run", type=Path, default=None, help="the run whose weights this one started from")
     parser.add_argument("--image_size", type=int, default=None, help="for protocol native; the published keeps 512")
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=PROTOCOLS)
     parser.add_argument("--seeds", type=int, default=20)

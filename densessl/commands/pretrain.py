@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from densessl.commands.neighbours import find_neighbours
-from densessl.commands.provenance import masks_provenance
+from densessl.commands.provenance import masks_provenance, weights_provenance
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -145,7 +145,7 @@ def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastMod
         else:
             report = load_encoder_weights(network.encoder.backbone, settings.weights, encoder_name=settings.encoder)
         Console(stderr=True).print(report.describe(), highlight=False, markup=False, soft_wrap=True)
-        return network, report.supervision
+        return network, weights_provenance(report)
     if settings.pretrained:
         return (
             network,

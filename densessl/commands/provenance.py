@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from densessl.files import read_json
+from densessl.models.weights import WeightReport
 
 
 def masks_provenance(masks: Path) -> str:
@@ -23,3 +24,14 @@ def masks_provenance(masks: Path) -> str:
         case {"settings": {"method": str(method)}}:
             return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
     return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
+
+
+def weights_provenance(report: WeightReport) -> str:
+    """Return which labels touched the weights of a file, in words; those of a run are followed to its record."""
+    record = report.path.parent / "run.json"
+    is_own = report.format in {"densessl run", "densessl"} and record.is_file()
+    content = read_json(record, "the record of a run") if is_own else None
+    match content:
+        case {"provenance": {"backbone": str(backbone), "masks": str(masks)}}:
+            return f"those behind run {report.path.parent.resolve().name} (first weights: {backbone}; masks: {masks})"
+    return report.supervision

@@ -15,6 +15,7 @@ from densessl.commands.pretrain import pretrain
 from densessl.commands.report import report
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
+from densessl.data.masks import open_mask_folder
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.evaluation.cluster_segmentation import read_label
@@ -43,6 +44,7 @@ def run(
     split: str = "train_aug",
     eval_split: str = "val",
     masks: Path | None = None,
+    eval_masks: Path | None = None,
     num_clusters: int | None = None,
     foreground: Literal["masks", "head"] = "masks",
     classes: ClassSelection = None,
@@ -69,7 +71,8 @@ def run(
         data: a data set in VOC or COCO layout (give this or --images).
         split: the split of --data to train on.
         eval_split: the split of --data to cluster and score.
-        masks: a folder of masks made elsewhere, for the images of both splits; without it masks are proposed.
+        masks: a folder of masks made elsewhere; without it masks are proposed.
+        eval_masks: the folder that holds the masks of --eval_split, where that is not --masks.
         num_clusters: clusters including the background; by default the number of classes, or 21 without labels.
         foreground: what is clustered: masks (the proposals, or --masks) or head (the network's saliency head).
         classes: the classes to score, such as 0,8,10; pixels of others are ignored.
@@ -91,9 +94,11 @@ def run(
     image_set = open_images(images, data, evaluated)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)
     check_labels(image_set)
+    if eval_masks is not None:
+        open_mask_folder(eval_masks, image_set.images)  # a fault is found before training and not after it
     pretrain(out, images, data, split, masks, resume, seed, saliency, model, views, objective, training)
-    clustered = masks if masks is not None else out / "proposals"
-    if foreground == "masks" and masks is None and data is not None and evaluated != split:
+    clustered = eval_masks or masks or out / "proposals"
+    if foreground == "masks" and clustered == out / "proposals" and data is not None and evaluated != split:
         clustered = out / f"proposals_{evaluated}"
         generate_proposals(image_set, clustered, saliency, None)
     cluster_with = functools.partial(

@@ -1,7 +1,10 @@
 """Where masks came from, in words: estimators without weights, estimators on features, masks made elsewhere."""
 
-from densessl.commands.provenance import masks_provenance
+import pytest
+
+from densessl.commands.provenance import masks_provenance, weights_provenance
 from densessl.files import write_json
+from densessl.models.weights import WeightReport
 
 
 def test_masks_say_which_labels_touched_them(tmp_path):
@@ -19,3 +22,17 @@ def test_masks_say_which_labels_touched_them(tmp_path):
     settings["weights"] = None
     write_json(tmp_path / "saliency.json", {"settings": settings, "features": features, "counts": None})
     assert "(mobilenetv2_100): ImageNet labels" in masks_provenance(tmp_path)
+
+
+@pytest.mark.parametrize("weight_format", ["densessl run", "densessl"])
+def test_weights_of_a_run_are_followed_to_its_record(weight_format, tmp_path):
+    run = tmp_path / "first"
+    run.mkdir()
+    report = WeightReport(weight_format, run / "final.safetensors", 1, (), (), (), "unknown")
+    assert weights_provenance(report) == "unknown"
+    write_json(run / "run.json", {"provenance": {"backbone": "none (random weights)", "masks": "fitted to none"}})
+    assert weights_provenance(report) == (
+        "those behind run first (first weights: none (random weights); masks: fitted to none)"
+    )
+    foreign = WeightReport("torchvision", run / "resnet18.pth", 1, (), (), (), "ImageNet labels")
+    assert weights_provenance(foreign) == "ImageNet labels"

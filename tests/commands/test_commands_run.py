@@ -116,6 +116,24 @@ def test_masks_made_elsewhere(drawn: DrawnFolder, tmp_path: Path) -> None:
         assert ((read_label_map(out / "clusters" / "label_maps" / path.name) > 0) == mask).all()
 
 
+def test_masks_of_each_split(labelled: tuple[Path, str], tree: Path, tmp_path: Path) -> None:
+    """A second run on the weights and the masks of a first one proposes nothing anew."""
+    first, _ = labelled
+    words = ("--data", tree, "--split", "train", "--seeds", "1", "--model.weights", first / "final.safetensors")
+    masks = ("--masks", first / "proposals", "--eval_masks", first / "proposals_val")
+    out = tmp_path / "second"
+    outcome = command("run", "--out", out, *words, *masks, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert not list(out.glob("proposals*"))
+    provenance = read(out / "clusters" / "scores.json")["provenance"]
+    assert provenance["backbone"].startswith(
+        "those behind run run (first weights: none (random weights); masks: fitted"
+    )
+    outcome = command("run", "--out", tmp_path / "third", *words, "--eval_masks", tmp_path / "none", *TINY)
+    assert outcome.status == 1
+    assert not (tmp_path / "third" / "run.json").exists()
+
+
 def test_head_without_foreground_before_training_is_said(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
