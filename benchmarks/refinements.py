@@ -22,7 +22,7 @@ from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
 from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.estimators import Refiner
 from densessl.saliency.fused import fused
-from densessl.saliency.generation import use_one_thread
+from densessl.saliency.processing import use_one_thread
 from densessl.saliency.refinement import refine_by_colour_models, refine_by_guided_filter
 from densessl.structures import ImageArray
 

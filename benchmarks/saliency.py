@@ -32,7 +32,7 @@ from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
 from densessl.files import write_text
-from densessl.saliency.generation import use_one_thread
+from densessl.saliency.processing import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "synth": "render a labelled data set of textured shapes in VOC layout",
     "check_data": "look a data set over and list every fault",
     "saliency": "propose a foreground mask for every image, without labels",
+    "saliency_gallery": "write a page of thumbnails by which to judge proposed masks",
     "pretrain": "train pixel embeddings on images and masks (MaskContrast)",
     "cluster": "cluster mask embeddings into a segmentation, and score it where there are labels",
     "evaluate": "score a folder of label maps against a folder of labels",
@@ -25,7 +26,7 @@ COMMANDS = {
 }
 """Every command and what it does, in the order in which they are used."""
 
-DISTRIBUTED_COMMANDS = ("pretrain",)
+DISTRIBUTED_COMMANDS = ("saliency", "pretrain")
 """The commands that share their work among the processes of torchrun or srun."""
 
 
@@ -42,6 +43,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.check_data import check_data as stage  # type: ignore[assignment]
         case "saliency":
             from densessl.commands.saliency import saliency as stage  # type: ignore[assignment]
+        case "saliency_gallery":
+            from densessl.commands.saliency_gallery import saliency_gallery as stage  # type: ignore[assignment]
         case "pretrain":
             from densessl.commands.pretrain import pretrain as stage  # type: ignore[assignment]
         case "cluster":
@@ -102,7 +105,7 @@ def check_processes(command: str) -> None:
         if num_processes != "1" and command not in DISTRIBUTED_COMMANDS:
             raise InputError(
                 f"{command} works in one process, but {variable} is {num_processes}; start it once, without torchrun "
-                f"or srun (of the commands only {', '.join(DISTRIBUTED_COMMANDS)} shares its work among processes)"
+                f"or srun (of the commands only {' and '.join(DISTRIBUTED_COMMANDS)} share their work among processes)"
             )
 
 

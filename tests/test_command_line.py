@@ -215,17 +215,18 @@ def test_settings_out_of_range_exit_with_1(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
-def test_only_pretrain_starts_in_several_processes(
+def test_which_commands_start_in_several_processes(
     variable: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "2")
-    status, _, err = run(capsys, "saliency", "--images", tmp_path, "--out", tmp_path / "out")
+    status, _, err = run(capsys, "synth", "--out", tmp_path / "out")
     assert status == 1
-    assert f"saliency works in one process, but {variable} is 2; start it once, without torchrun or srun" in err
+    assert f"synth works in one process, but {variable} is 2; start it once, without torchrun or srun" in err
     assert not (tmp_path / "out").exists()
     command_line.check_processes("pretrain")
-    monkeypatch.setenv(variable, "1")
     command_line.check_processes("saliency")
+    monkeypatch.setenv(variable, "1")
+    command_line.check_processes("synth")
 
 
 @pytest.mark.parametrize(("result", "status"), [(0, 0), (1, 1), (None, 0), (Path("page.html"), 0)])

@@ -1,4 +1,4 @@
-"""`python tools/saliency.py ...` is `python -m densessl saliency ...`."""
+"""`python tools/saliency.py ...` (or torchrun) is `python -m densessl saliency ...`."""
 
 import sys
 

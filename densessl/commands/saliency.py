@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from densessl.commands.saliency_gallery import write_gallery
+from densessl.commands.shards import choose_shard, cores_per_process
 from densessl.data.layouts import open_images
 from densessl.files import remove_abandoned_writes
 from densessl.saliency.estimators import Method, Refinement
@@ -27,6 +29,8 @@ def saliency(
     output_stride: Literal[8, 16, 32] = 16,
     feature_size_px: int = 480,
     num_workers: int | None = None,
+    shard: str = "auto",
+    gallery: bool = True,
 ) -> SaliencySummary:
     """Propose foreground masks for images: no label is read, nothing is fitted to labels.
 
@@ -36,17 +40,17 @@ def saliency(
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
 
-    Writes masks/STEM.png (0 and 255), proposals.json (COCO layout), rejected.json and saliency.json below --out. A
-    run that was stopped goes on where it ended when it is started again.
+    Writes masks/STEM.png (0 and 255), proposals.json (COCO layout), rejected.json, saliency.json and
+    gallery/index.html below --out. A run that was stopped goes on where it ended when it is started again.
 
     Args:
         out: folder to write; new, empty, or begun by this command with the same settings.
         images: a folder of images, nested or not (give this or --data).
         data: a data set in VOC or COCO layout (give this or --images).
         split: the split of --data to work on.
-        method: the estimator. fused needs no weights; robust_background, barrier_distance, spectral_residual and
-            centre are single ideas to compare it with; tokencut, deep_spectral, lost and found_seeds work on features
-            of a pretrained encoder.
+        method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
+            spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
+            lost and found_seeds work on features of a pretrained encoder.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
             dense_crf or none.
         threshold: soft values above it are foreground, in (0, 1).
@@ -60,6 +64,10 @@ def saliency(
         output_stride: image pixels per cell of a convolutional encoder's features.
         feature_size_px: long side that images are brought to for the encoder.
         num_workers: processes that share the work; 0 for none but this one, by default one for each core.
+        shard: the part of the images to do, such as 2/4 for the second of four; parts may run at the same time, on
+            machines that share --out, and the last to end writes the lists. By default auto: all of them, or under
+            torchrun or srun the part of this process.
+        gallery: also write gallery/index.html, a page of thumbnails by which to judge the masks.
 
     Returns:
         How many images got a mask, how many were rejected, and the throughput.
@@ -80,7 +88,14 @@ def saliency(
         output_stride=output_stride,
         feature_size_px=feature_size_px,
     )
+    part = choose_shard(shard)
+    if num_workers is None and cores_per_process() == 1:
+        num_workers = 0
     remove_abandoned_writes(out)
-    summary = generate_proposals(open_images(images, data, split), out, settings, num_workers)
+    image_set = open_images(images, data, split)
+    summary = generate_proposals(image_set, out, settings, num_workers, part)
     print(summary)
+    if gallery and summary.is_whole:
+        is_idle = summary.num_reused == summary.num_images
+        write_gallery(out, image_set, images_per_second=None if is_idle else summary.images_per_second)
     return summary

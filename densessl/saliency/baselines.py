@@ -2,15 +2,20 @@
 
 import cv2
 import numpy as np
+import scipy.fft
 
 from densessl.saliency.barrier_distance import barrier_distance as distance_to_border
 from densessl.saliency.colour import FloatMap, balance, resize_map, shrink, to_lab
+from densessl.saliency.mb_plus import mb_plus as minimum_barrier_saliency
 from densessl.saliency.robust_background import robust_background as optimise_saliency
 from densessl.saliency.superpixels import segment
 from densessl.structures import ImageArray
 
 WORKING_SIZE_PX = 160
 SPECTRUM_SIZE_PX = 64
+FREQUENCY_TUNED_SIZE_PX = 400
+"""Long side of the photographs that the method was published on; its blur is five pixels of theirs."""
+BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def robust_background(image: ImageArray) -> FloatMap:
@@ -25,22 +30,42 @@ def barrier_distance(image: ImageArray) -> FloatMap:
     return _finish(distance_to_border(lab), image)
 
 
+def mb_plus(image: ImageArray) -> FloatMap:
+    """Return the map (height, width), in [0, 1], of Zhang et al., ICCV 2015, in full: their MB+."""
+    return _finish(minimum_barrier_saliency(image), image)
+
+
+def frequency_tuned(image: ImageArray) -> FloatMap:
+    """Return the map (height, width), in [0, 1], of Achanta, Hemami, Estrada, Süsstrunk, CVPR 2009.
+
+    `|m - g(x)|` in Lab, m the mean colour of the image and g the image blurred by a 5 x 5 binomial kernel. Images
+    larger than the published ones, 400 pixels, are shrunk to that size.
+    """
+    lab = to_lab(shrink(image, FREQUENCY_TUNED_SIZE_PX))
+    blurred = cv2.sepFilter2D(lab, -1, BINOMIAL, BINOMIAL)
+    distance = np.linalg.norm(blurred - lab.mean(axis=(0, 1), dtype=np.float64), axis=2)
+    return _finish(distance.astype(np.float32), image)
+
+
 def spectral_residual(image: ImageArray) -> FloatMap:
     """Return the map (height, width), in [0, 1], of Hou and Zhang, CVPR 2007, at 64 x 64.
 
-    `|ifft(exp(R + i phase))|^2` blurred with a Gaussian of 3 px, R = log amplitude minus its 3 x 3 mean.
+    `|ifft(exp(R + i phase))|^2` blurred with a Gaussian of 2.5 px, R = log amplitude minus its 3 x 3 mean; the
+    exponential equals the spectrum F times `exp(-mean of log |F|)`. The width of the Gaussian is that of the authors'
+    published program (the paper names 8). The spectrum is periodic, and so is its mean here. Deviation: the image is
+    brought to a square.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     side = (SPECTRUM_SIZE_PX, SPECTRUM_SIZE_PX)
     square = cv2.resize(grey, side, interpolation=cv2.INTER_AREA)
     if np.ptp(square) < 1e-3:  # without structure, the residual is rounding noise
         return np.zeros(grey.shape, dtype=np.float32)
-    spectrum = np.fft.fft2(square)
+    spectrum = scipy.fft.fft2(square)
     # Frequencies that do not occur get a finite logarithm.
     log_amplitude = np.log(np.abs(spectrum) + 1e-6)
-    residual = log_amplitude - cv2.blur(log_amplitude, (3, 3))
-    energy = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    return _finish(cv2.GaussianBlur(energy, (0, 0), 3).astype(np.float32), image)
+    mean = cv2.blur(cv2.copyMakeBorder(log_amplitude, 1, 1, 1, 1, cv2.BORDER_WRAP), (3, 3))[1:-1, 1:-1]
+    energy = np.abs(scipy.fft.ifft2(spectrum * np.exp(-mean))) ** 2
+    return _finish(np.asarray(cv2.GaussianBlur(energy, (0, 0), 2.5), dtype=np.float32), image)
 
 
 def centre(image: ImageArray) -> FloatMap:

@@ -18,6 +18,8 @@ Method = Literal[
     "fused",
     "robust_background",
     "barrier_distance",
+    "mb_plus",
+    "frequency_tuned",
     "spectral_residual",
     "centre",
     "tokencut",
@@ -46,6 +48,10 @@ def find_estimator(method: str, features: FeatureSettings) -> Estimator:
             return baselines.robust_background
         case "barrier_distance":
             return baselines.barrier_distance
+        case "mb_plus":
+            return baselines.mb_plus
+        case "frequency_tuned":
+            return baselines.frequency_tuned
         case "spectral_residual":
             return baselines.spectral_residual
         case "centre":

@@ -7,12 +7,12 @@
                             of the part
 <folder>/rejected.json      a list of {"stem", "reason"}
 <folder>/saliency.json      the settings, and the number of images, masks and rejections once all are done
-<folder>/records.jsonl      one line for each finished image: what a run that was killed goes on from
+<folder>/records*.jsonl     one line for each finished image (`record_journal`): what a run that was killed goes on from
 """
 
+import functools
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,14 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
 from densessl.errors import InputError
-from densessl.files import append_text, read_json, write_bytes, write_json
+from densessl.files import read_json, write_atomically, write_bytes, write_json
+from densessl.saliency.record_journal import ImageRecord, RecordPlace
 from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 
+INFO = {"description": "connected parts of the saliency masks"}
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
 
 _EXPECTED = "a folder written by `densessl saliency`"
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """What is known of one finished image: its proposals as COCO annotations without ids, or why it has none.
-
-    `is_unreadable` marks images whose file was broken; they are tried again by the next run.
-    """
-
-    stem: str
-    height: int = 0
-    width: int = 0
-    annotations: tuple[dict[str, Any], ...] = ()
-    reason: str | None = None
-    is_unreadable: bool = False
 
 
 def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageRecord:
@@ -54,57 +41,51 @@ def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageR
     return ImageRecord(result.stem, height, width, tuple(_annotation(part) for part in result.proposals))
 
 
-def is_written(folder: Path, record: ImageRecord, keep_soft: bool) -> bool:
-    """Say whether everything that the record stands for is on disk."""
-    if record.reason is not None:
-        return not record.is_unreadable
+def is_written(folder: Path, stem: str, place: RecordPlace | None, keep_soft: bool) -> bool:
+    """Say whether an image is finished: rejected for good, or with everything that its record stands for on disk."""
+    if place is None or place.is_rejected:
+        return place is not None and not place.is_unreadable
     kinds = ("masks", "soft") if keep_soft else ("masks",)
-    return all((folder / kind / f"{record.stem}.png").is_file() for kind in kinds)
-
-
-def append_record(path: Path, record: ImageRecord) -> None:
-    """Add one line to the records of finished images; raises `InputError` where the disk is full or read-only."""
-    append_text(path, json.dumps(asdict(record)) + "\n")
-
-
-def read_records(path: Path) -> dict[str, ImageRecord]:
-    """Read the records of finished images by stem; a last line that was cut short is passed over."""
-    records: dict[str, ImageRecord] = {}
-    if not path.is_file():
-        return records
-    lines = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            fields = json.loads(line)
-            record = ImageRecord(**{**fields, "annotations": tuple(fields["annotations"])})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path} line {number} is no record of an image ({error}); remove the folder and run again"
-            ) from error
-        records[record.stem] = record
-    return records
+    return all((folder / kind / f"{stem}.png").is_file() for kind in kinds)
 
 
 def write_lists(folder: Path, records: Sequence[ImageRecord]) -> None:
-    """Write `proposals.json` and `rejected.json` from the records of all images, in their order."""
-    accepted = [record for record in records if record.reason is None]
-    images = [
-        {"id": number, "file_name": f"masks/{record.stem}.png", "stem": record.stem}
-        | {"height": record.height, "width": record.width}
-        for number, record in enumerate(accepted, start=1)
-    ]
-    parts = [(number, part) for number, record in enumerate(accepted, start=1) for part in record.annotations]
-    annotations = [
-        {"id": identity, "image_id": number, "category_id": CATEGORY["id"], **part}
-        for identity, (number, part) in enumerate(parts, start=1)
-    ]
-    info = {"description": "connected parts of the saliency masks"}
-    content = {"info": info, "images": images, "annotations": annotations, "categories": [CATEGORY]}
-    write_json(folder / "proposals.json", content, indent=None)
+    """Write `proposals.json` and `rejected.json` from the records of all images, in their order, one at a time."""
+    write_atomically(folder / "proposals.json", functools.partial(_write_proposals, records))
     write_json(
         folder / "rejected.json",
         [{"stem": record.stem, "reason": record.reason} for record in records if record.reason is not None],
     )
+
+
+def _write_proposals(records: Sequence[ImageRecord], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as handle:
+        handle.write(f'{{"info": {json.dumps(INFO)}, "images": [')
+        for piece in _joined(_image_entries(records)):
+            handle.write(piece)
+        handle.write('], "annotations": [')
+        for piece in _joined(_annotation_entries(records)):
+            handle.write(piece)
+        handle.write(f'], "categories": {json.dumps([CATEGORY])}}}\n')
+
+
+def _joined(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for number, entry in enumerate(entries):
+        yield (", " if number else "") + json.dumps(entry, allow_nan=False)
+
+
+def _image_entries(records: Sequence[ImageRecord]) -> Iterator[dict[str, Any]]:
+    accepted = (record for record in records if record.reason is None)
+    for number, record in enumerate(accepted, start=1):
+        size = {"height": record.height, "width": record.width}
+        yield {"id": number, "file_name": f"masks/{record.stem}.png", "stem": record.stem, **size}
+
+
+def _annotation_entries(records: Sequence[ImageRecord]) -> Iterator[dict[str, Any]]:
+    accepted = (record for record in records if record.reason is None)
+    parts = ((number, part) for number, record in enumerate(accepted, start=1) for part in record.annotations)
+    for identity, (number, part) in enumerate(parts, start=1):
+        yield {"id": identity, "image_id": number, "category_id": CATEGORY["id"], **part}
 
 
 def read_rejected(folder: Path) -> tuple[Rejection, ...]:

@@ -11,6 +11,7 @@ from densessl.errors import InputError
 from densessl.saliency.colour import FloatMap
 from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner
 from densessl.saliency.feature_settings import FeatureSettings, check_features
+from densessl.saliency.full_size import enlarge_from_copy, reduced_copy
 from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
 
 
@@ -19,9 +20,10 @@ class SaliencySettings:
     """How masks are proposed.
 
     Args:
-        method: the estimator. `fused` needs no weights; `robust_background`, `barrier_distance`,
-            `spectral_residual` and `centre` are single ideas to compare it with. `tokencut`, `deep_spectral`, `lost`
-            and `found_seeds` work on features of a pretrained encoder.
+        method: the estimator. `fused` needs no weights; `robust_background`, `barrier_distance`, `mb_plus` (that
+            distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
+            are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
+            work on features of a pretrained encoder.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
             connected CRF) or `none`.
@@ -97,13 +99,18 @@ def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImagePr
 
 
 def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
-    """Return the refined soft foreground map (height, width), in [0, 1], of a uint8 RGB image (height, width, 3)."""
+    """Return the refined soft foreground map (height, width), in [0, 1], of a uint8 RGB image (height, width, 3).
+
+    An image with a long side above 960 pixels is estimated and refined in a copy of 500 (of `feature_size_px` where
+    that is more), and the map is enlarged along the edges of the image (`full_size`). Others are worked on as they are.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise InputError(
             f"image has shape {image.shape} and type {image.dtype}; saliency takes uint8 RGB (height, width, 3)"
         )
-    soft = find_estimator(settings.method, settings.features)(image)
-    return find_refiner(settings.refine)(image, soft)
+    copy = reduced_copy(image, settings.feature_size_px)
+    soft = find_estimator(settings.method, settings.features)(copy)
+    return enlarge_from_copy(image, copy, find_refiner(settings.refine)(copy, soft))
 
 
 def connected_parts(soft: FloatMap, threshold: float, min_area: float) -> tuple[Proposal, ...]:

@@ -48,3 +48,21 @@ def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match="no images below"):
         saliency(tmp_path / "out", images=tmp_path / "in")
+
+
+def test_parts_share_a_folder_and_the_last_writes_lists_and_gallery(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        image = np.full((60, 80, 3), 80, np.uint8)
+        image[20:45, 25:60] = (30, 160, 220)
+        cv2.imwrite(str(tmp_path / f"in/{name}.png"), image)
+    first = saliency(tmp_path / "out", images=tmp_path / "in", shard="2/2")
+    assert (first.num_images, first.is_whole) == (1, False)
+    assert not (tmp_path / "out/gallery").exists()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    last = saliency(tmp_path / "out", images=tmp_path / "in")
+    assert (last.num_images, last.is_whole) == (2, True)
+    assert (tmp_path / "out/gallery/index.html").is_file()
+    assert len(json.loads((tmp_path / "out/proposals.json").read_text())["images"]) == 3
+    assert "the lists are written when the other shards are finished" in capsys.readouterr().out

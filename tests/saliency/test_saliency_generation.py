@@ -8,8 +8,8 @@ import pytest
 
 from densessl.data.image_folder import open_image_folder
 from densessl.errors import InputError
-from densessl.saliency import generation
-from densessl.saliency.generation import generate_proposals
+from densessl.saliency import processing
+from densessl.saliency.generation import Shard, generate_proposals
 from densessl.saliency.proposal_store import read_proposals, read_rejected
 from densessl.saliency.proposals import SaliencySettings
 
@@ -65,7 +65,7 @@ def test_workers_change_nothing(images, tmp_path):
 def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     generate_proposals(images, whole, SaliencySettings(), num_workers=0)
-    original, done = generation.propose, []
+    original, done = processing.propose, []
 
     def dies_at_the_third(pixels, stem, settings):
         if len(done) == 2:
@@ -73,14 +73,14 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
         done.append(stem)
         return original(pixels, stem, settings)
 
-    monkeypatch.setattr(generation, "propose", dies_at_the_third)
+    monkeypatch.setattr(processing, "propose", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         generate_proposals(images, stopped, SaliencySettings(), num_workers=0)
     assert not (stopped / "proposals.json").exists()
     with (stopped / "records.jsonl").open("a") as handle:
         handle.write('{"stem": "4", "hei')  # the kill came in the middle of a line
     again = []
-    monkeypatch.setattr(generation, "propose", lambda *given: again.append(given[1]) or original(*given))
+    monkeypatch.setattr(processing, "propose", lambda *given: again.append(given[1]) or original(*given))
     summary = generate_proposals(images, stopped, SaliencySettings(), num_workers=0)
     assert not set(again) & set(done)
     assert summary.num_reused == 2
@@ -88,13 +88,35 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
     assert (stopped / "rejected.json").read_bytes() == (whole / "rejected.json").read_bytes()
 
 
+def test_shards_in_any_order_give_what_one_run_gives(images, tmp_path):
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    generate_proposals(images, whole, SaliencySettings(), num_workers=0)
+    first = generate_proposals(images, shared, SaliencySettings(), 0, Shard(2, 3))
+    assert (first.num_images, first.is_whole) == (2, False)
+    assert "the lists are written when the other shards are finished" in str(first)
+    assert not (shared / "proposals.json").exists()
+    generate_proposals(images, shared, SaliencySettings(), 0, Shard(0, 3))
+    last = generate_proposals(images, shared, SaliencySettings(), 0, Shard(1, 3))
+    assert last.is_whole
+    for name in ("proposals.json", "rejected.json", "saliency.json"):
+        assert (shared / name).read_bytes() == (whole / name).read_bytes()
+    again = generate_proposals(images, shared, SaliencySettings(), num_workers=0)
+    assert (again.num_images, again.num_reused) == (7, 6)  # the broken file is tried again
+
+
+@pytest.mark.parametrize(("index", "count"), [(-1, 2), (2, 2), (0, 0)])
+def test_a_shard_that_does_not_exist(index, count):
+    with pytest.raises(InputError, match=rf"shard {index + 1}/{count} does not exist; give 1/"):
+        Shard(index, count)
+
+
 def test_a_second_run_does_only_what_is_missing_or_was_broken(images, tmp_path, monkeypatch):
     out = tmp_path / "out"
     generate_proposals(images, out, SaliencySettings(), num_workers=0)
     (out / "masks/2.png").unlink()
     draw(tmp_path / "in/broken.jpg", 9)
-    done, original = [], generation.propose
-    monkeypatch.setattr(generation, "propose", lambda *given: done.append(given[1]) or original(*given))
+    done, original = [], processing.propose
+    monkeypatch.setattr(processing, "propose", lambda *given: done.append(given[1]) or original(*given))
     summary = generate_proposals(images, out, SaliencySettings(), num_workers=0)
     assert sorted(done) == ["2", "broken"]
     assert (summary.num_masks, summary.num_rejected, summary.num_reused) == (6, 1, 5)

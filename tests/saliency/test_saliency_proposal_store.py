@@ -1,8 +1,8 @@
 """The proposals folder: what is written is read back, and COCO tools load it."""
 
 import contextlib
-import errno
 import io
+import json
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from densessl.errors import InputError, MissingInputError
 from densessl.saliency import proposal_store as store
 from densessl.saliency.proposals import connected_parts
+from densessl.saliency.record_journal import ImageRecord, RecordPlace
 from densessl.structures import ImageProposals, Rejection
 
 
@@ -26,7 +27,7 @@ def result(stem, seed):
 def folder(tmp_path):
     first, second = result("a", 0), result("deep/b", 1)
     records = [store.write_image(tmp_path, first, True), store.write_image(tmp_path, second, False)]
-    store.write_lists(tmp_path, [*records, store.ImageRecord("c", reason="too dark")])
+    store.write_lists(tmp_path, [*records, ImageRecord("c", reason="too dark")])
     return tmp_path, first, second
 
 
@@ -52,6 +53,17 @@ def test_proposals_come_back_equal(folder):
     assert store.read_rejected(path) == (Rejection("c", "too dark"),)
 
 
+def test_the_lists_are_plain_json_whatever_they_hold(tmp_path):
+    records = [store.write_image(tmp_path, result(stem, seed), False) for seed, stem in enumerate(['a"b', "\u00fc/c"])]
+    for chosen in ([], records, [ImageRecord("c", reason="too dark")]):
+        store.write_lists(tmp_path, chosen)
+        text = (tmp_path / "proposals.json").read_text()
+        assert text == json.dumps(json.loads(text)) + "\n"
+        assert [image["id"] for image in json.loads(text)["images"]] == list(
+            range(1, len(json.loads(text)["images"]) + 1)
+        )
+
+
 def test_coco_tools_load_the_file(folder):
     path, first, _ = folder
     with contextlib.redirect_stdout(io.StringIO()):
@@ -75,28 +87,14 @@ def test_masks_of_any_shape_survive_run_lengths():
             np.testing.assert_array_equal(store.decode_mask(store.encode_mask(mask)), mask)
 
 
-def test_records_survive_a_line_cut_short(tmp_path):
-    journal = tmp_path / "records.jsonl"
-    record = store.write_image(tmp_path, result("a", 0), False)
-    store.append_record(journal, record)
-    with journal.open("a") as handle:
-        handle.write('{"stem": "b", "hei')
-    assert store.read_records(journal) == {"a": record}
-
-
-def test_a_broken_record_names_its_line(tmp_path):
-    journal = tmp_path / "records.jsonl"
-    journal.write_text("nonsense\n")
-    with pytest.raises(InputError, match=r"line 1 is no record.*run again"):
-        store.read_records(journal)
-
-
 def test_is_written_wants_every_file(tmp_path):
-    record = store.write_image(tmp_path, result("a", 0), False)
-    assert store.is_written(tmp_path, record, keep_soft=False)
-    assert not store.is_written(tmp_path, record, keep_soft=True)
-    assert store.is_written(tmp_path, store.ImageRecord("c", reason="plain"), keep_soft=True)
-    assert not store.is_written(tmp_path, store.ImageRecord("c", reason="broken", is_unreadable=True), False)
+    store.write_image(tmp_path, result("a", 0), False)
+    accepted = RecordPlace(tmp_path, 0, is_rejected=False, is_unreadable=False)
+    assert store.is_written(tmp_path, "a", accepted, keep_soft=False)
+    assert not store.is_written(tmp_path, "a", accepted, keep_soft=True)
+    assert not store.is_written(tmp_path, "a", None, keep_soft=False)
+    assert store.is_written(tmp_path, "c", RecordPlace(tmp_path, 0, True, False), keep_soft=True)
+    assert not store.is_written(tmp_path, "c", RecordPlace(tmp_path, 0, True, True), False)
 
 
 def test_a_folder_without_lists_is_missing(tmp_path):
@@ -105,12 +103,3 @@ def test_a_folder_without_lists_is_missing(tmp_path):
     (tmp_path / "rejected.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match="no list of stems"):
         store.read_rejected(tmp_path)
-
-
-def test_a_full_disk_is_told_to_the_user(tmp_path, monkeypatch):
-    def is_full(*given, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(type(tmp_path), "open", is_full)
-    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
-        store.append_record(tmp_path / "records.jsonl", store.ImageRecord("a"))

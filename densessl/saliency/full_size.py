@@ -1,0 +1,92 @@
+"""Large photographs: a reduced copy to work in, and the way back to full size along the photograph's edges."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from densessl.saliency.colour import FloatMap, shrink
+from densessl.structures import ImageArray
+
+LARGE_PX = 960
+"""Longer images are worked on in a copy: three times the 320 pixels of the finest copy the default estimator reads."""
+REDUCED_PX = 500
+"""Long side of the copy: that of the photographs most methods and refinements here were published on."""
+RADIUS_PX = 4
+"""Of the guided filter's windows, in pixels of the copy; 2, 4, 6 and 10 were compared on ten rendered scenes."""
+SMOOTHNESS = 1e-3
+"""Ridge of the guided filter, in squared units of a 0-1 image: that of the `guided_filter` refinement."""
+BAND_PX = 250_000
+"""Pixels computed at a time, which bounds the memory."""
+
+
+def reduced_copy(image: ImageArray, min_size_px: int = 0) -> ImageArray:
+    """Return the copy (height, width, 3) that a large image is worked on in; smaller images are returned themselves.
+
+    A copy has a long side of `REDUCED_PX`, or of `min_size_px` where that is more.
+    """
+    if max(image.shape[:2]) <= LARGE_PX:
+        return image
+    return shrink(image, max(REDUCED_PX, min_size_px))
+
+
+def enlarge_from_copy(image: ImageArray, copy: ImageArray, soft: FloatMap) -> FloatMap:
+    """Return the map of a reduced copy at the size of the image (height, width), its edges those of the image.
+
+    The fast guided filter (He, Sun, arXiv:1505.00996): in each window of the copy the map is fitted by a linear
+    function of the colours (`fit_colours`); its coefficients, enlarged bilinearly, are applied to the colours of
+    the image. So what is thinner than a pixel of the copy is found by its colour. Values are clipped to [0, 1]. A map
+    that has the size of the image is returned as it is. 12 megapixels take about 0.15 seconds on one core.
+    """
+    height, width = image.shape[:2]
+    if soft.shape == (height, width):
+        return soft
+    slope, offset = fit_colours(copy, soft, RADIUS_PX, SMOOTHNESS)
+    wide_slope = cv2.resize(slope / 255, (width, len(slope)), interpolation=cv2.INTER_LINEAR)
+    wide_offset = cv2.resize(offset, (width, len(offset)), interpolation=cv2.INTER_LINEAR)
+    position = np.clip((np.arange(height) + 0.5) * len(slope) / height - 0.5, 0, len(slope) - 1)
+    result = np.empty((height, width), dtype=np.float32)
+    rows = max(1, BAND_PX // width)
+    for top in range(0, height, rows):
+        band = slice(top, top + rows)
+        weighted = _interpolate_rows(wide_slope, position[band]) * image[band]
+        values = cv2.transform(weighted, np.ones((1, 3))).reshape(len(weighted), width)
+        result[band] = np.clip(values + _interpolate_rows(wide_offset, position[band]), 0, 1)
+    return result
+
+
+def fit_colours(
+    image: ImageArray, values: FloatMap, radius_px: int, smoothness: float
+) -> tuple[NDArray[np.float32], FloatMap]:
+    """Return slopes (height, width, 3) and offsets (height, width) of the linear functions of the guided filter.
+
+    `a . I + b` fits `values` (height, width) to the colours I, scaled to [0, 1], in a square window of side
+    `2 radius_px + 1` by ridge regression with weight `smoothness`, averaged over all windows that hold a pixel (He,
+    Sun, Tang, "Guided image filtering", TPAMI 2013, equations 19-21); the image is reflected at its edge.
+    """
+    side = (2 * radius_px + 1, 2 * radius_px + 1)
+
+    def average(array: NDArray[Any]) -> NDArray[np.float32]:
+        planes = [cv2.blur(plane, side, borderType=cv2.BORDER_REFLECT) for plane in np.moveaxis(array, 2, 0)]
+        return np.asarray(np.stack(planes, axis=2), dtype=np.float32)
+
+    height, width = values.shape
+    colours = image.astype(np.float32) / 255
+    mean_colour, mean_value = average(colours), average(values[..., None])
+    cross = average(colours * values[..., None]) - mean_colour * mean_value
+    products = average((colours[..., :, None] * colours[..., None, :]).reshape(height, width, 9))
+    covariance = products.reshape(height, width, 3, 3) - mean_colour[..., :, None] * mean_colour[..., None, :]
+    ridge = smoothness * np.eye(3, dtype=np.float32)
+    slope = np.linalg.solve(covariance + ridge, cross[..., None])[..., 0]
+    offset = mean_value - (slope * mean_colour).sum(axis=2, keepdims=True)
+    return average(slope), average(offset)[..., 0]
+
+
+def _interpolate_rows(values: NDArray[np.float32], position: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the rows of an array at fractional positions, (len(position), ...)."""
+    above = position.astype(np.int64)
+    below = np.minimum(above + 1, len(values) - 1)
+    share = (position - above).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    first = values[above]
+    return first + share * (values[below] - first)

@@ -1,0 +1,131 @@
+"""Images through the estimator to files: in this process or shared among workers, a few images ahead at a time."""
+
+import functools
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from densessl.data.images import read_image
+from densessl.errors import InputError
+from densessl.saliency.proposal_store import write_image
+from densessl.saliency.proposals import SaliencySettings, propose
+from densessl.saliency.record_journal import ImageRecord
+from densessl.structures import ImageRef, Rejection
+
+_CHUNK = 4
+"""Images that a worker gets at once."""
+IMAGES_PER_WORKER = 64
+"""Starting a worker costs some seconds, so fewer images than this get none of their own."""
+
+
+def process_images(
+    images: Sequence[ImageRef], out: Path, settings: SaliencySettings, num_workers: int | None
+) -> Iterator[ImageRecord]:
+    """Propose masks for images, write them below `out`, and yield their records in the order of the images.
+
+    Args:
+        images: what to work on; one that cannot be read costs one printed line.
+        out: the proposals folder.
+        settings: how masks are proposed.
+        num_workers: processes that share the work; 0 for none but this one, `None` for as many as there are cores,
+            fewer for small sets. They change no result.
+
+    Raises:
+        InputError: a worker was killed.
+    """
+    console = Console(stderr=True)
+    with _open_progress(console, len(images)) as progress:
+        task = progress.add_task("saliency", total=len(images))
+        for record in _run(images, functools.partial(_finish_image, out, settings), num_workers):
+            if record.is_unreadable:
+                progress.console.print(
+                    f"rejected {record.stem}: {record.reason}", highlight=False, markup=False, soft_wrap=True
+                )
+            progress.advance(task)
+            yield record
+
+
+def use_one_thread() -> None:
+    """Keep OpenCV, torch and the linear algebra of this process to one thread; a worker has one core to itself."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+
+
+def _run(
+    images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num_workers: int | None
+) -> Iterator[ImageRecord]:
+    if num_workers is None:
+        num_workers = min(_num_cores(), len(images) // IMAGES_PER_WORKER)
+        num_workers = num_workers if num_workers > 1 else 0
+    if num_workers == 0 or not images:
+        with _one_thread():
+            yield from map(work, images)
+        return
+    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
+    context = get_context("spawn")
+    executor = ProcessPoolExecutor(num_workers, context, initializer=use_one_thread)
+    try:
+        pending: deque[Future[list[ImageRecord]]] = deque()  # a few chunks ahead, so that memory stays bounded
+        for first in range(0, len(images), _CHUNK):
+            pending.append(executor.submit(_finish_images, work, images[first : first + _CHUNK]))
+            if len(pending) > 4 * num_workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a saliency worker was killed, most likely for memory; run again with a smaller num_workers "
+            "(finished images are kept)"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _finish_images(work: "functools.partial[ImageRecord]", images: Sequence[ImageRef]) -> list[ImageRecord]:
+    return [work(image) for image in images]
+
+
+def _finish_image(out: Path, settings: SaliencySettings, image: ImageRef) -> ImageRecord:
+    try:
+        pixels = read_image(image.path)
+    except InputError as error:
+        return ImageRecord(image.stem, reason=str(error), is_unreadable=True)
+    result = propose(pixels, image.stem, settings)
+    if isinstance(result, Rejection):
+        return ImageRecord(image.stem, pixels.shape[0], pixels.shape[1], reason=result.reason)
+    return write_image(out, result, settings.keep_soft)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, as the workers do: rounding may depend on the number of threads."""
+    previous, previous_torch = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(previous)
+        torch.set_num_threads(previous_torch)
+
+
+def _open_progress(console: Console, total: int) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=total == 0 or not console.is_terminal)
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
