@@ -15,6 +15,8 @@ def masks_provenance(masks: Path) -> str:
     record = masks / "saliency.json"
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
     match content:
+        case {"settings": {"method": "self_trained"}, "features": {"supervision": str(supervision)}}:
+            return f"self-trained network ({supervision})"
         case {
             "settings": {"method": str(method), "encoder": str(encoder), "weights": weights},
             "features": {"supervision": str(supervision)},

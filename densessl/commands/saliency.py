@@ -1,15 +1,19 @@
 """The command `saliency`: mask proposals for a folder of images or a split of a data set."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from densessl.commands.saliency_gallery import write_gallery
+from densessl.commands.self_training import self_train
 from densessl.commands.shards import choose_shard, cores_per_process
 from densessl.data.layouts import open_images
+from densessl.errors import InputError
 from densessl.files import remove_abandoned_writes
 from densessl.saliency.estimators import Method, Refinement
 from densessl.saliency.generation import SaliencySummary, generate_proposals
 from densessl.saliency.proposals import SaliencySettings
+from densessl.training.self_training import SelfTrainingSettings
 
 
 def saliency(
@@ -28,6 +32,9 @@ def saliency(
     pretrained: bool = False,
     output_stride: Literal[8, 16, 32] = 16,
     feature_size_px: int = 480,
+    network: Path | None = None,
+    self_training: SelfTrainingSettings = SelfTrainingSettings(),
+    seed: int = 0,
     num_workers: int | None = None,
     shard: str = "auto",
     gallery: bool = True,
@@ -50,7 +57,8 @@ def saliency(
         split: the split of --data to work on.
         method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
             spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
-            lost and found_seeds work on features of a pretrained encoder.
+            lost and found_seeds work on features of a pretrained encoder; self_trained is a network that learns from
+            the maps of others.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
             dense_crf or none.
         threshold: soft values above it are foreground, in (0, 1).
@@ -63,6 +71,10 @@ def saliency(
         pretrained: let timm download its published weights for the encoder's name instead.
         output_stride: image pixels per cell of a convolutional encoder's features.
         feature_size_px: long side that images are brought to for the encoder.
+        network: file of the network of self_trained; without it one is trained on these images first, below
+            OUT/self_training, and kept there for use on other images.
+        self_training: how that network is trained.
+        seed: of everything random in that training.
         num_workers: processes that share the work; 0 for none but this one, by default one for each core.
         shard: the part of the images to do, such as 2/4 for the second of four; parts may run at the same time, on
             machines that share --out, and the last to end writes the lists. By default auto: all of them, or under
@@ -87,12 +99,22 @@ def saliency(
         pretrained=pretrained,
         output_stride=output_stride,
         feature_size_px=feature_size_px,
+        network=network,
     )
     part = choose_shard(shard)
     if num_workers is None and cores_per_process() == 1:
         num_workers = 0
     remove_abandoned_writes(out)
     image_set = open_images(images, data, split)
+    if method == "self_trained" and network is None:
+        if part.count > 1:
+            raise InputError(
+                "a network is trained in one process; train it first (saliency --method self_trained in one process), "
+                "then make masks in parts with --network OUT/self_training/network.safetensors"
+            )
+        settings = replace(
+            settings, network=self_train(image_set, out / "self_training", settings, self_training, seed)
+        )
     summary = generate_proposals(image_set, out, settings, num_workers, part)
     print(summary)
     if gallery and summary.is_whole:

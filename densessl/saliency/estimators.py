@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, get_args
 
 from densessl.errors import InputError
@@ -26,6 +27,7 @@ Method = Literal[
     "deep_spectral",
     "lost",
     "found_seeds",
+    "self_trained",
 ]
 Refinement = Literal["colour_models", "guided_filter", "bilateral_solver", "dense_crf", "none"]
 
@@ -36,10 +38,19 @@ Refiner = Callable[[ImageArray, FloatMap], FloatMap]
 """Takes an image and its soft map, returns a better soft map of the same size."""
 
 
-def find_estimator(method: str, features: FeatureSettings) -> Estimator:
+def method_of(name: str) -> Method:
+    """Return the name as a method; raises `InputError` where there is none of that name."""
+    for method in get_args(Method):
+        if name == method:
+            return method  # type: ignore[no-any-return]
+    raise InputError(f"unknown saliency method {name!r}; choose one of {', '.join(get_args(Method))}")
+
+
+def find_estimator(method: str, features: FeatureSettings, network: Path | None = None) -> Estimator:
     """Return the estimator of that name; raises `InputError` for an unknown one.
 
-    `features` says which encoder the methods on deep features use. It is loaded when the first image comes.
+    `features` says which encoder the methods on deep features use, `network` is the file of a self-trained one. They
+    are loaded when the first image comes.
     """
     match method:
         case "fused":
@@ -58,6 +69,8 @@ def find_estimator(method: str, features: FeatureSettings) -> Estimator:
             return baselines.centre
         case "tokencut" | "deep_spectral" | "lost" | "found_seeds":
             return functools.partial(_deep_saliency, method=method, features=features)
+        case "self_trained":
+            return functools.partial(_network_saliency, path=network)
         case _:
             raise InputError(f"unknown saliency method {method!r}; choose one of {', '.join(get_args(Method))}")
 
@@ -83,6 +96,12 @@ def _deep_saliency(image: ImageArray, *, method: str, features: FeatureSettings)
     from densessl.saliency.deep_estimator import deep_saliency  # timm, which the other methods need not wait for
 
     return deep_saliency(image, method, features)
+
+
+def _network_saliency(image: ImageArray, *, path: Path | None) -> FloatMap:
+    from densessl.saliency.network_saliency import network_saliency  # timm again
+
+    return network_saliency(image, path)
 
 
 def _unchanged(image: ImageArray, soft: FloatMap) -> FloatMap:

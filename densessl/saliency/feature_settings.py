@@ -45,7 +45,7 @@ def check_features(method: str, features: FeatureSettings) -> None:
         raise InputError(
             f"saliency is given both weights {features.weights} and pretrained true; choose one of the two"
         )
-    if not is_deep and (features.weights is not None or features.pretrained):
+    if not is_deep and method != "self_trained" and (features.weights is not None or features.pretrained):
         given = "pretrained true" if features.weights is None else f"weights {features.weights}"
         raise InputError(
             f"saliency method {method} uses no encoder, but {given} is given; leave it out, or choose one of "

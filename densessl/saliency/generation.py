@@ -152,9 +152,10 @@ def claim_folder(out: Path, settings: SaliencySettings, weights: dict[str, Any] 
 
 
 def _compared(settings: dict[str, Any], weights: object) -> dict[str, Any]:
-    """Return the settings with the digest of a weights file in place of its path."""
+    """Return the settings with the digest of the file of weights, or of the network, in place of its path."""
     digest = weights.get("weights_sha256") if isinstance(weights, dict) else None
-    return settings if digest is None else {**settings, "weights": f"with SHA-256 {str(digest)[:16]}"}
+    key = "network" if settings.get("method") == "self_trained" else "weights"
+    return settings if digest is None else {**settings, key: f"with SHA-256 {str(digest)[:16]}"}
 
 
 def _defaults() -> dict[str, Any]:
@@ -162,6 +163,10 @@ def _defaults() -> dict[str, Any]:
 
 
 def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
+    if settings.method == "self_trained":
+        from densessl.saliency.network_saliency import network_record  # timm again
+
+        return network_record(settings.network)
     if settings.method not in DEEP_METHODS:
         return None
     from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for

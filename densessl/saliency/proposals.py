@@ -23,7 +23,8 @@ class SaliencySettings:
         method: the estimator. `fused` needs no weights; `robust_background`, `barrier_distance`, `mb_plus` (that
             distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
             are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
-            work on features of a pretrained encoder.
+            work on features of a pretrained encoder. `self_trained` is a network that learned from the maps of
+            others.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
             connected CRF) or `none`.
@@ -39,6 +40,7 @@ class SaliencySettings:
         output_stride: image pixels per cell of a convolutional encoder's features (8, 16 or 32).
         feature_size_px: long side that images are brought to for the encoder, at least 128; 480 is the size of the
             photographs that the methods were published on.
+        network: file of the network of `self_trained`.
     """
 
     method: Method = "fused"
@@ -52,9 +54,15 @@ class SaliencySettings:
     pretrained: bool = False
     output_stride: Literal[8, 16, 32] = 16
     feature_size_px: int = 480
+    network: Path | None = None
 
     def __post_init__(self) -> None:
         find_estimator(self.method, self.features)
+        if self.network is not None and self.method != "self_trained":
+            raise InputError(
+                f"saliency method {self.method} uses no network, but network {self.network} is given; leave it out, or "
+                "choose self_trained"
+            )
         check_features(self.method, self.features)
         find_refiner(self.refine)
         if not 0 < self.threshold < 1:
@@ -72,7 +80,8 @@ class SaliencySettings:
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as JSON holds them."""
-        return {**asdict(self), "weights": self.weights and str(self.weights)}
+        paths = {"weights": self.weights and str(self.weights), "network": self.network and str(self.network)}
+        return {**asdict(self), **paths}
 
 
 def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
@@ -109,7 +118,7 @@ def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
             f"image has shape {image.shape} and type {image.dtype}; saliency takes uint8 RGB (height, width, 3)"
         )
     copy = reduced_copy(image, settings.feature_size_px)
-    soft = find_estimator(settings.method, settings.features)(copy)
+    soft = find_estimator(settings.method, settings.features, settings.network)(copy)
     return enlarge_from_copy(image, copy, find_refiner(settings.refine)(copy, soft))
 
 

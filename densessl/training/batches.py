@@ -27,7 +27,7 @@ def load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) ->
         batch_sampler=sampler,
         num_workers=num_workers,
         collate_fn=collate_views,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
     try:
         yield from loader
@@ -36,6 +36,6 @@ def load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) ->
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
-def _start_worker(_: int) -> None:
+def start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

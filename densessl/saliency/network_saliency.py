@@ -1,0 +1,62 @@
+"""Saliency by a trained network, as an estimator like the others."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from densessl.data.views import normalise_image
+from densessl.errors import InputError
+from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, load_saliency_network
+from densessl.saliency.colour import FloatMap, resize_map, shrink
+from densessl.structures import ImageArray
+
+_MEAN_CROP = 0.75
+"""Mean share of an image's area that a training view shows."""
+
+
+def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
+    """Return the foreground probability (height, width), in [0, 1], of a uint8 RGB image by the network of a file.
+
+    The image is brought to the scale of the network's training views and is seen as it is and mirrored; the two
+    logits are averaged.
+
+    Raises:
+        InputError: no file, or one that is no saliency network.
+    """
+    network, header = _open(path)
+    height, width = image.shape[:2]
+    area = header.size_px**2 / _MEAN_CROP
+    long_side = max(32, round((area * max(height, width) / min(height, width)) ** 0.5))
+    small = normalise_image(shrink(image, long_side))
+    with torch.inference_mode():
+        logits = network(torch.stack([small, small.flip(2)]).contiguous(memory_format=torch.channels_last))
+        probability = torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
+    return np.clip(resize_map(probability.numpy(), height, width), 0, 1)
+
+
+def network_record(path: Path | None) -> dict[str, Any]:
+    """Return what the masks' folder must say of a network: SHA-256 of its file, and which labels touched it."""
+    _, header = _open(path)
+    with (path or Path()).open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"weights_sha256": digest, "supervision": header.supervision}
+
+
+def _open(path: Path | None) -> tuple[SaliencyNetwork, SaliencyNetworkHeader]:
+    if path is None:
+        raise InputError(
+            "saliency method self_trained needs a network; train one with `densessl saliency --method self_trained "
+            "--images DIR --out MASKS`, which makes masks as well, or give network MASKS/self_training/"
+            "network.safetensors of an earlier one"
+        )
+    return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: Path, changed_ns: int) -> tuple[SaliencyNetwork, SaliencyNetworkHeader]:
+    network, header = load_saliency_network(path)
+    return network.to(memory_format=torch.channels_last), header  # type: ignore[call-overload]

@@ -1,0 +1,169 @@
+"""One round of self-training: a saliency network learns the soft maps that were made without labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.data import DataLoader
+
+from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
+from densessl.data.views import ViewSettings
+from densessl.errors import InputError
+from densessl.models.saliency_network import SaliencyNetwork
+from densessl.structures import ImageRef
+from densessl.training.batches import start_worker
+from densessl.training.precision import choose_memory_format
+from densessl.training.sampler import BatchSampler
+from densessl.training.schedule import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class SelfTrainingSettings:
+    """How a saliency network is trained on the maps of other estimators, and then on its own.
+
+    The two-step idea of DeepUSPS (Nguyen et al., NeurIPS 2019, arXiv:1909.13055): a network trained on noisy maps of
+    many images keeps what they have in common; its maps, averaged with the earlier ones, train the next network.
+
+    Args:
+        teachers: the saliency methods whose maps, averaged, are the first targets.
+        rounds: how often a network is trained and its maps become the next targets.
+        epochs: passes over the images in each round.
+        encoder: timm name of the network's encoder, a convolutional one.
+        weights: file with the encoder's initial weights; random without one. With weights the encoder's batch norm
+            keeps their statistics.
+        pretrained: let timm download its published weights for the encoder.
+        size_px: height and width of the training views.
+        batch_size: images per step.
+        learning_rate: of the decoder at the start; falls to 0 along a half cosine in each round.
+        encoder_lr_scale: the encoder learns at learning_rate times this.
+        weight_decay: decoupled, of AdamW.
+        averaging: share of the earlier targets that is kept when a round's maps are averaged in, in [0, 1).
+        num_workers: loader processes; -1 chooses by the number of cores, 0 loads in the training process.
+    """
+
+    teachers: tuple[str, ...] = ("fused",)
+    rounds: int = 2
+    epochs: int = 6
+    encoder: str = "resnet18"
+    weights: Path | None = None
+    pretrained: bool = False
+    size_px: int = 160
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    encoder_lr_scale: float = 1.0
+    weight_decay: float = 1e-2
+    averaging: float = 0.5
+    num_workers: int = -1
+
+    def __post_init__(self) -> None:
+        if not self.teachers:
+            raise InputError("self_training.teachers is empty; name at least one saliency method, such as fused")
+        at_least = {"rounds": 1, "epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0}
+        for name, lowest in {**at_least, "num_workers": -1}.items():
+            if not getattr(self, name) >= lowest:
+                raise InputError(f"self_training.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        if self.size_px < 32:
+            raise InputError(f"self_training.size_px is {self.size_px}; a view must be at least 32 pixels")
+        if not self.learning_rate > 0:
+            raise InputError(f"self_training.learning_rate is {self.learning_rate}; it must be positive")
+        if not 0 <= self.averaging < 1:
+            raise InputError(f"self_training.averaging is {self.averaging}; it is a share in [0, 1)")
+
+
+def train_saliency_network(
+    fabric: Fabric,
+    network: SaliencyNetwork,
+    images: tuple[ImageRef, ...],
+    targets: SoftMaps,
+    settings: SelfTrainingSettings,
+    seed: int,
+) -> float:
+    """Train a network on soft targets, in place; returns the mean loss of the last epoch.
+
+    Args:
+        fabric: device and precision, one process.
+        network: with its initial weights.
+        images: the images that have a target.
+        targets: their soft maps.
+        settings: `rounds` and `averaging` are not used here.
+        seed: of the order of images and the views.
+
+    Raises:
+        InputError: no image, or a loss that is not a number.
+    """
+    if not images:
+        raise InputError("no image has a soft map to learn from; look at rejected.json of the proposals")
+    network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
+    wrapped, optimizer = fabric.setup(network, _build_optimizer(network, settings))
+    is_frozen_norm = settings.weights is not None or settings.pretrained
+    sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
+    views = ViewSettings(size_px=settings.size_px, min_scale=0.5, grayscale=0.1)
+    num_workers = settings.num_workers if settings.num_workers >= 0 else min(4, torch.get_num_threads())
+    batches = DataLoader(
+        TargetViews(images, targets, views), batch_sampler=sampler, num_workers=num_workers, worker_init_fn=start_worker
+    )
+    num_steps = len(sampler)
+    torch.manual_seed(seed)
+    wrapped.train()
+    if is_frozen_norm:
+        _freeze_norm(network.unet.encoder)
+    total = 0.0
+    with _open_progress() as progress:
+        task = progress.add_task("self-training", total=num_steps)
+        for step, batch in enumerate(batches):
+            factor = learning_rate_factor(
+                "cosine", step, steps_per_epoch=sampler.steps_per_epoch, epochs=settings.epochs, warmup_steps=20
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * factor * group["lr_scale"]
+            view = TargetView(*batch)
+            logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
+            loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
+            if not bool(torch.isfinite(loss)):
+                raise InputError(
+                    f"the loss became {float(loss.detach())} at step {step + 1} of self-training; lower "
+                    f"self_training.learning_rate (now {settings.learning_rate})"
+                )
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            total = float(loss.detach()) + (0.0 if step % sampler.steps_per_epoch == 0 else total)
+            progress.advance(task)
+    return total / sampler.steps_per_epoch
+
+
+def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the binary cross-entropy against `targets > 0.5`, each pixel weighted by how sure its target is.
+
+    `sum_i |2 t_i - 1| CE(x_i, [t_i > 0.5]) / sum_i |2 t_i - 1|`; zero where no target is sure of anything.
+
+    Args:
+        logits: (batch, height, width). targets: the same shape, in [0, 1].
+    """
+    weights = (2 * targets - 1).abs()
+    losses = nn.functional.binary_cross_entropy_with_logits(logits, (targets > 0.5).float(), reduction="none")
+    return (weights * losses).sum() / weights.sum().clamp_min(1e-6)
+
+
+def _build_optimizer(network: SaliencyNetwork, settings: SelfTrainingSettings) -> torch.optim.Optimizer:
+    encoder = list(network.unet.encoder.parameters())
+    inside = {id(parameter) for parameter in encoder}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
+    groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _freeze_norm(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def _open_progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)

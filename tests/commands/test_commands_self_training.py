@@ -1,0 +1,109 @@
+"""`saliency --method self_trained`: one command trains and makes masks, resumes, and serves other folders."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_runs import DrawnFolder, command
+
+from densessl.commands import self_training as stage
+
+FLAGS = (
+    *("--method", "self_trained", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
+    *("--self_training.rounds", "2", "--self_training.epochs", "1", "--self_training.size_px", "32"),
+    *(
+        "--self_training.batch_size",
+        "4",
+        "--self_training.num_workers",
+        "0",
+        "--self_training.teachers",
+        "[fused,centre]",
+    ),
+)
+
+
+def run(drawn: DrawnFolder, *words: object) -> None:
+    outcome = command("saliency", "--images", drawn.images, *words)
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: DrawnFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of masks with its network; read only."""
+    out = tmp_path_factory.mktemp("self_trained") / "out"
+    run(drawn, "--out", out, *FLAGS)
+    return out
+
+
+def test_one_command_trains_and_makes_masks(trained: Path) -> None:
+    parts = {path.name for path in (trained / "self_training").iterdir()}
+    assert parts == {"fused", "centre", "round-1", "round-2", "network.safetensors", "self_training.json"}
+    assert list((trained / "self_training" / "round-1" / "soft").iterdir())
+    assert not (trained / "self_training" / "round-2" / "soft").exists()
+    record = json.loads((trained / "saliency.json").read_text())
+    assert record["features"]["supervision"].startswith(
+        "initial weights: none (random weights); targets: fitted to none"
+    )
+    assert (trained / "proposals.json").is_file()
+
+
+def test_a_stopped_run_goes_on_and_ends_the_same(
+    trained: Path, drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = stage.train_saliency_network, []
+
+    def dies_in_the_second_round(*given: object) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage, "train_saliency_network", dies_in_the_second_round)
+    assert command("saliency", "--images", drawn.images, "--out", tmp_path / "again", *FLAGS).status == 130
+    run(drawn, "--out", tmp_path / "again", *FLAGS)
+    assert len(calls) == 3  # the first round was not trained again
+    name = "self_training/network.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_the_network_serves_other_folders_and_says_what_touched_it(
+    trained: Path, drawn: DrawnFolder, tmp_path: Path
+) -> None:
+    network = trained / "self_training" / "network.safetensors"
+    words = ("--method", "self_trained", "--network", network, "--refine", "none", "--num_workers", "0")
+    run(drawn, "--out", tmp_path / "other", *words)
+    assert not (tmp_path / "other" / "self_training").exists()
+    for path in (trained / "masks").iterdir():
+        assert path.read_bytes() == (tmp_path / "other" / "masks" / path.name).read_bytes()
+    page = (tmp_path / "other" / "gallery" / "index.html").read_text()
+    assert "self-trained network (initial weights: none (random weights)" in page
+
+
+def test_other_settings_are_refused(trained: Path, drawn: DrawnFolder) -> None:
+    outcome = command(
+        "saliency", "--images", drawn.images, "--out", trained, *FLAGS, "--self_training.learning_rate", "0.5"
+    )
+    assert outcome.status == 1
+    assert "self_training.learning_rate 0.001 there, 0.5 now" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "fused", "--network", "n.safetensors"), "saliency method fused uses no network"),
+        (("--method", "self_trained", "--network", "none.safetensors"), "no saliency network none.safetensors"),
+        (("--method", "self_trained", "--shard", "1/2"), "a network is trained in one process; train it first"),
+        (("--method", "self_trained", "--self_training.teachers", "[magic]"), "unknown saliency method 'magic'"),
+        (("--method", "self_trained", "--self_training.teachers", "[tokencut]"), "give a file with its weights"),
+    ],
+)
+def test_what_cannot_be_used(words: tuple[str, ...], message: str, drawn: DrawnFolder, tmp_path: Path) -> None:
+    outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
+    assert outcome.status == 1
+    assert message in outcome.err
+
+
+def test_run_wants_a_trained_network(drawn: DrawnFolder, tmp_path: Path) -> None:
+    outcome = command("run", "--images", drawn.images, "--out", tmp_path / "run", "--saliency.method", "self_trained")
+    assert outcome.status == 1
+    assert "needs a network; train one with `densessl saliency --method self_trained" in outcome.err

@@ -1,0 +1,65 @@
+"""Soft targets: the weighted mean of maps, and views of image and target together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densessl.data.soft_targets import SoftMaps, TargetViews
+from densessl.data.views import SampleKey, ViewSettings
+from densessl.errors import InputError
+from densessl.structures import ImageRef
+
+PLAIN = ViewSettings(size_px=16, min_scale=1.0, flip=0.0, jitter=0.0, grayscale=0.0)
+
+
+def _write(path: Path, values: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+    return path
+
+
+def test_the_mean_is_weighted_over_the_folders_that_have_the_map(tmp_path: Path) -> None:
+    _write(tmp_path / "a/cats/1.png", np.full((4, 6), 255))
+    _write(tmp_path / "b/cats/1.png", np.full((4, 6), 51))
+    _write(tmp_path / "b/cats/2.png", np.full((3, 2), 102))
+    maps = SoftMaps((tmp_path / "a", tmp_path / "b"), (0.25, 0.75))
+    assert np.allclose(maps.read("cats/1"), 0.25 + 0.75 * 0.2)
+    assert np.allclose(maps.read("cats/2"), 0.4)
+    assert maps.has("cats/2")
+    assert not maps.has("cats/3")
+    with pytest.raises(InputError, match="image cats/3 has no soft map in"):
+        maps.read("cats/3")
+
+
+def test_maps_of_different_sizes(tmp_path: Path) -> None:
+    _write(tmp_path / "a/1.png", np.zeros((4, 6)))
+    _write(tmp_path / "b/1.png", np.zeros((6, 4)))
+    with pytest.raises(InputError, match=r"is \(6, 4\), that of an earlier round \(4, 6\)"):
+        SoftMaps((tmp_path / "a", tmp_path / "b"), (1, 1)).read("1")
+
+
+def test_views_move_image_and_target_together_and_repeat_themselves(tmp_path: Path) -> None:
+    values = np.zeros((24, 24, 3))
+    values[:, :12] = 255
+    image = ImageRef("1", _write(tmp_path / "images/1.png", values))
+    _write(tmp_path / "soft/1.png", values[..., 0])
+    targets = SoftMaps((tmp_path / "soft",), (1.0,))
+    view = TargetViews((image,), targets, PLAIN)[SampleKey(0, 0, 0)]
+    assert view.image.shape == (3, 16, 16)
+    assert torch.equal(view.target > 0.5, view.image[0] > 0)
+    turned = ViewSettings(size_px=16, min_scale=0.5)
+    first, again, other = (TargetViews((image,), targets, turned)[SampleKey(0, epoch, 0)] for epoch in (0, 0, 1))
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.target, again.target)
+    assert not torch.equal(first.image, other.image)
+
+
+def test_a_target_of_another_size_than_its_image(tmp_path: Path) -> None:
+    image = ImageRef("1", _write(tmp_path / "images/1.png", np.zeros((24, 20, 3))))
+    _write(tmp_path / "soft/1.png", np.zeros((20, 24)))
+    views = TargetViews((image,), SoftMaps((tmp_path / "soft",), (1.0,)), PLAIN)
+    with pytest.raises(InputError, match=r"is \(20, 24\), the image \(24, 20\)"):
+        views[SampleKey(0, 0, 0)]

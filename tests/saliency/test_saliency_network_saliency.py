@@ -1,0 +1,39 @@
+"""Saliency by a network from a file: size, range, mirror, errors."""
+
+import numpy as np
+import pytest
+
+from densessl.errors import InputError, MissingInputError
+from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, save_saliency_network
+from densessl.saliency.network_saliency import network_record, network_saliency
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "network.safetensors"
+    save_saliency_network(path, SaliencyNetwork("resnet18").eval(), SaliencyNetworkHeader("resnet18", 48, "none"))
+    return path
+
+
+@pytest.mark.parametrize("size", [(40, 60), (200, 90), (33, 33)])
+def test_map_has_the_size_of_the_image_and_turns_with_it(size, path):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    soft = network_saliency(image, path)
+    assert soft.shape == size
+    assert soft.dtype == np.float32
+    assert 0 <= soft.min() <= soft.max() <= 1
+    mirrored = network_saliency(np.ascontiguousarray(image[:, ::-1]), path)
+    np.testing.assert_allclose(mirrored[:, ::-1], soft, atol=1e-4)
+
+
+def test_record_names_the_file_by_its_content(path):
+    record = network_record(path)
+    assert record["supervision"] == "none"
+    assert len(record["weights_sha256"]) == 64
+
+
+def test_without_a_file(tmp_path):
+    with pytest.raises(InputError, match="needs a network; train one with"):
+        network_saliency(np.zeros((8, 8, 3), np.uint8), None)
+    with pytest.raises(MissingInputError, match="no saliency network"):
+        network_record(tmp_path / "none.safetensors")

@@ -1,0 +1,90 @@
+"""Self-training: the loss by hand, learning on a tiny set, settings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densessl.data.soft_targets import SoftMaps
+from densessl.errors import InputError
+from densessl.models.saliency_network import SaliencyNetwork
+from densessl.structures import ImageRef
+from densessl.training.devices import make_fabric
+from densessl.training.self_training import SelfTrainingSettings, confidence_weighted_loss, train_saliency_network
+
+TINY = SelfTrainingSettings(rounds=1, epochs=8, size_px=32, batch_size=2, num_workers=0, learning_rate=3e-3)
+
+
+def test_the_loss_weighs_each_pixel_by_how_sure_its_target_is() -> None:
+    logits = torch.tensor([[[0.0, 2.0], [-1.0, 5.0]]])
+    targets = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]])
+    losses = [np.log(2), np.log1p(np.exp(2.0)), np.log1p(np.exp(-1.0))]
+    expected = (losses[0] + 0.5 * losses[1] + losses[2]) / 2.5
+    assert float(confidence_weighted_loss(logits, targets)) == pytest.approx(expected, rel=1e-6)
+    assert float(confidence_weighted_loss(logits, torch.full_like(targets, 0.5))) == 0
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageRef, ...], SoftMaps]:
+    """Four noisy photographs with a bright rectangle, which is the target."""
+    folder, generator = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
+    (folder / "soft").mkdir()
+    images = []
+    for number in range(4):
+        target = np.zeros((40, 56), dtype=np.uint8)
+        target[8:30, 10 + 5 * number : 30 + 5 * number] = 255
+        noise = generator.integers(0, 90, (40, 56, 3))
+        path = folder / f"{number}.png"
+        Image.fromarray((noise + 0.6 * target[..., None]).astype(np.uint8)).save(path)
+        Image.fromarray(target).save(folder / "soft" / f"{number}.png")
+        images.append(ImageRef(str(number), path))
+    return tuple(images), SoftMaps((folder / "soft",), (1.0,))
+
+
+def _train(scenes: tuple[tuple[ImageRef, ...], SoftMaps], settings: SelfTrainingSettings) -> tuple[float, torch.Tensor]:
+    torch.manual_seed(0)
+    network = SaliencyNetwork("resnet18")
+    loss = train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
+    return loss, network.unet.encoder.model.conv1.weight.detach().clone()
+
+
+def test_it_learns_and_repeats_itself(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
+    loss, weights = _train(scenes, TINY)
+    again, same = _train(scenes, TINY)
+    assert loss < 0.5  # chance is 0.69
+    assert (loss, torch.equal(weights, same)) == (again, True)
+
+
+def test_given_weights_keep_their_batch_norm_statistics(
+    scenes: tuple[tuple[ImageRef, ...], SoftMaps], tmp_path: Path
+) -> None:
+    network = SaliencyNetwork("resnet18")
+    before = network.unet.encoder.model.bn1.running_mean.clone()
+    settings = SelfTrainingSettings(
+        epochs=1, size_px=32, batch_size=2, num_workers=0, weights=tmp_path / "encoder.safetensors"
+    )
+    train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
+    assert torch.equal(network.unet.encoder.model.bn1.running_mean, before)
+    assert int(network.unet.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
+
+
+def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
+    with pytest.raises(InputError, match="no image has a soft map"):
+        train_saliency_network(make_fabric("fp32"), SaliencyNetwork("resnet18"), (), scenes[1], TINY, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"teachers": ()}, "self_training.teachers is empty; name at least one saliency method, such as fused"),
+        ({"rounds": 0}, "self_training.rounds is 0; it must be at least 1"),
+        ({"size_px": 16}, "self_training.size_px is 16; a view must be at least 32 pixels"),
+        ({"learning_rate": 0.0}, "self_training.learning_rate is 0.0; it must be positive"),
+        ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
+    ],
+)
+def test_settings_out_of_range(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SelfTrainingSettings(**values)  # type: ignore[arg-type]
