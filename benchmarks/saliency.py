@@ -1,140 +1,154 @@
-"""Measure a saliency method on a labelled data set: mean foreground IoU and images a second, as one JSON row.
+"""Measure saliency methods on a labelled data set: masks, soft maps and images a second, a row for each.
 
-    python -m benchmarks.saliency --data ROOT --split val --method fused
+    python -m benchmarks.saliency --data ROOT --methods fused mb_plus --refines none colour_models
+    python -m benchmarks.saliency --data ROOT --methods tokencut --refines none --encoder NAME --weights FILE
+    python -m benchmarks.saliency --data ROOT --methods self_trained --refines none --network FILE
+    python -m benchmarks.saliency --data ROOT --predictions ROOT/saliency_csnet
     python -m benchmarks.saliency --render-table
 
-The second line writes the rows as a table into docs/saliency.md and refuses rows that another version of the code
-measured. A new row replaces an older one of the same images and settings.
-
-Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out; the IoU of each image is
-averaged, and a rejected image counts as an empty mask. The rate counts reading and proposing, without the start of
-the workers and without writing. Labels are used for this number alone.
+Rows go to results/saliency.jsonl; the last line writes the newest row of each method as a table into docs/saliency.md.
+Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out. `mask_iou` is the IoU of the mask
+that `saliency` would write, averaged over images, a rejected image counting as an empty mask; the other measures are
+those of `saliency_metrics`, of the soft map. The rate counts reading and proposing, without the start of the workers
+and without writing. Labels are used for these numbers alone.
 """
 
 import argparse
-import datetime
 import functools
-import hashlib
-import importlib.metadata
 import json
-import platform
 import random
-import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import Row, append_row, latest, markdown_table, read_rows, replace_block
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
+from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
-from densessl.files import write_text
+from densessl.evaluation.saliency_scores import ImageMeasures, average_measures, measure_image
+from densessl.saliency.deep_estimator import feature_record
+from densessl.saliency.estimators import method_of
+from densessl.saliency.feature_settings import DEEP_METHODS
+from densessl.saliency.network_saliency import network_record
 from densessl.saliency.processing import use_one_thread
-from densessl.saliency.proposals import SaliencySettings, propose
+from densessl.saliency.proposals import SaliencySettings, estimate, propose_from
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 
-PACKAGES = ("densessl", "numpy", "opencv-python-headless", "scipy", "timm", "torch")
-ROOM = Path(__file__).parents[1] / "densessl/saliency"
 PAGE = Path(__file__).parents[1] / "docs/saliency.md"
-SAME_MEASUREMENT = ("data", "split", "num_images", "seed", "settings")
+MEASURES = ("mae", "max_f", "weighted_f", "s_measure", "mean_e")
+
+
+class Measured(NamedTuple):
+    """One image: IoU of its mask, the measures of its soft map, seconds, and whether it was rejected."""
+
+    mask_iou: float
+    measures: ImageMeasures
+    seconds: float
+    is_rejected: bool
 
 
 def main() -> None:
-    """Measure the method that the arguments name, or render the table."""
+    """Measure what the arguments name, or render the table."""
     arguments = _parse()
-    rows = read_rows(arguments.results)
     if arguments.render_table:
-        replace_block(PAGE, "saliency", saliency_table(rows))
+        replace_block(PAGE, "saliency", saliency_table(read_rows(arguments.results)))
         return
-    row = measure(arguments)
-    kept = latest([*rows, row], lambda row: json.dumps([row[key] for key in SAME_MEASUREMENT]))
-    write_text(arguments.results, "".join(json.dumps(line) + "\n" for line in kept))
-    print(json.dumps(row))
-
-
-def measure(arguments: argparse.Namespace) -> Row:
-    """Return the row of the method that the arguments name."""
-    settings = SaliencySettings(
-        method=arguments.method,
-        refine=arguments.refine,
-        threshold=arguments.threshold,
-        encoder=arguments.encoder,
-        weights=arguments.weights,
-        pretrained=arguments.pretrained,
-        output_stride=arguments.output_stride,
-        feature_size_px=arguments.feature_size_px,
-    )
-    images = open_data_set(arguments.data, arguments.split)
-    chosen = list(images.images)
+    images = list(open_data_set(arguments.data, arguments.split).images)
     if arguments.num_images is not None:
-        chosen = random.Random(arguments.seed).sample(chosen, min(arguments.num_images, len(chosen)))
-    context = get_context("spawn")
-    work = functools.partial(measure_image, arguments.data, arguments.split, settings)
-    with ProcessPoolExecutor(arguments.num_workers, context, use_one_thread) as executor:
-        results = list(executor.map(work, chosen, chunksize=4))
-    overlaps, seconds = np.array([result[0] for result in results]), np.array([result[1] for result in results])
-    return {
-        "benchmark": "saliency",
-        "data": arguments.data.name,
-        "split": arguments.split,
-        "num_images": len(chosen),
-        "seed": arguments.seed if arguments.num_images is not None else None,
-        "settings": {**settings.plain(), "weights": settings.weights and settings.weights.name},
-        "foreground_iou": round(float(overlaps.mean()), 4),
-        "standard_error": round(float(overlaps.std(ddof=1) / len(overlaps) ** 0.5), 4) if len(overlaps) > 1 else None,
-        "images_per_second": round(float(arguments.num_workers / seconds.mean()), 2),
-        "num_rejected": sum(result[2] for result in results),
-        "num_workers": arguments.num_workers,
-        "commit": _commit(),
-        "source_sha256": source_digest(),
-        "hardware": f"{platform.machine()}, {_processor()}",
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+        images = random.Random(arguments.seed).sample(images, min(arguments.num_images, len(images)))
+    if arguments.predictions is not None:
+        labels = "made elsewhere: whatever labels made them are theirs"
+        _measure(arguments, images, None, arguments.predictions.name, "-", labels)
+        return
+    for method in arguments.methods:
+        for refine in arguments.refines:
+            settings = _settings(arguments, method, refine)
+            _measure(arguments, images, settings, _described(settings), refine, _labels_behind(settings))
 
 
-def source_digest() -> str:
-    """Return the SHA-256 of densessl/saliency: a row holds for the code that has the same."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(ROOM.glob("*.py")))).hexdigest()
+def _measure(
+    arguments: argparse.Namespace,
+    images: list[ImageRef],
+    settings: SaliencySettings | None,
+    method: str,
+    refine: str,
+    labels: str,
+) -> None:
+    """Measure one method and append its row; `settings` None reads the maps of `arguments.predictions`."""
+    work = functools.partial(measure, arguments.data, arguments.split, settings, arguments.predictions)
+    with ProcessPoolExecutor(arguments.num_workers, get_context("spawn"), use_one_thread) as executor:
+        results = list(executor.map(work, images, chunksize=4))
+    overlaps = np.array([result.mask_iou for result in results])
+    scores = average_measures(result.measures for result in results)
+    if scores is None:
+        raise SystemExit(f"{arguments.data} has no images in split {arguments.split}")
+    rate = arguments.num_workers / float(np.mean([result.seconds for result in results]))
+    row = append_row(
+        arguments.results,
+        {
+            "benchmark": "saliency",
+            "data": arguments.data.name,
+            "split": arguments.split,
+            "num_images": len(images),
+            "method": method,
+            "refine": refine,
+            "labels": labels,
+            "mask_iou": round(float(overlaps.mean()), 4),
+            "standard_error": round(float(overlaps.std(ddof=1) / len(overlaps) ** 0.5), 4),
+            **{name: round(getattr(scores, name), 4) for name in MEASURES},
+            "images_per_second": None if settings is None else round(rate, 2),
+            "num_workers": arguments.num_workers,
+            "num_rejected": sum(result.is_rejected for result in results),
+        },
+    )
+    print(json.dumps({key: row[key] for key in list(row)[1:15]}), flush=True)
+
+
+def measure(
+    data: Path, split: str, settings: SaliencySettings | None, predictions: Path | None, image: ImageRef
+) -> Measured:
+    """Measure one image."""
+    labels = _open_labels(data, split)(image)
+    started = time.perf_counter()
+    if settings is None:
+        reading = _open_maps(data, split, predictions or data).read(image, labels.shape)
+        mask, soft, is_rejected = reading.foreground, reading.soft, False
+    else:
+        soft = estimate(read_image(image.path), settings)
+        result = propose_from(soft, image.stem, settings)
+        is_rejected = not isinstance(result, ImageProposals)
+        mask = result.foreground if isinstance(result, ImageProposals) else np.zeros(labels.shape, dtype=bool)
+    seconds = time.perf_counter() - started
+    valid, foreground = labels != IGNORE, (labels != IGNORE) & (labels != 0)
+    return Measured(
+        foreground_iou(mask, labels), measure_image(image.stem, soft, foreground, valid), seconds, is_rejected
+    )
 
 
 def saliency_table(rows: list[Row]) -> str:
-    """Foreground IoU and speed of each method; refuses rows that other code measured."""
-    stale = [row for row in rows if row.get("source_sha256") != source_digest()]
-    if stale:
-        raise SystemExit(f"{len(stale)} of {len(rows)} rows were measured by other code than this; measure them again")
-    header = ["data", "split", "images", "method", "refine", "foreground IoU", "± standard error"]
+    """Masks, soft maps and speed of each method, the best masks first; the newest row of each."""
+    newest = latest(rows, lambda row: tuple(row[key] for key in ("data", "split", "num_images", "method", "refine")))
     lines = [
         [
-            row["data"],
-            row["split"],
-            str(row["num_images"]),
-            row["settings"]["method"],
-            row["settings"]["refine"],
-            f"{row['foreground_iou']:.3f}",
-            f"{row['standard_error']:.3f}",
-            f"{row['images_per_second']:.0f}",
-            str(row["num_workers"]),
-            f"{row['hardware']}, {row['date']}",
+            f"{row['data']} {row['split']}, {row['num_images']}",
+            row["method"],
+            row["refine"],
+            f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
+            *(f"{row[name]:.3f}" for name in MEASURES),
+            f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
+            row["labels"],
         ]
-        for row in sorted(rows, key=lambda row: (row["split"], -row["foreground_iou"]))
+        for row in sorted(newest, key=lambda row: (row["data"], row["split"], -row["mask_iou"]))
     ]
-    return markdown_table([*header, "images/s", "workers", "hardware, date"], lines)
-
-
-def measure_image(data: Path, split: str, settings: SaliencySettings, image: ImageRef) -> tuple[float, float, bool]:
-    """Return the foreground IoU of one image, the seconds that its proposals took, and whether it was rejected."""
-    labels = _open_labels(data, split)(image)
-    started = time.perf_counter()
-    pixels = read_image(image.path)
-    result = propose(pixels, image.stem, settings)
-    seconds = time.perf_counter() - started
-    is_accepted = isinstance(result, ImageProposals)
-    mask = result.foreground if isinstance(result, ImageProposals) else np.zeros(labels.shape, dtype=bool)
-    return foreground_iou(mask, labels), seconds, not is_accepted
+    header = ["data, images", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
+    table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
+    places = sorted({f"{row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}" for row in newest})
+    return f"{table}\n\nMeasured on {'; '.join(places)}. Rows: `results/saliency.jsonl`."
 
 
 def foreground_iou(mask: MaskArray, labels: LabelMap) -> float:
@@ -145,6 +159,37 @@ def foreground_iou(mask: MaskArray, labels: LabelMap) -> float:
     return float((mask & objects).sum() / union) if union else 1.0
 
 
+def _settings(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
+    is_deep = method in DEEP_METHODS
+    return SaliencySettings(
+        method=method_of(method),
+        refine=refine,  # type: ignore[arg-type]  # checked by the settings
+        encoder=arguments.encoder,
+        weights=arguments.weights if is_deep else None,
+        pretrained=arguments.pretrained and is_deep,
+        output_stride=arguments.output_stride,
+        feature_size_px=arguments.feature_size_px,
+        network=arguments.network if method == "self_trained" else None,
+    )
+
+
+def _described(settings: SaliencySettings) -> str:
+    """Name the method, with its encoder and size where it works on features, or its network."""
+    if settings.method in DEEP_METHODS:
+        return f"{settings.method}, {settings.encoder} at {settings.feature_size_px} px"
+    if settings.network is not None:
+        return f"{settings.method}, {settings.network.parent.parent.name}"
+    return settings.method
+
+
+def _labels_behind(settings: SaliencySettings) -> str:
+    if settings.method in DEEP_METHODS:
+        return feature_record(settings.features)["supervision"]
+    if settings.network is not None:
+        return str(network_record(settings.network)["supervision"])
+    return "none"
+
+
 @functools.cache
 def _open_labels(data: Path, split: str) -> LabelReader:
     labels = open_data_set(data, split).labels
@@ -153,42 +198,31 @@ def _open_labels(data: Path, split: str) -> LabelReader:
     return labels
 
 
+@functools.cache
+def _open_maps(data: Path, split: str, folder: Path) -> MaskFolder:
+    return open_mask_folder(folder, open_data_set(data, split).images)
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     work = parser.add_mutually_exclusive_group(required=True)
-    work.add_argument("--data", type=Path, help="measure a method on this data set")
+    work.add_argument("--data", type=Path, help="measure on this data set")
     work.add_argument("--render-table", action="store_true", help="write the table in docs/saliency.md")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--method", default="fused")
-    parser.add_argument("--refine", default="colour_models")
-    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--methods", nargs="+", default=["fused"])
+    parser.add_argument("--refines", nargs="+", default=["colour_models"])
+    parser.add_argument("--predictions", type=Path, default=None, help="measure these maps in place of a method")
     parser.add_argument("--encoder", default=SaliencySettings.encoder, help="of the methods on deep features")
     parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
     parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
     parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
     parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
+    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
     parser.add_argument("--num-images", type=int, default=None, help="a random sample; by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("results/saliency.jsonl"))
     return parser.parse_args()
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown processor"
 
 
 if __name__ == "__main__":

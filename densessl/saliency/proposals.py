@@ -87,11 +87,18 @@ class SaliencySettings:
 def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
     """Return the proposals of a uint8 RGB image (height, width, 3), or why it is left out.
 
+    `estimate`, then `propose_from`. Deterministic.
+    """
+    return propose_from(estimate(image, settings), stem, settings)
+
+
+def propose_from(soft: FloatMap, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
+    """Return the proposals of a soft map (height, width), or why its image is left out.
+
     The foreground is where the soft map exceeds the threshold, less its small 8-connected parts; each part that
     remains is one proposal, the largest first (then by the first pixel in reading order). An image is rejected
-    where nothing remains or the rest covers more than `max_area`. Deterministic.
+    where nothing remains or the rest covers more than `max_area`.
     """
-    soft = estimate(image, settings)
     parts = connected_parts(soft, settings.threshold, settings.min_area)
     area = sum(part.area_px for part in parts) / soft.size
     if not parts:
