@@ -154,7 +154,7 @@ def _build_optimizer(network: SaliencyNetwork, settings: SelfTrainingSettings) -
     inside = {id(parameter) for parameter in encoder}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
     groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def _freeze_norm(encoder: nn.Module) -> None:
