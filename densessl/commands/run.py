@@ -95,6 +95,11 @@ def run(
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)
     check_labels(image_set)
     if eval_masks is not None:
+        if foreground == "head":
+            raise InputError(
+                f"eval_masks {eval_masks} is given, but foreground is head, which clusters no masks; leave "
+                "one of the two out"
+            )
         open_mask_folder(eval_masks, image_set.images)  # a fault is found before training and not after it
     pretrain(out, images, data, split, masks, resume, seed, saliency, model, views, objective, training)
     clustered = eval_masks or masks or out / "proposals"

@@ -73,7 +73,7 @@ def build_optimizer(model: MaskContrastModel, training: TrainingSettings) -> tor
     """Build the optimiser over the trainable parameters, the encoder's in a group of its own.
 
     Each group carries `lr_scale`, by which the schedule's learning rate is multiplied. Fused: one pass over memory in
-    place of about ten, which on a processor is a fifth of a step of ResNet-18.
+    place of several.
     """
     encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
     inside = {id(parameter) for parameter in model.encoder.parameters()}

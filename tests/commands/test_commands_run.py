@@ -158,6 +158,7 @@ def test_head_without_foreground_before_training_is_said(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--foreground", "head", "--eval_masks", "M"), "eval_masks M is given, but foreground is head"),
         (("--seeds", "0"), "seeds is 0"),
         (("--num_clusters", "1"), "num_clusters is 1"),
         (("--classes", "0,12"), "class 12 is not one of the 7 classes 0-6"),
