@@ -42,13 +42,15 @@ def saliency(
     """Propose foreground masks for images: no label is read, nothing is fitted to labels.
 
     The methods tokencut, deep_spectral, lost and found_seeds look through a pretrained encoder, whose weights may have
-    seen labels: saliency.json says what is known of that. All others load no weights.
+    seen labels, and self_trained through a network, which may have seen them through its teachers or through
+    self_training.weights: saliency.json says what is known of that. All others load no weights.
 
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
 
     Writes masks/STEM.png (0 and 255), proposals.json (COCO layout), rejected.json, saliency.json and
-    gallery/index.html below --out. A run that was stopped goes on where it ended when it is started again.
+    gallery/index.html below --out. A run that was stopped goes on where it ended when it is started again. An image
+    that cannot be read, or on which the estimator fails, is rejected with the reason, and tried again by the next run.
 
     Args:
         out: folder to write; new, empty, or begun by this command with the same settings.
@@ -75,7 +77,8 @@ def saliency(
             OUT/self_training, and kept there for use on other images.
         self_training: how that network is trained.
         seed: of everything random in that training.
-        num_workers: processes that share the work; 0 for none but this one, by default one for each core.
+        num_workers: processes that share the work; 0 for none but this one, by default one for each core, and under
+            torchrun or srun one for each core that is this process's share.
         shard: the part of the images to do, such as 2/4 for the second of four; parts may run at the same time, on
             machines that share --out, and the last to end writes the lists. By default auto: all of them, or under
             torchrun or srun the part of this process.
@@ -101,11 +104,12 @@ def saliency(
         feature_size_px=feature_size_px,
         network=network,
     )
+    if network is not None:
+        _refuse_training(network, settings, self_training)
     part = choose_shard(shard)
-    if num_workers is None and cores_per_process() == 1:
-        num_workers = 0
-    remove_abandoned_writes(out)
     image_set = open_images(images, data, split)
+    if part.count == 1:  # others may write there: containers with the same host name do not see each other's processes
+        remove_abandoned_writes(out)
     if method == "self_trained" and network is None:
         if part.count > 1:
             raise InputError(
@@ -113,11 +117,26 @@ def saliency(
                 "then make masks in parts with --network OUT/self_training/network.safetensors"
             )
         settings = replace(
-            settings, network=self_train(image_set, out / "self_training", settings, self_training, seed)
+            settings, network=self_train(image_set, out / "self_training", settings, self_training, seed, num_workers)
         )
-    summary = generate_proposals(image_set, out, settings, num_workers, part)
+    summary = generate_proposals(image_set, out, settings, num_workers, part, cores_per_process())
     print(summary)
     if gallery and summary.is_whole:
         is_idle = summary.num_reused == summary.num_images
         write_gallery(out, image_set, images_per_second=None if is_idle else summary.images_per_second)
     return summary
+
+
+def _refuse_training(network: Path, settings: SaliencySettings, self_training: SelfTrainingSettings) -> None:
+    """Raise `InputError` for what would only matter if a network were trained, where one is given."""
+    given = {
+        f"weights {settings.weights}": settings.weights is not None,
+        "pretrained true": settings.pretrained,
+        "self_training": self_training != SelfTrainingSettings(),
+    }
+    texts = [text for text, is_given in given.items() if is_given]
+    if texts:
+        raise InputError(
+            f"network {network} is trained already, but settings of its training are given ({', '.join(texts)}); leave "
+            "them out, or leave network out to train another"
+        )

@@ -1,5 +1,6 @@
 """Self-training of a saliency network on a set of images, round by round, below one folder."""
 
+import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from densessl.commands.provenance import masks_provenance
 from densessl.data.soft_targets import SoftMaps
-from densessl.errors import InputError
+from densessl.errors import InputError, MissingInputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.models.saliency_network import (
     SaliencyNetworkHeader,
@@ -17,6 +18,7 @@ from densessl.models.saliency_network import (
     load_saliency_network,
     save_saliency_network,
 )
+from densessl.saliency.deep_estimator import load_encoder
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.generation import generate_proposals
@@ -28,6 +30,7 @@ from densessl.training.self_training import SelfTrainingSettings, train_saliency
 
 _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
+_RECORD = "self_training.json"
 
 
 def self_train(
@@ -41,11 +44,11 @@ def self_train(
     """Train a saliency network on the maps of other estimators, then on its own, and return its file.
 
     Writes TEACHER/ for each teacher and round-1/, round-2/, ... below `out`, each a proposals folder with soft maps
-    (the last round keeps its network alone), and network.safetensors. What is finished is not done again, so a run
-    that was stopped goes on with the round it was in.
+    (the last round keeps its network alone), network.safetensors, and self_training.json, which says what they were
+    made with. What is finished is not done again; a run that was stopped trains the network of its round anew.
 
     Args:
-        images: the images to learn from; their labels are not read.
+        images: the images to learn from; their labels are not read. One that cannot be decoded is left out.
         out: the folder to write.
         saliency: how the teachers refine and threshold their maps; `encoder` and `weights` serve those of the teachers
             that work on features.
@@ -54,19 +57,22 @@ def self_train(
         num_workers: processes that make the maps.
 
     Raises:
-        InputError: `out` was begun with other settings, or anything that its parts raise.
+        InputError: `out` was begun with other settings, weights or images, or anything that its parts raise.
     """
-    make_folder(out)
-    _claim(out, saliency, settings, seed)
+    teachers = {teacher: _of_teacher(saliency, teacher) for teacher in settings.teachers}
     final = out / "network.safetensors"
+    if not final.is_file():
+        _check_encoders(teachers, saliency, settings)
+    make_folder(out)
+    _claim(out, _describe(images, saliency, settings, seed))
     if final.is_file():
         return final
     folders, weights = [], []
-    for teacher in settings.teachers:
+    for teacher, teacher_settings in teachers.items():
         folder = out / teacher
-        generate_proposals(images, folder, _of_teacher(saliency, teacher), num_workers)
+        generate_proposals(images, folder, teacher_settings, num_workers)
         folders.append(folder)
-        weights.append(1 / len(settings.teachers))
+        weights.append(1 / len(teachers))
     for number in range(1, settings.rounds + 1):
         folder = out / f"round-{number}"
         make_folder(folder)
@@ -95,13 +101,13 @@ def _train_round(
     loss = train_saliency_network(make_fabric("auto"), network, usable, targets, settings, seed)
     console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch")
     header = SaliencyNetworkHeader(
-        settings.encoder, settings.size_px, f"initial weights: {supervision}; targets: {teachers}"
+        settings.encoder, settings.size_px, settings.view_share, f"initial weights: {supervision}; targets: {teachers}"
     )
     save_saliency_network(path, network.eval(), header)
 
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:
-    """Return the settings of one teacher; those without features get no weights."""
+    """Return the settings of one teacher, or of a round's network; methods without features get no weights."""
     is_deep = teacher in DEEP_METHODS
     return replace(
         saliency,
@@ -117,26 +123,67 @@ def _supervision(out: Path, settings: SelfTrainingSettings) -> str:
     return "; ".join(masks_provenance(out / teacher) for teacher in settings.teachers)
 
 
-def _claim(out: Path, saliency: SaliencySettings, settings: SelfTrainingSettings, seed: int) -> None:
-    """Record the settings, or refuse a folder that was begun with other ones."""
-    now: dict[str, Any] = plain({"saliency": saliency.plain(), "self_training": asdict(settings), "seed": seed})
+def _check_encoders(
+    teachers: dict[str, SaliencySettings], saliency: SaliencySettings, settings: SelfTrainingSettings
+) -> None:
+    """Build every encoder once, so that a mistyped name or weights that do not fit are noticed before any work."""
+    deep = [teachers[name] for name in teachers if name in DEEP_METHODS]
+    for teacher in deep:
+        load_encoder(teacher.features)
+    if not deep and (saliency.weights is not None or saliency.pretrained):
+        given = "pretrained true" if saliency.weights is None else f"weights {saliency.weights}"
+        raise InputError(
+            f"{given} is for teachers that work on features, which {', '.join(teachers)} do not; leave it out, or give "
+            "the network's own initial weights as --self_training.weights or --self_training.pretrained"
+        )
+    initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
+
+
+def _describe(
+    images: ImageSet, saliency: SaliencySettings, settings: SelfTrainingSettings, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return what a folder's network depends on; files of weights by their content, images by their names."""
+    stems = "\n".join(image.stem for image in images.images)
+    record = {
+        "saliency": {**saliency.plain(), "weights_sha256": _digest_of_file(saliency.weights)},
+        "self_training": {**asdict(settings), "weights_sha256": _digest_of_file(settings.weights)},
+        "images": {"number": len(images), "names_sha256": hashlib.sha256(stems.encode()).hexdigest()},
+        "training": {"seed": seed},
+    }
     for key in _FREE:
-        now["saliency"].pop(key, None)
-    now["self_training"].pop("num_workers")
-    path = out / "self_training.json"
+        record["saliency"].pop(key)
+    record["self_training"].pop("num_workers")
+    return plain(record)  # type: ignore[no-any-return]
+
+
+def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
+    """Record what the network depends on, or refuse a folder that was begun with something else."""
+    path = out / _RECORD
     if not path.is_file():
         write_json(path, now)
         return
     before = read_json(path, "the settings of a self-training run")
+    if not isinstance(before, dict) or not all(isinstance(before.get(section), dict) for section in now):
+        raise InputError(f"{path} holds no settings of a self-training run; choose another output folder (--out)")
     differences = [
         f"{section}.{key} {before[section].get(key)!r} there, {value!r} now"
-        for section in ("saliency", "self_training")
-        for key, value in now[section].items()
-        if before[section].get(key) != value
+        for section, values in now.items()
+        for key, value in values.items()
+        if key != "weights" and before[section].get(key) != value  # a file of weights may move
     ]
-    if before.get("seed") != seed:
-        differences.append(f"seed {before.get('seed')} there, {seed} now")
     if differences:
+        network = out / "network.safetensors"
+        way_out = f", or use the network that is there (--network {network})" if network.is_file() else ""
         raise InputError(
-            f"{out} was begun with other settings ({'; '.join(differences)}); use those, or another output folder"
+            f"{out} was begun with other settings or images ({'; '.join(differences)}); use those, or another output "
+            f"folder (--out){way_out}"
         )
+
+
+def _digest_of_file(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise MissingInputError(f"no weights file {path}; give the file that {_RECORD} was begun with")
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -2,15 +2,25 @@
 
 import os
 import re
+from typing import NamedTuple
 
 from densessl.errors import InputError
 from densessl.saliency.generation import Shard
 
+
+class _Launcher(NamedTuple):
+    """Variables that number this process, count all and count those on this machine; whether it binds them to cores."""
+
+    rank: str
+    world_size: str
+    local_size: str
+    binds: bool
+
+
 _LAUNCHERS = (
-    ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE"),
+    _Launcher("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", binds=False),  # torchrun
+    _Launcher("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE", binds=True),  # srun
 )
-"""Variables of torchrun and srun: number of this process, of all, of those on this machine."""
 
 
 def choose_shard(text: str) -> Shard:
@@ -23,9 +33,9 @@ def choose_shard(text: str) -> Shard:
         InputError: another text, or a part that does not exist.
     """
     if text == "auto":
-        for rank, world_size, _ in _LAUNCHERS:
-            if rank in os.environ and world_size in os.environ:
-                return Shard(int(os.environ[rank]), int(os.environ[world_size]))
+        for launcher in _LAUNCHERS:
+            if launcher.rank in os.environ and launcher.world_size in os.environ:
+                return Shard(int(os.environ[launcher.rank]), int(os.environ[launcher.world_size]))
         return Shard()
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if found is None:
@@ -34,9 +44,17 @@ def choose_shard(text: str) -> Shard:
 
 
 def cores_per_process() -> int:
-    """Return how many cores of this machine each of the launcher's processes may use, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for _, world_size, local in _LAUNCHERS:
-        if world_size in os.environ:
-            return max(1, cores // int(os.environ.get(local, os.environ[world_size])))
+    """Return how many cores of this machine this process may use, at least 1.
+
+    The processes of a launcher share the cores that they see, except where srun has bound each to cores of its own:
+    then a process sees fewer than the machine has. torchrun binds none, so fewer cores there are those of a container
+    or a batch job, and are shared.
+    """
+    machine = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    for launcher in _LAUNCHERS:
+        if launcher.world_size in os.environ:
+            if launcher.binds and cores < machine:
+                return cores
+            return max(1, cores // int(os.environ.get(launcher.local_size, os.environ[launcher.world_size])))
     return cores

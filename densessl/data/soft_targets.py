@@ -1,5 +1,6 @@
 """Training views of images with soft foreground targets, averaged over folders of soft maps."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,28 +21,25 @@ from densessl.structures import ImageRef
 class SoftMaps:
     """Soft maps of the same images made several times: folders of 8-bit PNG files STEM.png, and a weight for each.
 
-    An image's target is the weighted mean of its maps, over the folders that have one.
+    An image's target is the weighted mean of its maps, over the folders that have one; weight 0 leaves a folder out.
     """
 
     folders: tuple[Path, ...]
     weights: tuple[float, ...]
 
     def has(self, stem: str) -> bool:
-        """Say whether any folder has a map of this image."""
-        return any((folder / f"{stem}.png").is_file() for folder in self.folders)
+        """Say whether any folder that counts has a map of this image."""
+        return any(True for _ in self._files(stem))
 
     def read(self, stem: str) -> NDArray[np.float32]:
         """Return the target of an image (height, width), in [0, 1].
 
         Raises:
-            InputError: no folder has a map of it, one is broken, or their sizes differ.
+            InputError: no folder that counts has a map of it, one is broken, or their sizes differ.
         """
         total: NDArray[np.float32] | None = None
         weight_sum = 0.0
-        for folder, weight in zip(self.folders, self.weights, strict=True):
-            path = folder / f"{stem}.png"
-            if not path.is_file():
-                continue
+        for path, weight in self._files(stem):
             soft = np.asarray(load_mask_file(path).values, dtype=np.float32) / 255
             if total is not None and total.shape != soft.shape:
                 raise InputError(f"soft map {path} is {soft.shape}, that of an earlier round {total.shape}")
@@ -51,6 +49,12 @@ class SoftMaps:
         if total is None:
             raise InputError(f"image {stem} has no soft map in {', '.join(map(str, self.folders))}")
         return np.divide(total, weight_sum, dtype=np.float32)
+
+    def _files(self, stem: str) -> Iterator[tuple[Path, float]]:
+        for folder, weight in zip(self.folders, self.weights, strict=True):
+            path = folder / f"{stem}.png"
+            if weight > 0 and path.is_file():
+                yield path, weight
 
 
 class TargetView(NamedTuple):

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import segmentation_models_pytorch
+import timm
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -12,11 +13,12 @@ from torch import nn
 
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_atomically
-from densessl.models.encoders import build_encoder
 from densessl.models.weights import load_encoder_weights
 
 DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """Channels of the decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
+SIZE_RANGE_PX = (32, 4096)
+"""Smallest and largest side of the training views."""
 _STRIDE = 32
 """Image sides are brought to multiples of this."""
 
@@ -25,12 +27,14 @@ _STRIDE = 32
 class SaliencyNetworkHeader:
     """What a saliency network's file says of itself.
 
-    encoder: timm name. size_px: long side of the images that it was trained on. supervision: which labels touched
-    it, upstream weights and targets included, in words.
+    encoder: timm name. size_px: height and width of the views that it was trained on. view_share: mean share of an
+    image's area that such a view showed, in (0, 1]. supervision: which labels touched it, upstream weights and targets
+    included, in words.
     """
 
     encoder: str
     size_px: int
+    view_share: float
     supervision: str
 
 
@@ -38,21 +42,27 @@ class SaliencyNetwork(nn.Module):
     """U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on a timm encoder, by segmentation_models_pytorch.
 
     Raises:
-        InputError: an encoder without the five levels of resolution that a U-Net joins (vision transformers), or an
-            unknown name.
+        InputError: an encoder without the levels of resolution that a U-Net joins (vision transformers), one that is
+            tied to an image size, or an unknown name.
     """
 
     def __init__(self, encoder: str) -> None:
         super().__init__()
-        build_encoder(encoder)  # explains an unknown name
+        if not timm.is_model(encoder):
+            similar = ", ".join(timm.list_models(f"*{encoder.split('_')[0]}*")[:5]) or "resnet18, mobilenetv2_100"
+            raise InputError(f"encoder {encoder!r} is not a timm model name; similar names: {similar}")
         try:
             self.unet = segmentation_models_pytorch.Unet(
                 f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1
             )
-        except (ValueError, RuntimeError) as error:
+            with torch.no_grad():  # some encoders refuse sizes only when an image comes
+                self.eval()(torch.zeros(1, 3, 3 * _STRIDE, 2 * _STRIDE))
+        except (ValueError, RuntimeError, TypeError, AssertionError) as error:
             raise InputError(
-                f"encoder {encoder!r} has no levels of resolution for a U-Net ({error}); choose a ResNet or a MobileNet"
+                f"encoder {encoder!r} has no levels of resolution for a U-Net on images of any size ({error}); choose "
+                "a ResNet or a MobileNet"
             ) from error
+        self.train()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (batch, 3, height, width), normalised, to logits (batch, height, width); sides any."""
@@ -73,19 +83,37 @@ def initial_saliency_network(
         pretrained: let timm download its published weights.
 
     Raises:
-        InputError: unknown encoder, or weights of another one.
+        InputError: unknown encoder, weights of another one, a download that fails, or an encoder whose tensors bear
+            other names inside the U-Net.
     """
     network = SaliencyNetwork(encoder)
     if weights is None and not pretrained:
         return network, "none (random weights)"
-    whole = build_encoder(encoder, output_stride=32, pretrained=pretrained).backbone
+    try:
+        whole = timm.create_model(encoder, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:  # no network, or timm has no weights for that name
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"timm's weights for {encoder} cannot be had ({reason}); give a file with its weights instead"
+        ) from error
     supervision = f"timm's published weights for {encoder} (see its model card for their labels)"
     if weights is not None:
         supervision = load_encoder_weights(whole, weights, encoder_name=encoder).supervision
-    tensors = whole.state_dict()
-    levels: nn.Module = network.unet.encoder.model
-    levels.load_state_dict({name: tensors[name] for name in levels.state_dict()})
+    _copy_levels(whole, network.unet.encoder.model, encoder)
     return network, supervision
+
+
+def _copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:
+    """Copy an encoder's tensors to its levels of resolution, for which timm may write `.` in names as `_`."""
+    tensors = {name.replace(".", "_"): value for name, value in whole.state_dict().items()}
+    wanted = {name: name.replace(".", "_") for name in levels.state_dict()}
+    unknown = [name for name, key in wanted.items() if key not in tensors]
+    if unknown:
+        raise InputError(
+            f"the weights of encoder {encoder} cannot be handed to a U-Net: {len(unknown)} tensors bear other names "
+            f"there (such as {unknown[0]}); choose a ResNet or a MobileNet, or random weights"
+        )
+    levels.load_state_dict({name: tensors[key] for name, key in wanted.items()})
 
 
 def save_saliency_network(path: Path, network: SaliencyNetwork, header: SaliencyNetworkHeader) -> None:
@@ -100,7 +128,7 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
 
     Raises:
         MissingInputError: no such file.
-        InputError: not a file of that kind.
+        InputError: not a file of that kind, or one whose header or tensors make no sense.
     """
     if not path.is_file():
         raise MissingInputError(f"no saliency network {path}; expected network.safetensors of a self-trained run")
@@ -112,10 +140,31 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
         raise InputError(f"saliency network {path} cannot be read ({error})") from error
     if "saliency_network" not in metadata:
         raise InputError(f"{path} is no saliency network: it lacks the header that `--method self_trained` writes")
-    header = SaliencyNetworkHeader(**json.loads(metadata["saliency_network"]))
+    header = _read_header(path, metadata["saliency_network"])
     network = SaliencyNetwork(header.encoder)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"{path} holds other tensors than a network on {header.encoder}: {error}") from error
     return network.eval(), header
+
+
+def _read_header(path: Path, text: str) -> SaliencyNetworkHeader:
+    """Return the header of a file, which may come from anywhere."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the header of saliency network {path} is no JSON ({error}); get or train it anew") from error
+    smallest, largest = SIZE_RANGE_PX
+    match content:
+        case {
+            "encoder": str(encoder),
+            "size_px": int(size_px),
+            "view_share": int() | float() as view_share,
+            "supervision": str(supervision),
+        } if smallest <= size_px <= largest and 0.01 <= view_share <= 1:
+            return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision)
+    raise InputError(
+        f"the header of saliency network {path} is {text[:200]!r}; it must give encoder and supervision in words, "
+        f"size_px in {smallest}-{largest} and view_share in 0.01-1: get or train it anew"
+    )

@@ -65,12 +65,14 @@ def generate_proposals(
     settings: SaliencySettings,
     num_workers: int | None = None,
     shard: Shard = Shard(),
+    max_workers: int | None = None,
 ) -> SaliencySummary:
     """Propose masks for every image of a set and write them below `out` (layout: `proposal_store`).
 
     A run that was killed goes on where it stopped; finished images are not done again, broken files are tried anew.
-    An image that cannot be read costs one line and a place in `rejected.json`. `num_workers` processes share the
-    work (0: none but this one; `None`: as many as there are cores, fewer for small sets) and change no result.
+    An image that cannot be read, or on which the estimator fails, costs one line and a place in `rejected.json`, and
+    is tried again by the next run. `num_workers` processes share the work (0: none but this one; `None`: as many as
+    there are cores, or as `max_workers` says, fewer for small sets) and change no result.
     Scripts that call this with workers need the usual `if __name__ == "__main__"` guard. No label is read.
 
     Of several shards each does its own images, at the same time or one after the other, on one machine or several that
@@ -90,10 +92,10 @@ def generate_proposals(
     places = index_records(out)
     todo = [image for image in own if not is_written(out, image.stem, places.get(image.stem), settings.keep_soft)]
     started = time.monotonic()
-    for record in process_images(todo, out, settings, num_workers):
+    for record in process_images(todo, out, settings, num_workers, max_workers):
         append_record(journal, record)
     seconds = time.monotonic() - started
-    places = index_records(out)
+    places = index_records(out, is_quiet=True)
     is_whole = all(image.stem in places for image in images.images)
     if is_whole:
         _finish_folder(images, out, settings, weights, places)

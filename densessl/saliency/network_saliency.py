@@ -11,29 +11,27 @@ import torch
 from densessl.data.views import normalise_image
 from densessl.errors import InputError
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, load_saliency_network
-from densessl.saliency.colour import FloatMap, resize_map, shrink
+from densessl.saliency.colour import FloatMap, resize_map
+from densessl.saliency.deep_estimator import resize_to_grid
 from densessl.structures import ImageArray
-
-_MEAN_CROP = 0.75
-"""Mean share of an image's area that a training view shows."""
 
 
 def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
     """Return the foreground probability (height, width), in [0, 1], of a uint8 RGB image by the network of a file.
 
-    The image is brought to the scale of the network's training views and is seen as it is and mirrored; the two
-    logits are averaged.
+    The image is shrunk or enlarged to the scale of the network's training views, so that a view's share of it has a
+    view's area, and is seen as it is and mirrored; the two logits are averaged.
 
     Raises:
         InputError: no file, or one that is no saliency network.
     """
     network, header = _open(path)
     height, width = image.shape[:2]
-    area = header.size_px**2 / _MEAN_CROP
-    long_side = max(32, round((area * max(height, width) / min(height, width)) ** 0.5))
-    small = normalise_image(shrink(image, long_side))
+    area = header.size_px**2 / header.view_share
+    long_side = round((area * max(height, width) / min(height, width)) ** 0.5)
+    scaled = normalise_image(resize_to_grid(image, long_side, stride=1))
     with torch.inference_mode():
-        logits = network(torch.stack([small, small.flip(2)]).contiguous(memory_format=torch.channels_last))
+        logits = network(torch.stack([scaled, scaled.flip(2)]).contiguous(memory_format=torch.channels_last))
         probability = torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
     return np.clip(resize_map(probability.numpy(), height, width), 0, 1)
 

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,23 +28,36 @@ _CHUNK = 4
 """Images that a worker gets at once."""
 IMAGES_PER_WORKER = 64
 """Starting a worker costs some seconds, so fewer images than this get none of their own."""
+_OF_THE_IMAGE = (InputError, ArithmeticError, RuntimeError, np.linalg.LinAlgError, cv2.error)
+"""What an estimator raises where it fails on some image: a solver does not converge, a matrix is singular. Settings and
+weights that cannot be used are refused before the first image."""
+_OF_THE_PROGRAM = (NotImplementedError, RecursionError, torch.OutOfMemoryError)
+"""Those RuntimeErrors that are no fault of an image."""
 
 
 def process_images(
-    images: Sequence[ImageRef], out: Path, settings: SaliencySettings, num_workers: int | None
+    images: Sequence[ImageRef],
+    out: Path,
+    settings: SaliencySettings,
+    num_workers: int | None,
+    max_workers: int | None = None,
 ) -> Iterator[ImageRecord]:
     """Propose masks for images, write them below `out`, and yield their records in the order of the images.
 
     Args:
-        images: what to work on; one that cannot be read costs one printed line.
+        images: what to work on; one that cannot be read, or on which the estimator fails, costs one printed line.
         out: the proposals folder.
         settings: how masks are proposed.
         num_workers: processes that share the work; 0 for none but this one, `None` for as many as there are cores,
             fewer for small sets. They change no result.
+        max_workers: as many at most where `num_workers` is `None`, instead of the number of cores.
 
     Raises:
         InputError: a worker was killed.
+        Exception: an error of the program, or a lack of memory; a note names the image.
     """
+    if num_workers is None:
+        num_workers = _choose_num_workers(len(images), max_workers)
     console = Console(stderr=True)
     with _open_progress(console, len(images)) as progress:
         task = progress.add_task("saliency", total=len(images))
@@ -63,12 +77,12 @@ def use_one_thread() -> None:
     threadpool_limits(1)
 
 
-def _run(
-    images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num_workers: int | None
-) -> Iterator[ImageRecord]:
-    if num_workers is None:
-        num_workers = min(_num_cores(), len(images) // IMAGES_PER_WORKER)
-        num_workers = num_workers if num_workers > 1 else 0
+def _choose_num_workers(num_images: int, max_workers: int | None) -> int:
+    num_workers = min(_num_cores() if max_workers is None else max_workers, num_images // IMAGES_PER_WORKER)
+    return num_workers if num_workers > 1 else 0
+
+
+def _run(images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num_workers: int) -> Iterator[ImageRecord]:
     if num_workers == 0 or not images:
         with _one_thread():
             yield from map(work, images)
@@ -102,9 +116,18 @@ def _finish_image(out: Path, settings: SaliencySettings, image: ImageRef) -> Ima
         pixels = read_image(image.path)
     except InputError as error:
         return ImageRecord(image.stem, reason=str(error), is_unreadable=True)
-    result = propose(pixels, image.stem, settings)
+    height, width = pixels.shape[:2]
+    try:
+        result = propose(pixels, image.stem, settings)
+    except Exception as error:
+        if not isinstance(error, _OF_THE_IMAGE) or isinstance(error, _OF_THE_PROGRAM):
+            error.add_note(f"while working on image {image.stem} ({image.path})")
+            raise
+        message = " ".join(str(error).split())  # some run over several lines
+        reason = f"the estimator failed: {type(error).__name__}: {message}"
+        return ImageRecord(image.stem, height, width, reason=reason, is_unreadable=True)
     if isinstance(result, Rejection):
-        return ImageRecord(image.stem, pixels.shape[0], pixels.shape[1], reason=result.reason)
+        return ImageRecord(image.stem, height, width, reason=result.reason)
     return write_image(out, result, settings.keep_soft)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
+from densessl.data.coco_segments import segment_to_mask
 from densessl.errors import InputError
 from densessl.files import read_json, write_atomically, write_bytes, write_json
 from densessl.saliency.record_journal import ImageRecord, RecordPlace
@@ -102,10 +103,11 @@ def read_proposals(folder: Path) -> dict[str, tuple[Proposal, ...]]:
     path = folder / "proposals.json"
     content = read_json(path, _EXPECTED)
     try:
-        stems = {image["id"]: image["stem"] for image in content["images"]}
-        found: dict[str, list[Proposal]] = {stem: [] for stem in stems.values()}
+        images = {image["id"]: image for image in content["images"]}
+        found: dict[str, list[Proposal]] = {image["stem"]: [] for image in images.values()}
         for annotation in content["annotations"]:
-            found[stems[annotation["image_id"]]].append(_proposal(annotation))
+            image = images[annotation["image_id"]]
+            found[image["stem"]].append(_proposal(annotation, image["height"], image["width"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no list of proposals ({error!r}); expected {_EXPECTED}") from error
     return {stem: tuple(parts) for stem, parts in found.items()}
@@ -115,11 +117,6 @@ def encode_mask(mask: MaskArray) -> dict[str, Any]:
     """Return a mask (height, width) as COCO compressed RLE: `{"size": [height, width], "counts": text}`."""
     encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
-
-
-def decode_mask(encoded: dict[str, Any]) -> MaskArray:
-    """Return the mask (height, width) of a COCO compressed RLE."""
-    return np.asarray(run_lengths.decode(encoded), dtype=bool)
 
 
 def _annotation(part: Proposal) -> dict[str, Any]:
@@ -134,10 +131,10 @@ def _annotation(part: Proposal) -> dict[str, Any]:
     }
 
 
-def _proposal(annotation: dict[str, Any]) -> Proposal:
+def _proposal(annotation: dict[str, Any], image_height: int, image_width: int) -> Proposal:
     left, top, width, height = (int(value) for value in annotation["bbox"])
     return Proposal(
-        mask=decode_mask(annotation["segmentation"]),
+        mask=segment_to_mask(annotation["segmentation"], image_height, image_width),
         score=float(annotation["score"]),
         area_px=int(annotation["area"]),
         box=(left, top, left + width, top + height),

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, overload
 
+from rich.console import Console
+
 from densessl.errors import InputError
 from densessl.files import append_text
 
@@ -19,7 +21,8 @@ from densessl.files import append_text
 class ImageRecord:
     """What is known of one finished image: its proposals as COCO annotations without ids, or why it has none.
 
-    `is_unreadable` marks images whose file was broken; they are tried again by the next run.
+    `is_unreadable` marks images whose file was broken or on which the estimator failed; they are tried again by the
+    next run.
     """
 
     stem: str
@@ -75,26 +78,28 @@ def append_record(path: Path, record: ImageRecord) -> None:
     append_text(path, json.dumps(asdict(record)) + "\n")
 
 
-def index_records(folder: Path) -> dict[str, RecordPlace]:
+def index_records(folder: Path, *, is_quiet: bool = False) -> dict[str, RecordPlace]:
     """Return the place of the last record of every finished image, by stem.
 
-    A last line that was cut short is passed over. Where several journals know an image, one that could read it wins.
-
-    Raises:
-        InputError: a line is no record.
+    A last line that was cut short is passed over, and so is a line that is no record, so that its image counts as
+    unfinished; each journal with such lines costs one printed line, unless `is_quiet`. Where several journals know an
+    image, one that could read it wins.
     """
     places: dict[str, RecordPlace] = {}
     for path in sorted(folder.glob("records*.jsonl")):
-        with path.open("rb") as handle:
-            offset = 0
-            for line in handle:
-                if line.endswith(b"\n"):
-                    record = _parse(line, path, offset)
-                    place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable)
-                    before = places.get(record.stem)
-                    if before is None or before.journal == path or not place.is_unreadable:
-                        places[record.stem] = place
-                offset += len(line)
+        broken: list[InputError] = []
+        for offset, line in _whole_lines(path):
+            try:
+                record = _parse(line, path, offset)
+            except InputError as error:
+                broken.append(error)
+                continue
+            place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable)
+            before = places.get(record.stem)
+            if before is None or before.journal == path or not place.is_unreadable:
+                places[record.stem] = place
+        if broken and not is_quiet:
+            _warn(broken)
     return places
 
 
@@ -115,11 +120,29 @@ def drop_cut_line(path: Path) -> None:
         handle.truncate(0)
 
 
+def _whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the place and the content of every line that was written to its end."""
+    offset = 0
+    with path.open("rb") as handle:
+        for line in handle:
+            if line.endswith(b"\n"):
+                yield offset, line
+            offset += len(line)
+
+
 def _parse(line: bytes, path: Path, offset: int) -> ImageRecord:
     try:
         fields = json.loads(line)
         return ImageRecord(**{**fields, "annotations": tuple(fields["annotations"])})
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} at byte {offset} holds no record of an image ({error}); remove the folder and run again"
+            f"{path} at byte {offset} holds no record of an image ({error}); a run of `densessl saliency` does images "
+            "without a record again"
         ) from error
+
+
+def _warn(broken: Sequence[InputError]) -> None:
+    """Tell the user of the first of a journal's broken lines, and how many more there are."""
+    more = f" (and {len(broken) - 1} more such lines)" if len(broken) > 1 else ""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"warning: {broken[0]}{more}")

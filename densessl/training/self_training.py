@@ -1,5 +1,6 @@
 """One round of self-training: a saliency network learns the soft maps that were made without labels."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,17 +9,20 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.data import DataLoader
 
 from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.models.saliency_network import SaliencyNetwork
+from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
-from densessl.training.batches import start_worker
+from densessl.training.batches import draw_batches
 from densessl.training.precision import choose_memory_format
 from densessl.training.sampler import BatchSampler
 from densessl.training.schedule import learning_rate_factor
+
+FEW_STEPS = 100
+"""A round of fewer steps is said to be short."""
+MAX_WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,10 @@ class SelfTrainingSettings:
         weights: file with the encoder's initial weights; random without one. With weights the encoder's batch norm
             keeps their statistics.
         pretrained: let timm download its published weights for the encoder.
-        size_px: height and width of the training views.
+        size_px: height and width of the training views, 32 to 4096.
         batch_size: images per step.
-        learning_rate: of the decoder at the start; falls to 0 along a half cosine in each round.
+        learning_rate: of the decoder; in each round it rises over the first tenth of the steps, at most 20, and falls
+            to 0 along a half cosine.
         encoder_lr_scale: the encoder learns at learning_rate times this.
         weight_decay: decoupled, of AdamW.
         averaging: share of the earlier targets that is kept when a round's maps are averaged in, in [0, 1).
@@ -62,16 +67,33 @@ class SelfTrainingSettings:
     def __post_init__(self) -> None:
         if not self.teachers:
             raise InputError("self_training.teachers is empty; name at least one saliency method, such as fused")
+        if "self_trained" in self.teachers:
+            raise InputError("self_training.teachers names self_trained; a network learns from others, such as fused")
+        if self.weights is not None and self.pretrained:
+            raise InputError(
+                f"self_training is given both weights {self.weights} and pretrained true; choose one of the two"
+            )
         at_least = {"rounds": 1, "epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0}
         for name, lowest in {**at_least, "num_workers": -1}.items():
             if not getattr(self, name) >= lowest:
                 raise InputError(f"self_training.{name} is {getattr(self, name)}; it must be at least {lowest}")
-        if self.size_px < 32:
-            raise InputError(f"self_training.size_px is {self.size_px}; a view must be at least 32 pixels")
+        smallest, largest = SIZE_RANGE_PX
+        if not smallest <= self.size_px <= largest:
+            raise InputError(f"self_training.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")
         if not self.learning_rate > 0:
             raise InputError(f"self_training.learning_rate is {self.learning_rate}; it must be positive")
         if not 0 <= self.averaging < 1:
             raise InputError(f"self_training.averaging is {self.averaging}; it is a share in [0, 1)")
+
+    @property
+    def views(self) -> ViewSettings:
+        """How the training views are drawn."""
+        return ViewSettings(size_px=self.size_px, min_scale=0.5, grayscale=0.1)
+
+    @property
+    def view_share(self) -> float:
+        """Mean share of an image's area that a training view shows."""
+        return (self.views.min_scale + self.views.max_scale) / 2
 
 
 def train_saliency_network(
@@ -83,6 +105,8 @@ def train_saliency_network(
     seed: int,
 ) -> float:
     """Train a network on soft targets, in place; returns the mean loss of the last epoch.
+
+    A round of fewer than 100 steps is carried out, and a line on standard error says that it is short.
 
     Args:
         fabric: device and precision, one process.
@@ -101,12 +125,12 @@ def train_saliency_network(
     wrapped, optimizer = fabric.setup(network, _build_optimizer(network, settings))
     is_frozen_norm = settings.weights is not None or settings.pretrained
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
-    views = ViewSettings(size_px=settings.size_px, min_scale=0.5, grayscale=0.1)
-    num_workers = settings.num_workers if settings.num_workers >= 0 else min(4, torch.get_num_threads())
-    batches = DataLoader(
-        TargetViews(images, targets, views), batch_sampler=sampler, num_workers=num_workers, worker_init_fn=start_worker
+    batches = draw_batches(
+        TargetViews(images, targets, settings.views), sampler, settings.num_workers, _collate_targets
     )
     num_steps = len(sampler)
+    if num_steps < FEW_STEPS:
+        _say_short(num_steps, sampler.steps_per_epoch, settings.epochs)
     torch.manual_seed(seed)
     wrapped.train()
     if is_frozen_norm:
@@ -114,13 +138,8 @@ def train_saliency_network(
     total = 0.0
     with _open_progress() as progress:
         task = progress.add_task("self-training", total=num_steps)
-        for step, batch in enumerate(batches):
-            factor = learning_rate_factor(
-                "cosine", step, steps_per_epoch=sampler.steps_per_epoch, epochs=settings.epochs, warmup_steps=20
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = settings.learning_rate * factor * group["lr_scale"]
-            view = TargetView(*batch)
+        for step, view in enumerate(batches):
+            _set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
             logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
             loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
             if not bool(torch.isfinite(loss)):
@@ -155,6 +174,32 @@ def _build_optimizer(network: SaliencyNetwork, settings: SelfTrainingSettings) -
     rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
     groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _set_learning_rate(
+    optimizer: torch.optim.Optimizer, settings: SelfTrainingSettings, step: int, steps_per_epoch: int
+) -> None:
+    factor = learning_rate_factor(
+        "cosine",
+        step,
+        steps_per_epoch=steps_per_epoch,
+        epochs=settings.epochs,
+        warmup_steps=min(MAX_WARMUP_STEPS, steps_per_epoch * settings.epochs // 10),
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * factor * group["lr_scale"]
+
+
+def _collate_targets(views: list[TargetView]) -> TargetView:
+    return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
+
+
+def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:
+    enough = math.ceil(FEW_STEPS / steps_per_epoch)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+        f"self-training: the number of steps in this round is {num_steps}, few for a network to learn from; "
+        f"--self_training.epochs {enough} (now {epochs}) makes at least {FEW_STEPS}"
+    )
 
 
 def _freeze_norm(encoder: nn.Module) -> None:

@@ -1,15 +1,22 @@
 """The command `saliency`: a folder in, masks and a summary out; unusable input is refused."""
 
 import json
+import os
+import platform
+import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from densessl.commands import saliency as stage
 from densessl.commands.saliency import saliency
 from densessl.errors import InputError
 from densessl.models.encoders import build_encoder
+from densessl.training.self_training import SelfTrainingSettings
 
 
 def test_folder_in_masks_out(tmp_path, capsys):
@@ -48,14 +55,21 @@ def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match="no images below"):
         saliency(tmp_path / "out", images=tmp_path / "in")
+    with pytest.raises(InputError, match="no image folder"):
+        saliency(tmp_path / "out", images=tmp_path / "none")
+    assert not (tmp_path / "out").exists()
+
+
+def draw(folder, names):
+    folder.mkdir()
+    for name in names:
+        image = np.full((60, 80, 3), 80, np.uint8)
+        image[20:45, 25:60] = (30, 160, 220)
+        cv2.imwrite(str(folder / f"{name}.png"), image)
 
 
 def test_parts_share_a_folder_and_the_last_writes_lists_and_gallery(tmp_path, monkeypatch, capsys):
-    (tmp_path / "in").mkdir()
-    for name in "abc":
-        image = np.full((60, 80, 3), 80, np.uint8)
-        image[20:45, 25:60] = (30, 160, 220)
-        cv2.imwrite(str(tmp_path / f"in/{name}.png"), image)
+    draw(tmp_path / "in", "abc")
     first = saliency(tmp_path / "out", images=tmp_path / "in", shard="2/2")
     assert (first.num_images, first.is_whole) == (1, False)
     assert not (tmp_path / "out/gallery").exists()
@@ -66,3 +80,63 @@ def test_parts_share_a_folder_and_the_last_writes_lists_and_gallery(tmp_path, mo
     assert (tmp_path / "out/gallery/index.html").is_file()
     assert len(json.loads((tmp_path / "out/proposals.json").read_text())["images"]) == 3
     assert "the lists are written when the other shards are finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # starts two interpreters
+def test_parts_at_the_same_time_give_what_one_process_gives(tmp_path):
+    draw(tmp_path / "in", "abcdefgh")
+    (tmp_path / "in/broken.jpg").write_bytes(b"no image")
+    words = (sys.executable, "-m", "densessl", "saliency", "--images", tmp_path / "in", "--num_workers", "0")
+    parts = [
+        subprocess.Popen((*words, "--out", tmp_path / "shared", "--shard", f"{part}/2"), stdout=subprocess.DEVNULL)
+        for part in (1, 2)
+    ]
+    assert [part.wait(timeout=300) for part in parts] == [0, 0]
+    assert saliency(tmp_path / "whole", images=tmp_path / "in", num_workers=0).num_masks == 8
+    alone, shared = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.suffix in {".png", ".json"}}
+        for folder in (tmp_path / "whole", tmp_path / "shared")
+    )
+    assert len(alone) == 8 + 3
+    assert shared == alone
+    assert (tmp_path / "shared/gallery/index.html").is_file()
+
+
+def test_parts_leave_the_files_of_other_writers_alone(tmp_path):
+    draw(tmp_path / "in", "ab")
+    host = re.sub("[^A-Za-z0-9]", "_", platform.node())[:64]
+    abandoned = tmp_path / f"out/masks/.partial-{host}-{os.getpid()}-x.png"  # this process writes nothing yet
+    abandoned.parent.mkdir(parents=True)
+    abandoned.touch()
+    for shard in ("1/2", "2/2"):
+        saliency(tmp_path / "out", images=tmp_path / "in", shard=shard)
+    assert abandoned.exists()
+    saliency(tmp_path / "out", images=tmp_path / "in")
+    assert not abandoned.exists()
+
+
+def test_a_launchers_processes_share_the_cores(tmp_path, monkeypatch):
+    draw(tmp_path / "in", "ab")
+    given = []
+    monkeypatch.setattr(stage, "generate_proposals", lambda *arguments: given.append(arguments[-1]) or 1 / 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ZeroDivisionError):
+        saliency(tmp_path / "out", images=tmp_path / "in")
+    assert given == [4]
+
+
+@pytest.mark.parametrize(
+    ("training", "named"),
+    [
+        ({"weights": "w.pth"}, r"weights w\.pth"),
+        ({"pretrained": True}, "pretrained true"),
+        ({"pretrained": True, "self_training": SelfTrainingSettings(rounds=1)}, "pretrained true, self_training"),
+    ],
+)
+def test_a_trained_network_takes_no_settings_of_training(training, named, tmp_path):
+    with pytest.raises(InputError, match=rf"network n is trained already.*\({named}\); leave them out"):
+        saliency(tmp_path / "out", images=tmp_path, method="self_trained", network="n", **training)
+    assert not (tmp_path / "out").exists()

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_runs import DrawnFolder, command
+import timm
+import torch
+from safetensors.torch import save_file
+from tiny_runs import DrawnFolder, command, draw_folder, truncate
 
 from densessl.commands import self_training as stage
 
@@ -76,6 +79,8 @@ def test_the_network_serves_other_folders_and_says_what_touched_it(
     for path in (trained / "masks").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / "masks" / path.name).read_bytes()
     page = (tmp_path / "other" / "gallery" / "index.html").read_text()
+    assert "network.safetensors" in page
+    assert "vit_small_patch16_224.dino" not in page
     assert "self-trained network (initial weights: none (random weights)" in page
 
 
@@ -85,6 +90,72 @@ def test_other_settings_are_refused(trained: Path, drawn: DrawnFolder) -> None:
     )
     assert outcome.status == 1
     assert "self_training.learning_rate 0.001 there, 0.5 now" in outcome.err
+
+
+def test_a_finished_network_is_not_reused_for_other_images(trained: Path, tmp_path: Path) -> None:
+    more = draw_folder(tmp_path, num_images=9)
+    outcome = command("saliency", "--images", more.images, "--out", trained, *FLAGS)
+    assert outcome.status == 1
+    assert "images.number 8 there, 9 now" in outcome.err
+    assert f"--network {trained / 'self_training' / 'network.safetensors'}" in outcome.err
+
+
+def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.safetensors")
+    for words, message in (
+        (("--self_training.teachers", "[centre,magic]"), "unknown saliency method 'magic'"),
+        (("--self_training.teachers", "[centre,tokencut]"), "give a file with its weights"),
+        (("--self_training.teachers", "[tokencut]", "--weights", "none.pth"), "none.pth"),
+        (("--self_training.encoder", "resnet19"), "'resnet19' is not a timm model name"),
+        (("--self_training.weights", tmp_path / "wrong.safetensors"), "wrong.safetensors"),
+        (("--weights", "dino.pth"), "weights dino.pth is for teachers that work on features, which fused, centre do"),
+    ):
+        outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *FLAGS, *words)
+        assert outcome.status == 1, words
+        assert message in outcome.err
+        assert not (tmp_path / "out" / "self_training").exists()
+
+
+def test_weights_are_known_by_their_content(drawn: DrawnFolder, tmp_path: Path) -> None:
+    flags = (*FLAGS, "--self_training.rounds", "1", "--self_training.teachers", "[centre]")
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        save_file(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / f"{name}.safetensors")
+    weights = tmp_path / "first.safetensors"
+    run(drawn, "--out", tmp_path / "out", *flags, "--self_training.weights", weights)
+    weights = weights.rename(tmp_path / "moved.safetensors")
+    run(drawn, "--out", tmp_path / "out", *flags, "--self_training.weights", weights)
+    (tmp_path / "second.safetensors").rename(weights)
+    words = ("--out", tmp_path / "out", *flags, "--self_training.weights", weights)
+    outcome = command("saliency", "--images", drawn.images, *words)
+    assert outcome.status == 1
+    assert "self_training.weights_sha256" in outcome.err
+    weights.unlink()
+    outcome = command("saliency", "--images", drawn.images, *words)
+    assert outcome.status == 1
+    assert f"no weights file {weights}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not valid JSON"), ("[]", "no settings of a self-training run"), ('{"saliency": 1}', "no settings of")],
+)
+def test_a_damaged_record(content: str, message: str, drawn: DrawnFolder, tmp_path: Path) -> None:
+    (tmp_path / "self_training").mkdir()
+    (tmp_path / "self_training" / "self_training.json").write_text(content)
+    outcome = command("saliency", "--images", drawn.images, "--out", tmp_path, *FLAGS)
+    assert outcome.status == 1
+    assert message in outcome.err
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "drawn", num_images=5)
+    truncate(folder.images / "3.jpg")
+    words = ("--self_training.averaging", "0", "--self_training.num_workers", "1")
+    outcome = command("saliency", "--images", folder.images, "--out", tmp_path / "out", *FLAGS, *words)
+    assert outcome.status == 0, outcome.err
+    assert "round-1: 4 of 5 images" in outcome.err
+    assert json.loads((tmp_path / "out" / "rejected.json").read_text())[0]["stem"] == "3"
 
 
 @pytest.mark.parametrize(

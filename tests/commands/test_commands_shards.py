@@ -42,10 +42,30 @@ def test_by_launcher(names: tuple[str, str], monkeypatch: pytest.MonkeyPatch) ->
     assert choose_shard("1/2") == Shard(0, 2)
 
 
+def see_cores(monkeypatch: pytest.MonkeyPatch, process: int, machine: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(process)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+
+
 def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    see_cores(monkeypatch, 8, 8)
     assert cores_per_process() == 8
     monkeypatch.setenv("WORLD_SIZE", "16")
     assert cores_per_process() == 1
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores_per_process() == 4
+
+
+def test_cores_that_srun_has_bound_to_a_process_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    see_cores(monkeypatch, 8, 64)
+    assert cores_per_process() == 8
+    see_cores(monkeypatch, 64, 64)  # --cpu-bind=none
+    assert cores_per_process() == 8
+
+
+def test_the_cores_of_a_container_are_shared_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    see_cores(monkeypatch, 8, 64)
     assert cores_per_process() == 4

@@ -34,6 +34,17 @@ def test_the_mean_is_weighted_over_the_folders_that_have_the_map(tmp_path: Path)
         maps.read("cats/3")
 
 
+def test_a_folder_of_weight_0_is_left_out(tmp_path: Path) -> None:
+    _write(tmp_path / "a/1.png", np.full((4, 6), 255))
+    _write(tmp_path / "a/2.png", np.full((4, 6), 255))
+    _write(tmp_path / "b/2.png", np.full((4, 6), 51))
+    maps = SoftMaps((tmp_path / "a", tmp_path / "b"), (0.0, 1.0))
+    assert not maps.has("1")
+    with pytest.raises(InputError, match="image 1 has no soft map in"):
+        maps.read("1")
+    assert np.allclose(maps.read("2"), 0.2)
+
+
 def test_maps_of_different_sizes(tmp_path: Path) -> None:
     _write(tmp_path / "a/1.png", np.zeros((4, 6)))
     _write(tmp_path / "b/1.png", np.zeros((6, 4)))

@@ -1,13 +1,16 @@
 """The saliency network: shapes, its encoder's weights, its file."""
 
+import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from densessl.errors import InputError, MissingInputError
+from densessl.models import saliency_network
 from densessl.models.saliency_network import (
     SaliencyNetwork,
     SaliencyNetworkHeader,
@@ -24,19 +27,39 @@ def test_one_logit_per_pixel_whatever_the_size(height: int, width: int) -> None:
         assert network(torch.randn(2, 3, height, width)).shape == (2, height, width)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv2_100"])
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv2_100", "convnext_atto", "densenet121"])
 def test_the_encoder_takes_weights_from_a_file(encoder: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
     source = timm.create_model(encoder, num_classes=10)
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     network, supervision = initial_saliency_network(encoder, tmp_path / "weights.safetensors")
     assert "labels of 10 classes" in supervision
+    expected = {name.replace(".", "_"): value for name, value in source.state_dict().items()}  # as in some U-Nets
     for name, value in network.unet.encoder.model.state_dict().items():
-        assert torch.equal(value, source.state_dict()[name])
+        assert torch.equal(value, expected[name.replace(".", "_")])
 
 
 def test_without_weights_no_label_touched_it() -> None:
     assert initial_saliency_network("resnet18")[1] == "none (random weights)"
+
+
+def test_weights_whose_names_differ_inside_the_u_net() -> None:
+    whole, levels = nn.Sequential(nn.Linear(1, 1)), nn.ModuleDict({"1": nn.Linear(1, 1)})
+    with pytest.raises(InputError, match=r"weights of encoder odd .* 2 tensors bear other names there \(such as 1\."):
+        saliency_network._copy_levels(whole, levels, "odd")
+
+
+def test_weights_that_timm_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **options: object) -> nn.Module:
+        if pretrained:
+            raise OSError("no route to host\nand much more")
+        return original(name, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(InputError, match=r"weights for resnet18 cannot be had \(no route to host\); give a file"):
+        initial_saliency_network("resnet18", pretrained=True)
 
 
 def test_unknown_and_unfit_encoders() -> None:
@@ -44,10 +67,12 @@ def test_unknown_and_unfit_encoders() -> None:
         SaliencyNetwork("resnet19")
     with pytest.raises(InputError, match=r"has no levels of resolution for a U-Net .* choose a ResNet or a MobileNet"):
         SaliencyNetwork("vit_tiny_patch16_224")
+    with pytest.raises(InputError, match=r"images of any size .*doesn't match model"):
+        SaliencyNetwork("swin_tiny_patch4_window7_224")
 
 
 def test_a_file_brings_network_and_header_back(tmp_path: Path) -> None:
-    network, header = SaliencyNetwork("resnet18").eval(), SaliencyNetworkHeader("resnet18", 96, "none")
+    network, header = SaliencyNetwork("resnet18").eval(), SaliencyNetworkHeader("resnet18", 96, 0.75, "none")
     path = tmp_path / "network.safetensors"
     save_saliency_network(path, network, header)
     loaded, read = load_saliency_network(path)
@@ -65,4 +90,29 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
         load_saliency_network(path)
     path.write_bytes(b"broken")
     with pytest.raises(InputError, match="cannot be read"):
+        load_saliency_network(path)
+
+
+GOOD = {"encoder": "resnet18", "size_px": 96, "view_share": 0.75, "supervision": "none"}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("{broken", "is no JSON"),
+        (json.dumps([1, 2]), r"is '\[1, 2\]'; it must give encoder"),
+        (json.dumps({"encoder": "resnet18", "size_px": 96}), "it must give encoder and supervision"),
+        (json.dumps({**GOOD, "size_px": "96"}), "size_px in 32-4096"),
+        (json.dumps({**GOOD, "size_px": 0}), "size_px in 32-4096"),
+        (json.dumps({**GOOD, "view_share": 0}), "view_share in 0.01-1"),
+        (json.dumps({**GOOD, "view_share": float("nan")}), "view_share in 0.01-1"),
+        (json.dumps({**GOOD, "encoder": None}), "it must give encoder"),
+        (json.dumps({**GOOD, "encoder": "resnet19"}), "'resnet19' is not a timm model name"),
+        (json.dumps({**GOOD}), "holds other tensors than a network on resnet18"),
+    ],
+)
+def test_headers_of_strangers(header: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"saliency_network": header})
+    with pytest.raises(InputError, match=message):
         load_saliency_network(path)

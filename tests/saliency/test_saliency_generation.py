@@ -1,10 +1,13 @@
 """The stage as a whole: layout, resume after a kill, broken images, number of workers, refusals."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence
 
 from densessl.data.image_folder import open_image_folder
 from densessl.errors import InputError
@@ -12,6 +15,7 @@ from densessl.saliency import processing
 from densessl.saliency.generation import Shard, generate_proposals
 from densessl.saliency.proposal_store import read_proposals, read_rejected
 from densessl.saliency.proposals import SaliencySettings
+from densessl.structures import ImageRef
 
 
 def draw(path, seed, plain=False):
@@ -108,6 +112,92 @@ def test_shards_in_any_order_give_what_one_run_gives(images, tmp_path):
 def test_a_shard_that_does_not_exist(index, count):
     with pytest.raises(InputError, match=rf"shard {index + 1}/{count} does not exist; give 1/"):
         Shard(index, count)
+
+
+def test_a_run_in_parts_goes_on_with_another_number_of_parts(images, tmp_path):
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    generate_proposals(images, whole, SaliencySettings(), num_workers=0)
+    generate_proposals(images, shared, SaliencySettings(), 0, Shard(1, 3))  # 2 and deep/1
+    rest = [generate_proposals(images, shared, SaliencySettings(), 0, Shard(index, 2)) for index in (0, 1)]
+    assert [(summary.num_images, summary.num_reused) for summary in rest] == [(4, 1), (3, 1)]
+    assert [summary.is_whole for summary in rest] == [False, True]
+    for name in ("proposals.json", "rejected.json", "saliency.json"):
+        assert (shared / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("no convergence\nin 25 steps"), "RuntimeError: no convergence in 25 steps"),
+        (ArpackNoConvergence("no convergence", [], []), "ArpackNoConvergence: ARPACK error -1: no convergence"),
+        (np.linalg.LinAlgError("singular"), "LinAlgError: singular"),
+        (FloatingPointError("underflow"), "FloatingPointError: underflow"),
+        (cv2.error("bad size"), "error: bad size"),
+        (InputError("too few patches"), "InputError: too few patches"),
+    ],
+)
+def test_an_image_on_which_the_estimator_fails_is_rejected_and_tried_again(
+    error, reason, images, tmp_path, monkeypatch, capfd
+):
+    original, done = processing.propose, []
+    fail_on(monkeypatch, "2", error)
+    summary = generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0)
+    assert (summary.num_masks, summary.num_rejected, summary.is_whole) == (4, 3, True)
+    reasons = {rejection.stem: rejection.reason for rejection in read_rejected(tmp_path / "out")}
+    assert reasons["2"] == f"the estimator failed: {reason}"
+    assert capfd.readouterr().err.count(f"rejected 2: the estimator failed: {reason}\n") == 1
+    monkeypatch.setattr(processing, "propose", lambda *given: done.append(given[1]) or original(*given))
+    assert generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0).num_masks == 5
+    assert done == ["2"]
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("a"), AttributeError("b"), MemoryError(), torch.OutOfMemoryError("c"), NotImplementedError()]
+)
+def test_errors_of_the_program_end_the_run_and_name_the_image(error, images, tmp_path, monkeypatch):
+    fail_on(monkeypatch, "deep/1", error)
+    with pytest.raises(type(error)) as raised:
+        generate_proposals(images, tmp_path / "out", SaliencySettings(), num_workers=0)
+    (note,) = raised.value.__notes__
+    assert note.startswith("while working on image deep/1 (")
+    assert not (tmp_path / "out/proposals.json").exists()
+
+
+def fail_on(monkeypatch, stem, error):
+    original = processing.propose
+
+    def fails(pixels, name, settings):
+        if name == stem:
+            raise error
+        return original(pixels, name, settings)
+
+    monkeypatch.setattr(processing, "propose", fails)
+
+
+def test_an_image_whose_record_broke_is_done_again(images, tmp_path, monkeypatch, capfd):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    before = (out / "proposals.json").read_bytes()
+    lines = (out / "records.jsonl").read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"', b"?")
+    (out / "records.jsonl").write_bytes(b"".join(lines))
+    capfd.readouterr()
+    summary = generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert (summary.num_reused, summary.is_whole) == (5, True)  # neither that image nor the unreadable one
+    assert (out / "proposals.json").read_bytes() == before
+    assert capfd.readouterr().err.count(f"records.jsonl at byte {len(lines[0]) + len(lines[1])} holds no record") == 1
+
+
+@pytest.mark.parametrize(
+    ("num_images", "most", "expected"), [(6400, 4, 4), (6400, 1, 0), (6400, None, 8), (200, 4, 3), (100, 4, 0)]
+)
+def test_the_number_of_workers_is_chosen_by_images_and_cores(num_images, most, expected, monkeypatch):
+    monkeypatch.setattr(processing, "_num_cores", lambda: 8)
+    chosen = []
+    monkeypatch.setattr(processing, "_run", lambda images, work, num_workers: chosen.append(num_workers) or iter(()))
+    images = [ImageRef(str(number), Path("none")) for number in range(num_images)]
+    list(processing.process_images(images, Path("out"), SaliencySettings(), None, most))
+    assert chosen == [expected]
 
 
 def test_a_second_run_does_only_what_is_missing_or_was_broken(images, tmp_path, monkeypatch):

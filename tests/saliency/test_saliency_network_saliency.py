@@ -1,17 +1,24 @@
 """Saliency by a network from a file: size, range, mirror, errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from densessl.errors import InputError, MissingInputError
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, save_saliency_network
+from densessl.saliency import network_saliency as module
 from densessl.saliency.network_saliency import network_record, network_saliency
+
+HEADER = SaliencyNetworkHeader("resnet18", size_px=48, view_share=0.75, supervision="none")
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
+    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("network") / "network.safetensors"
-    save_saliency_network(path, SaliencyNetwork("resnet18").eval(), SaliencyNetworkHeader("resnet18", 48, "none"))
+    save_saliency_network(path, SaliencyNetwork("resnet18").eval(), HEADER)
     return path
 
 
@@ -23,7 +30,29 @@ def test_map_has_the_size_of_the_image_and_turns_with_it(size, path):
     assert soft.dtype == np.float32
     assert 0 <= soft.min() <= soft.max() <= 1
     mirrored = network_saliency(np.ascontiguousarray(image[:, ::-1]), path)
-    np.testing.assert_allclose(mirrored[:, ::-1], soft, atol=1e-4)
+    np.testing.assert_allclose(mirrored[:, ::-1], soft, atol=1e-3)  # resizing rounds to whole grey values
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "seen"),
+    [
+        ((200, 100), 1.0, (68, 34)),  # 48**2 pixels
+        ((24, 24), 0.75, (55, 55)),  # enlarged: 48**2 / 0.75 pixels
+        ((10, 40), 0.25, (48, 192)),
+    ],
+)
+def test_the_network_sees_the_scale_of_its_training_views(size, share, seen, monkeypatch):
+    shapes = []
+
+    def flat(images):
+        shapes.append(tuple(images.shape))
+        return torch.zeros(len(images), *images.shape[-2:])
+
+    monkeypatch.setattr(module, "_open", lambda path: (flat, replace(HEADER, view_share=share)))
+    soft = network_saliency(np.zeros((*size, 3), np.uint8), None)
+    assert shapes == [(2, 3, *seen)]
+    assert soft.shape == size
+    assert (soft == 0.5).all()
 
 
 def test_record_names_the_file_by_its_content(path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from densessl.data.coco_segments import segment_to_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.saliency import proposal_store as store
 from densessl.saliency.proposals import connected_parts
@@ -84,7 +85,24 @@ def test_masks_of_any_shape_survive_run_lengths():
     generator = np.random.default_rng(0)
     for shape in [(1, 1), (1, 9), (9, 1), (5, 8)]:
         for mask in (generator.uniform(size=shape) > 0.5, np.zeros(shape, bool), np.ones(shape, bool)):
-            np.testing.assert_array_equal(store.decode_mask(store.encode_mask(mask)), mask)
+            np.testing.assert_array_equal(segment_to_mask(store.encode_mask(mask), *shape), mask)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"size": [30, 44], "counts": "0"}, "add up to 0 instead of 1320 pixels"),
+        ({"size": [3000, 44], "counts": "0"}, r"size \[3000, 44\] in an image of \[30, 44\]"),
+        ("0", "a str instead of polygons or run lengths"),
+    ],
+)
+def test_run_lengths_that_do_not_fit_the_image_are_refused(segmentation, message, folder):
+    path = folder[0] / "proposals.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = segmentation
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"proposals\.json is no list of proposals .*{message}"):
+        store.read_proposals(folder[0])
 
 
 def test_is_written_wants_every_file(tmp_path):

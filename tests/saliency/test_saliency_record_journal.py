@@ -67,15 +67,43 @@ def test_a_journal_of_nothing_but_a_cut_line(tmp_path):
     assert journal.read_bytes() == b""
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", '{"stem": "a"}', '{"stem": "a", "annotations": [], "odd": 1}'])
-def test_a_broken_record_names_its_place(line, tmp_path):
+BROKEN = ["nonsense", "[]", "\0\0", '{"stem": "b"}', '{"stem": "b", "annotations": [], "odd": 1}']
+
+
+@pytest.mark.parametrize("line", BROKEN)
+def test_a_broken_line_is_passed_over_and_its_place_named(line, tmp_path, capsys):
     journal = tmp_path / "records.jsonl"
     append_record(journal, ImageRecord("a"))
     place = journal.stat().st_size
     with journal.open("a") as handle:
         handle.write(line + "\n")
-    with pytest.raises(InputError, match=rf"records.jsonl at byte {place} holds no record.*run again"):
-        index_records(tmp_path)
+    append_record(journal, ImageRecord("c"))
+    assert list(index_records(tmp_path)) == ["a", "c"]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: {journal} at byte {place} holds no record of an image (")
+    assert warning.endswith("does images without a record again")
+    index_records(tmp_path, is_quiet=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_many_broken_lines_cost_one_line_of_warning(tmp_path, capsys):
+    (tmp_path / "records.jsonl").write_text("\n".join(BROKEN) + "\n")
+    assert index_records(tmp_path) == {}
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "at byte 0 holds" in warning
+    assert warning.endswith("(and 4 more such lines)")
+
+
+def test_a_record_that_breaks_after_it_was_found(tmp_path):
+    journal = tmp_path / "records.jsonl"
+    append_record(journal, ImageRecord("a"))
+    places = list(index_records(tmp_path).values())
+    journal.write_text("nonsense\n")
+    with (
+        open_records(places) as records,
+        pytest.raises(InputError, match=r"records\.jsonl at byte 0 holds no record.*run"),
+    ):
+        records[0]
 
 
 def test_a_full_disk_is_told_to_the_user(tmp_path, monkeypatch):

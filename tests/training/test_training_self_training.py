@@ -1,5 +1,6 @@
 """Self-training: the loss by hand, learning on a tiny set, settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from densessl.data.soft_targets import SoftMaps
 from densessl.errors import InputError
 from densessl.models.saliency_network import SaliencyNetwork
 from densessl.structures import ImageRef
+from densessl.training import self_training
 from densessl.training.devices import make_fabric
 from densessl.training.self_training import SelfTrainingSettings, confidence_weighted_loss, train_saliency_network
 
@@ -70,6 +72,41 @@ def test_given_weights_keep_their_batch_norm_statistics(
     assert int(network.unet.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
 
 
+def test_an_image_damaged_on_the_way_ends_a_loader_process_in_one_sentence(
+    scenes: tuple[tuple[ImageRef, ...], SoftMaps], tmp_path: Path
+) -> None:
+    content = scenes[0][0].path.read_bytes()
+    (tmp_path / "0.png").write_bytes(content[: len(content) // 2])
+    images = (ImageRef("0", tmp_path / "0.png"), *scenes[0][1:])
+    settings = replace(TINY, num_workers=1)
+    with pytest.raises(InputError, match=r"0\.png") as caught:
+        train_saliency_network(make_fabric("fp32"), SaliencyNetwork("resnet18"), images, scenes[1], settings, seed=0)
+    assert "Traceback" not in str(caught.value)
+    assert "worker process" not in str(caught.value)
+
+
+def test_a_short_round_warms_up_for_a_tenth_and_says_that_it_is_short(
+    scenes: tuple[tuple[ImageRef, ...], SoftMaps], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warmups = []
+
+    def recorded(*given: object, warmup_steps: int, **named: object) -> float:
+        warmups.append(warmup_steps)
+        return 1.0
+
+    monkeypatch.setattr(self_training, "learning_rate_factor", recorded)
+    _train(scenes, replace(TINY, epochs=5))
+    assert warmups == [1] * 10
+    message = capsys.readouterr().err
+    assert "the number of steps in this round is 10, few" in message
+    assert "--self_training.epochs 50 (now 5) makes at least 100" in message
+
+
+def test_the_share_of_a_view_follows_from_how_it_is_drawn() -> None:
+    assert (TINY.views.min_scale, TINY.views.max_scale, TINY.views.size_px) == (0.5, 1.0, 32)
+    assert TINY.view_share == 0.75
+
+
 def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
     with pytest.raises(InputError, match="no image has a soft map"):
         train_saliency_network(make_fabric("fp32"), SaliencyNetwork("resnet18"), (), scenes[1], TINY, seed=0)
@@ -80,7 +117,9 @@ def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) ->
     [
         ({"teachers": ()}, "self_training.teachers is empty; name at least one saliency method, such as fused"),
         ({"rounds": 0}, "self_training.rounds is 0; it must be at least 1"),
-        ({"size_px": 16}, "self_training.size_px is 16; a view must be at least 32 pixels"),
+        ({"size_px": 16}, "self_training.size_px is 16; a view has 32 to 4096 pixels"),
+        ({"teachers": ("fused", "self_trained")}, "names self_trained; a network learns from others, such as fused"),
+        ({"weights": Path("w.pth"), "pretrained": True}, r"both weights w\.pth and pretrained true; choose one"),
         ({"learning_rate": 0.0}, "self_training.learning_rate is 0.0; it must be positive"),
         ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
     ],
