@@ -53,8 +53,8 @@ def voc_animals_table(rows: list[Row]) -> str:
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
         f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds of one training run; "
         "columns are masks and protocol (`maskcontrast` at 512 px). No label touched training or clustering; matching "
-        "uses them, and val scores were seen while `native` and the recipe of MobileNetV2 were chosen "
-        "(docs/protocols.md, docs/decisions.md). The "
+        "uses them, and val scores were seen while `native`, the recipe of MobileNetV2 and the idea of a second round "
+        "were chosen (docs/protocols.md, docs/decisions.md). The "
         f"detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
     )
 
