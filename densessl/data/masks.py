@@ -118,14 +118,14 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
         )
     paths = tuple(files.values())
     judged = paths[:: -(-len(paths) // NUM_JUDGED_FILES)]
-    code, num_judged = _judge(judged)
+    code, num_judged = judge_encoding(judged)
     if code.name == "all background" and len(judged) < len(paths):
-        code, num_judged = _judge(paths)
+        code, num_judged = judge_encoding(paths)
     missing = tuple(ref.stem for ref in refs if ref.stem not in files)
     return MaskFolder(folder, code, missing, num_judged, files)
 
 
-def _judge(paths: Iterable[Path]) -> tuple[MaskCode, int]:
+def judge_encoding(paths: Iterable[Path]) -> tuple[MaskCode, int]:
     """Return the encoding of the readable files and how many those are; raises the first error where none
     is."""
     traces = []

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from densessl.data.label_maps import read_label_map
-from densessl.data.mask_encodings import MaskCode, load_mask_file, settle_encoding, trace_mask
-from densessl.errors import InputError
+from densessl.data.mask_encodings import MaskCode, load_mask_file
+from densessl.data.masks import judge_encoding
 from densessl.evaluation.label_map_folders import label_map_paths
 from densessl.structures import ImageRef, ImageSet, LabelMap, MaskArray
 
@@ -70,7 +70,7 @@ def open_truth_folder(
     if stems is not None:
         chosen = set(stems)
         paths = {stem: path for stem, path in paths.items() if stem in chosen}
-    code = None if kind == "ids" else _settle(list(paths.values()))
+    code = None if kind == "ids" else judge_encoding(paths.values())[0]
     images = tuple(ImageRef(stem, paths[stem]) for stem in sorted(paths))
     return ImageSet(folder.name, images, labels=MaskLabels(code, ignore_index, paths))
 
@@ -79,17 +79,3 @@ def foreground_of(label_map: LabelMap, ignore_index: int) -> tuple[MaskArray, Ma
     """Return foreground and valid pixels (height, width): every label but 0 and `ignore_index`, and but the latter."""
     valid = label_map != ignore_index
     return valid & (label_map != 0), valid
-
-
-def _settle(paths: Sequence[Path]) -> MaskCode:
-    """Return the encoding of all readable files; a broken one is met again when it is read."""
-    traces = []
-    first_error: InputError | None = None
-    for path in paths:
-        try:
-            traces.append(trace_mask(load_mask_file(path)))
-        except InputError as error:
-            first_error = first_error or error
-    if first_error is not None and not traces:
-        raise first_error
-    return settle_encoding(traces)

@@ -1,8 +1,5 @@
 """Writes the report: one HTML file with everything inside, readable without network or scripts."""
 
-import base64
-import hashlib
-from importlib.resources import files
 from pathlib import Path
 
 from densessl import __version__
@@ -11,6 +8,7 @@ from densessl.report.contents import ReportContents
 from densessl.report.curve_section import curve_section
 from densessl.report.markup import Html, element, join, paragraph
 from densessl.report.overview_sections import header, reproduction_section, what_ran_section
+from densessl.report.page_head import page_head
 from densessl.report.picture_sections import cluster_section, mask_section, prediction_section
 from densessl.report.score_section import score_section
 
@@ -56,23 +54,8 @@ def render(contents: ReportContents) -> str:
     skip = element("a", {"class": "skip", "href": "#main"}, "Skip to the results")
     footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
     body = element("body", None, skip, header(contents, links), main, footer, _script())
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, _head(contents.title), body) + "\n"
-
-
-def _head(title: str) -> Html:
-    digest = base64.b64encode(hashlib.sha256(COPY_SCRIPT.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    style = (files("densessl.report") / "style.css").read_text(encoding="utf-8")
-    return element(
-        "head",
-        None,
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("meta", {"name": "color-scheme", "content": "light dark"}),
-        element("title", None, f"{title} · densessl report"),
-        element("style", None, Html(style)),
-    )
+    head = page_head(f"{contents.title} · densessl report", COPY_SCRIPT)
+    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
 
 
 def _script() -> Html:

@@ -1,7 +1,5 @@
 """Writes the gallery of a folder of proposed masks: one HTML file with everything inside, readable without network."""
 
-import base64
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 from densessl import __version__
 from densessl.files import write_bytes
 from densessl.report.markup import Html, element, join, paragraph, section
+from densessl.report.page_head import page_head
 from densessl.report.saliency_gallery_cards import (
     browse_section,
     cards_grid,
@@ -37,7 +36,8 @@ def render(gallery: SaliencyGallery) -> str:
     script = (files("densessl.report") / "saliency_gallery.js").read_text(encoding="utf-8")
     inline = join([Html("<script>"), Html(script), Html("</script>")])
     body = element("body", None, skip, gallery_header(gallery, [name for name, _ in sections]), main, footer, inline)
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, _head(gallery.title, script), body) + "\n"
+    head = page_head(f"{gallery.title} · densessl saliency gallery", script, "saliency_gallery.css")
+    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
 
 
 def _sections(gallery: SaliencyGallery) -> list[tuple[tuple[str, str], Html | None]]:
@@ -80,20 +80,3 @@ def _rejected_section(gallery: SaliencyGallery) -> Html | None:
     cards = [rejected_card(rejection, gallery.thumbnails[rejection.stem]) for rejection in gallery.rejected]
     text = paragraph(f"{shown}. rejected.json lists each with its reason.")
     return section("rejected", "Rejected", text, cards_grid(cards))
-
-
-def _head(title: str, script: str) -> Html:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    sheets = ("style.css", "saliency_gallery.css")
-    style = "\n".join((files("densessl.report") / name).read_text(encoding="utf-8") for name in sheets)
-    return element(
-        "head",
-        None,
-        element("meta", {"charset": "utf-8"}),
-        element("meta", {"http-equiv": "Content-Security-Policy", "content": policy}),
-        element("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-        element("meta", {"name": "color-scheme", "content": "light dark"}),
-        element("title", None, f"{title} · densessl saliency gallery"),
-        element("style", None, Html(style)),
-    )
