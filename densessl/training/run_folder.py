@@ -28,6 +28,8 @@ _PACKAGES = (
     "segmentation-models-pytorch",
     "albumentations",
     "faiss-cpu",
+    "opencv-python-headless",
+    "numpy",
 )
 
 

@@ -41,7 +41,7 @@ def all_measures(pair: SaliencyPair) -> NDArray[np.float64]:
 
 def published_measures(saliency: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The same numbers from PySODMetrics."""
-    sod = pytest.importorskip("py_sod_metrics")
+    sod = pytest.importorskip("py_sod_metrics", reason="pysodmetrics: CONTRIBUTING.md says how")
     handlers = {
         "iou": sod.IOUHandler(with_dynamic=True, with_adaptive=False, with_binary=True),
         "accuracy": sod.OverallAccuracyHandler(with_dynamic=False, with_adaptive=False, with_binary=True),
@@ -116,7 +116,7 @@ def test_equal_to_pysodmetrics_on_photographs(real_data: Path) -> None:
 
 
 def test_without_normalisation_equal_to_pysodmetrics() -> None:
-    sod = pytest.importorskip("py_sod_metrics")
+    sod = pytest.importorskip("py_sod_metrics", reason="pysodmetrics: CONTRIBUTING.md says how")
     rng = np.random.default_rng(5)
     saliency, truth = rng.random((21, 34)) * 0.6 + 0.1, blobs(rng, 21, 34) > 0
     pair = prepare_pair(saliency, truth, normalize=False)

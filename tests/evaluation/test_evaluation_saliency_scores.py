@@ -41,7 +41,7 @@ def test_maximum_is_of_the_averaged_curve() -> None:
 
 
 def test_equal_to_pysodmetrics_over_images() -> None:
-    sod = pytest.importorskip("py_sod_metrics")
+    sod = pytest.importorskip("py_sod_metrics", reason="pysodmetrics: CONTRIBUTING.md says how")
     rng = np.random.default_rng(0)
     pairs = [(rng.integers(0, 256, (15, 22)).astype(np.uint8), rng.random((15, 22)) < 0.3) for _ in range(4)]
     handler = sod.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)
