@@ -23,7 +23,8 @@ from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.estimators import Refiner
 from densessl.saliency.fused import fused
 from densessl.saliency.processing import use_one_thread
-from densessl.saliency.refinement import refine_by_colour_models, refine_by_guided_filter
+from densessl.saliency.colour_models import refine_by_colour_models
+from densessl.saliency.guided_filter import refine_by_guided_filter
 from densessl.structures import ImageArray
 
 HEIGHT_PX, WIDTH_PX = 375, 500

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import cg
 
 from densessl.errors import InputError
 from densessl.saliency.colour import FloatMap, resize_map, shrink
-from densessl.saliency.enlarging import enlarge_along_edges
+from densessl.saliency.full_size import enlarge_from_copy
 from densessl.structures import ImageArray
 
 WORKING_SIZE_PX = 500
@@ -80,7 +80,7 @@ def refine_by_bilateral_solver(image: ImageArray, soft: FloatMap) -> FloatMap:
     small = shrink(image, WORKING_SIZE_PX)
     target = resize_map(soft, small.shape[0], small.shape[1])
     confidence = np.maximum(np.abs(2 * target - 1), MIN_CONFIDENCE)
-    return enlarge_along_edges(image, solve_bilaterally(small, target, confidence))
+    return enlarge_from_copy(image, small, solve_bilaterally(small, target, confidence))
 
 
 def solve_bilaterally(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from densessl.errors import InputError
 from densessl.saliency.colour import FloatMap, resize_map, shrink
-from densessl.saliency.enlarging import enlarge_along_edges
+from densessl.saliency.full_size import enlarge_from_copy
 from densessl.saliency.permutohedral_lattice import build_lattice, filter_values
 from densessl.structures import ImageArray
 
@@ -60,7 +60,7 @@ def refine_by_dense_crf(image: ImageArray, soft: FloatMap) -> FloatMap:
     """
     small = shrink(image, WORKING_SIZE_PX)
     marginals = dense_crf(small, resize_map(soft, small.shape[0], small.shape[1]))
-    return enlarge_along_edges(image, marginals)
+    return enlarge_from_copy(image, small, marginals)
 
 
 def dense_crf(image: ImageArray, soft: FloatMap, settings: DenseCrfSettings = EXAMPLE_SETTINGS) -> FloatMap:

@@ -12,7 +12,8 @@ from densessl.saliency.colour import FloatMap
 from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.feature_settings import FeatureSettings
 from densessl.saliency.fused import fused
-from densessl.saliency.refinement import refine_by_colour_models, refine_by_guided_filter
+from densessl.saliency.colour_models import refine_by_colour_models
+from densessl.saliency.guided_filter import refine_by_guided_filter
 from densessl.structures import ImageArray
 
 Method = Literal[

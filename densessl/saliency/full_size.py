@@ -1,12 +1,11 @@
 """Large photographs: a reduced copy to work in, and the way back to full size along the photograph's edges."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from densessl.saliency.colour import FloatMap, shrink
+from densessl.saliency.guided_filter import fit_colours
 from densessl.structures import ImageArray
 
 LARGE_PX = 960
@@ -54,33 +53,6 @@ def enlarge_from_copy(image: ImageArray, copy: ImageArray, soft: FloatMap) -> Fl
         values = cv2.transform(weighted, np.ones((1, 3))).reshape(len(weighted), width)
         result[band] = np.clip(values + _interpolate_rows(wide_offset, position[band]), 0, 1)
     return result
-
-
-def fit_colours(
-    image: ImageArray, values: FloatMap, radius_px: int, smoothness: float
-) -> tuple[NDArray[np.float32], FloatMap]:
-    """Return slopes (height, width, 3) and offsets (height, width) of the linear functions of the guided filter.
-
-    `a . I + b` fits `values` (height, width) to the colours I, scaled to [0, 1], in a square window of side
-    `2 radius_px + 1` by ridge regression with weight `smoothness`, averaged over all windows that hold a pixel (He,
-    Sun, Tang, "Guided image filtering", TPAMI 2013, equations 19-21); the image is reflected at its edge.
-    """
-    side = (2 * radius_px + 1, 2 * radius_px + 1)
-
-    def average(array: NDArray[Any]) -> NDArray[np.float32]:
-        planes = [cv2.blur(plane, side, borderType=cv2.BORDER_REFLECT) for plane in np.moveaxis(array, 2, 0)]
-        return np.asarray(np.stack(planes, axis=2), dtype=np.float32)
-
-    height, width = values.shape
-    colours = image.astype(np.float32) / 255
-    mean_colour, mean_value = average(colours), average(values[..., None])
-    cross = average(colours * values[..., None]) - mean_colour * mean_value
-    products = average((colours[..., :, None] * colours[..., None, :]).reshape(height, width, 9))
-    covariance = products.reshape(height, width, 3, 3) - mean_colour[..., :, None] * mean_colour[..., None, :]
-    ridge = smoothness * np.eye(3, dtype=np.float32)
-    slope = np.linalg.solve(covariance + ridge, cross[..., None])[..., 0]
-    offset = mean_value - (slope * mean_colour).sum(axis=2, keepdims=True)
-    return average(slope), average(offset)[..., 0]
 
 
 def _interpolate_rows(values: NDArray[np.float32], position: NDArray[np.float64]) -> NDArray[np.float32]:

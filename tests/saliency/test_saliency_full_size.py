@@ -7,9 +7,9 @@ import pytest
 from densessl.saliency import full_size
 from densessl.saliency.colour import resize_map
 from densessl.saliency.estimators import find_estimator, find_refiner
-from densessl.saliency.full_size import enlarge_from_copy, fit_colours, reduced_copy
+from densessl.saliency.full_size import enlarge_from_copy, reduced_copy
+from densessl.saliency.guided_filter import fit_colours
 from densessl.saliency.proposals import SaliencySettings, estimate
-from densessl.saliency.refinement import guided_filter
 
 
 def spider(height, width):
@@ -45,15 +45,6 @@ def test_usual_photographs_are_worked_on_as_they_are(method):
     settings = SaliencySettings(method=method)
     plain = find_refiner("colour_models")(image, find_estimator(method, settings.features)(image))
     np.testing.assert_array_equal(estimate(image, settings), plain)
-
-
-def test_the_fit_is_that_of_the_guided_filter():
-    generator = np.random.default_rng(1)
-    image = generator.integers(0, 256, (25, 31, 3), dtype=np.uint8)
-    values = generator.uniform(size=(25, 31)).astype(np.float32)
-    slope, offset = fit_colours(image, values, 3, 1e-3)
-    applied = np.clip((slope * (image.astype(np.float32) / 255)).sum(axis=2) + offset, 0, 1)
-    np.testing.assert_allclose(applied, guided_filter(image, values, 3, 1e-3), atol=1e-4)
 
 
 @pytest.mark.parametrize("band_px", [1, 500, 10**9])
