@@ -19,12 +19,12 @@ import numpy as np
 from benchmarks.rows import append_row
 from densessl.data.synthetic import render_synthetic_image
 from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
+from densessl.saliency.colour_models import refine_by_colour_models
 from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.estimators import Refiner
 from densessl.saliency.fused import fused
-from densessl.saliency.processing import use_one_thread
-from densessl.saliency.colour_models import refine_by_colour_models
 from densessl.saliency.guided_filter import refine_by_guided_filter
+from densessl.saliency.processing import use_one_thread
 from densessl.structures import ImageArray
 
 HEIGHT_PX, WIDTH_PX = 375, 500

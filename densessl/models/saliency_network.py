@@ -1,24 +1,23 @@
 """A small U-Net that maps an image to one foreground logit per pixel, and its file."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from densessl.errors import InputError, MissingInputError
-from densessl.files import write_atomically
+from densessl.errors import InputError
+from densessl.models.network_file import load_network, save_network
 from densessl.models.weights import load_encoder_weights
 
 DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """Channels of the decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
+_HEADER_KEY = "saliency_network"
 _STRIDE = 32
 """Image sides are brought to multiples of this."""
 
@@ -118,9 +117,7 @@ def _copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:
 
 def save_saliency_network(path: Path, network: SaliencyNetwork, header: SaliencyNetworkHeader) -> None:
     """Write the network as safetensors, with its header."""
-    metadata = {"saliency_network": json.dumps(asdict(header))}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    save_network(path, network, _HEADER_KEY, asdict(header))
 
 
 def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkHeader]:
@@ -130,17 +127,9 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
         MissingInputError: no such file.
         InputError: not a file of that kind, or one whose header or tensors make no sense.
     """
-    if not path.is_file():
-        raise MissingInputError(f"no saliency network {path}; expected network.safetensors of a self-trained run")
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"saliency network {path} cannot be read ({error})") from error
-    if "saliency_network" not in metadata:
-        raise InputError(f"{path} is no saliency network: it lacks the header that `--method self_trained` writes")
-    header = _read_header(path, metadata["saliency_network"])
+    origin = "the network.safetensors that `--method self_trained` writes"
+    tensors, content = load_network(path, _HEADER_KEY, kind="saliency network", origin=origin)
+    header = _check_header(path, content)
     network = SaliencyNetwork(header.encoder)
     try:
         network.load_state_dict(tensors)
@@ -149,12 +138,8 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
     return network.eval(), header
 
 
-def _read_header(path: Path, text: str) -> SaliencyNetworkHeader:
+def _check_header(path: Path, content: Any) -> SaliencyNetworkHeader:
     """Return the header of a file, which may come from anywhere."""
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the header of saliency network {path} is no JSON ({error}); get or train it anew") from error
     smallest, largest = SIZE_RANGE_PX
     match content:
         case {
@@ -165,6 +150,6 @@ def _read_header(path: Path, text: str) -> SaliencyNetworkHeader:
         } if smallest <= size_px <= largest and 0.01 <= view_share <= 1:
             return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision)
     raise InputError(
-        f"the header of saliency network {path} is {text[:200]!r}; it must give encoder and supervision in words, "
-        f"size_px in {smallest}-{largest} and view_share in 0.01-1: get or train it anew"
+        f"the header of saliency network {path} is {str(content)[:200]!r}; it must give encoder and supervision in "
+        f"words, size_px in {smallest}-{largest} and view_share in 0.01-1: get or train it anew"
     )

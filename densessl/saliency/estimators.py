@@ -9,10 +9,10 @@ from densessl.errors import InputError
 from densessl.saliency import baselines
 from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
 from densessl.saliency.colour import FloatMap
+from densessl.saliency.colour_models import refine_by_colour_models
 from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.feature_settings import FeatureSettings
 from densessl.saliency.fused import fused
-from densessl.saliency.colour_models import refine_by_colour_models
 from densessl.saliency.guided_filter import refine_by_guided_filter
 from densessl.structures import ImageArray
 

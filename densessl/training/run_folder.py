@@ -1,6 +1,5 @@
 """The folder of a run: resolved configuration, record of what ran, metrics, weights."""
 
-import json
 import platform
 import shlex
 import subprocess
@@ -13,13 +12,13 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 
 from densessl.errors import InputError, MissingInputError
-from densessl.files import read_json, write_atomically, write_json, write_text
+from densessl.files import read_json, write_json, write_text
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
+from densessl.models.network_file import load_network, save_network
 
+_HEADER_KEY = "model_settings"
 _PACKAGES = (
     "densessl",
     "torch",
@@ -108,9 +107,7 @@ def environment_record(device: torch.device) -> dict[str, Any]:
 
 def save_weights(path: Path, model: MaskContrastModel, settings: ModelSettings) -> None:
     """Write a network's weights as safetensors; the file carries the settings that rebuild it."""
-    header = {"model_settings": json.dumps(plain(settings))}  # one key: the order of several is not fixed
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+    save_network(path, model, _HEADER_KEY, plain(settings))
 
 
 def load_weights(path: Path) -> tuple[MaskContrastModel, ModelSettings]:
@@ -120,17 +117,15 @@ def load_weights(path: Path) -> tuple[MaskContrastModel, ModelSettings]:
         MissingInputError: no such file.
         InputError: not a file of that kind, or weights of another architecture.
     """
-    if not path.is_file():
-        raise MissingInputError(f"no weights {path}; expected final.safetensors of a finished densessl run")
+    origin = "final.safetensors of a finished densessl run"
+    tensors, header = load_network(path, _HEADER_KEY, kind="weights", origin=origin)
     try:
-        with safe_open(path, framework="pt") as handle:
-            header = handle.metadata() or {}
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"weights {path} cannot be read ({error})") from error
-    if "model_settings" not in header:
-        raise InputError(f"{path} was not written by densessl: it lacks the settings that rebuild its network")
-    settings = model_settings(json.loads(header["model_settings"]))
+        settings = model_settings(header)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"the header of weights {path} does not hold the settings of a network ({error}); expected {origin}, "
+            "written by this version"
+        ) from error
     return rebuild(settings, tensors, str(path)), settings
 
 

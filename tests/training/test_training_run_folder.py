@@ -9,6 +9,7 @@ from tiny_training import MODEL, SETTINGS, changed
 from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.models.mask_contrast_model import build_model
+from densessl.models.network_file import save_network
 from densessl.training.run_folder import (
     check_same_config,
     environment_record,
@@ -83,3 +84,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_weights(path, build_model(MODEL), changed(model={"embedding_dim": 9}).model)
     with pytest.raises(InputError, match=r"holds another architecture than test_resnet"):
         load_weights(path)
+    for header in ({}, {"frozen": [], "unheard_of": 1}, {"frozen": 3}):
+        save_network(path, build_model(MODEL), "model_settings", header)
+        with pytest.raises(InputError, match=r"does not hold the settings of a network .* expected final.safetensors"):
+            load_weights(path)
