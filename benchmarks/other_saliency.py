@@ -10,7 +10,9 @@ import importlib.metadata
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +25,7 @@ except ImportError:
 PACKAGES = ("numpy", "opencv-contrib-python-headless", "mc_mbd")
 
 
-def main():
+def main() -> None:
     """Answer requests until standard input ends."""
     cv2.setNumThreads(1)
     print(json.dumps(_versions()), flush=True)
@@ -40,34 +42,35 @@ def main():
         print(json.dumps(seconds), flush=True)
 
 
-def _methods(bgr, lab):
-    methods = {
-        "opencv_spectral_residual": lambda: _compute(cv2.saliency.StaticSaliencySpectralResidual_create(), bgr),
-        "opencv_fine_grained": lambda: _compute(cv2.saliency.StaticSaliencyFineGrained_create(), bgr),
+def _methods(bgr: np.ndarray, lab: np.ndarray) -> dict[str, Callable[[], np.ndarray]]:
+    opencv: Any = cv2  # the part named saliency is in opencv-contrib alone
+    methods: dict[str, Callable[[], np.ndarray]] = {
+        "opencv_spectral_residual": lambda: _compute(opencv.saliency.StaticSaliencySpectralResidual_create(), bgr),
+        "opencv_fine_grained": lambda: _compute(opencv.saliency.StaticSaliencyFineGrained_create(), bgr),
     }
     if mbd_core is not None:
         methods["mc_mbd_barrier_transform"] = lambda: _barrier_distance(lab)
     return methods
 
 
-def _compute(method, bgr):
+def _compute(method: Any, bgr: np.ndarray) -> np.ndarray:
     is_done, values = method.computeSaliency(bgr)
     if not is_done:
         raise RuntimeError(f"{method} computed no map")
     return values
 
 
-def _barrier_distance(lab):
+def _barrier_distance(lab: np.ndarray) -> np.ndarray:
     """Return the sum over channels of the barrier distance to the edge, by the package's compiled core."""
     seeds = np.zeros(lab.shape[:2], np.int32)
     seeds[[0, -1]] = 1
     seeds[:, [0, -1]] = 1
     planes = np.ascontiguousarray(np.moveaxis(lab, 2, 0))
-    return sum(mbd_core.run_mbd_label_propagation(plane, seeds, 4)[1] for plane in planes)
+    return np.sum([mbd_core.run_mbd_label_propagation(plane, seeds, 4)[1] for plane in planes], axis=0)
 
 
-def _versions():
-    found = {}
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def main() -> None:
     if arguments.variant is not None:
         print(json.dumps(measure(arguments)))
         return
-    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+    found: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
     for _ in range(arguments.rounds):
         for variant in VARIANTS:
             command = [sys.executable, "-m", "benchmarks.pretrain_step", *sys.argv[1:], "--variant", variant]
@@ -67,7 +68,7 @@ def main() -> None:
         print(json.dumps(row))
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the steps of one variant in this process."""
     is_plain = arguments.variant == "plain"
     training = TrainingSettings(

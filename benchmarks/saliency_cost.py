@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.rows import append_row
 from densessl.data.image_folder import open_image_folder
+from densessl.data.images import read_image
 from densessl.data.synthetic import render_data_set
 from densessl.saliency.estimators import method_of
 from densessl.saliency.generation import generate_proposals
@@ -108,7 +109,7 @@ def _resident_mib(process: int) -> float:
 
 def _render_scenes(folder: Path) -> list[np.ndarray]:
     render_data_set(folder, num_images=NUM_SCENES, size_px=320, seed=0)
-    return [cv2.imread(str(path)) for path in sorted((folder / "JPEGImages").iterdir())]
+    return [read_image(path) for path in sorted((folder / "JPEGImages").iterdir())]
 
 
 def _write_images(folder: Path, scenes: list[np.ndarray], size_px: int, num_images: int) -> Path:
@@ -116,7 +117,7 @@ def _write_images(folder: Path, scenes: list[np.ndarray], size_px: int, num_imag
     folder.mkdir()
     enlarged = [cv2.resize(scene, (size_px, size_px * 3 // 4), interpolation=cv2.INTER_CUBIC) for scene in scenes]
     for number in range(num_images):
-        cv2.imwrite(str(folder / f"{number:06d}.jpg"), enlarged[number % len(enlarged)])
+        cv2.imwrite(str(folder / f"{number:06d}.jpg"), enlarged[number % len(enlarged)][..., ::-1])
     return folder
 
 

@@ -104,8 +104,7 @@ def saliency(
         feature_size_px=feature_size_px,
         network=network,
     )
-    if network is not None:
-        _refuse_training(network, settings, self_training)
+    _refuse_unused_training(settings, self_training)
     part = choose_shard(shard)
     image_set = open_images(images, data, split)
     if part.count == 1:  # others may write there: containers with the same host name do not see each other's processes
@@ -127,16 +126,24 @@ def saliency(
     return summary
 
 
-def _refuse_training(network: Path, settings: SaliencySettings, self_training: SelfTrainingSettings) -> None:
-    """Raise `InputError` for what would only matter if a network were trained, where one is given."""
+def _refuse_unused_training(settings: SaliencySettings, self_training: SelfTrainingSettings) -> None:
+    """Raise `InputError` for what would only matter if a network were trained, where none is."""
+    is_training_described = self_training != SelfTrainingSettings()
+    if settings.method != "self_trained" and is_training_described:
+        raise InputError(
+            f"saliency method {settings.method} trains no network, but settings of its training are given "
+            "(self_training); leave them out, or choose --method self_trained"
+        )
+    if settings.network is None:
+        return
     given = {
         f"weights {settings.weights}": settings.weights is not None,
         "pretrained true": settings.pretrained,
-        "self_training": self_training != SelfTrainingSettings(),
+        "self_training": is_training_described,
     }
     texts = [text for text, is_given in given.items() if is_given]
     if texts:
         raise InputError(
-            f"network {network} is trained already, but settings of its training are given ({', '.join(texts)}); leave "
-            "them out, or leave network out to train another"
+            f"network {settings.network} is trained already, but settings of its training are given "
+            f"({', '.join(texts)}); leave them out, or leave network out to train another"
         )

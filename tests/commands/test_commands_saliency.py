@@ -140,3 +140,9 @@ def test_a_trained_network_takes_no_settings_of_training(training, named, tmp_pa
     with pytest.raises(InputError, match=rf"network n is trained already.*\({named}\); leave them out"):
         saliency(tmp_path / "out", images=tmp_path, method="self_trained", network="n", **training)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_trains_nothing_takes_no_settings_of_training(tmp_path):
+    with pytest.raises(InputError, match=r"method fused trains no network, .*\(self_training\); leave them out"):
+        saliency(tmp_path / "out", images=tmp_path, self_training=SelfTrainingSettings(rounds=1))
+    assert not (tmp_path / "out").exists()
