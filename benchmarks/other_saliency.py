@@ -66,7 +66,8 @@ def _barrier_distance(lab: np.ndarray) -> np.ndarray:
     seeds[[0, -1]] = 1
     seeds[:, [0, -1]] = 1
     planes = np.ascontiguousarray(np.moveaxis(lab, 2, 0))
-    return np.sum([mbd_core.run_mbd_label_propagation(plane, seeds, 4)[1] for plane in planes], axis=0)
+    distances: Any = sum(mbd_core.run_mbd_label_propagation(plane, seeds, 4)[1] for plane in planes)
+    return np.asarray(distances)
 
 
 def _versions() -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 python -m benchmarks.render_tables
 """
 
+import statistics
 from pathlib import Path
 
 from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
@@ -31,31 +32,36 @@ def main() -> None:
 def voc_animals_table(rows: list[Row]) -> str:
     """k-means mIoU on photographs: one line per weights and features, one column per masks and protocol."""
     keys = ("config", "weights", "features", "masks", "protocol")
-    found = {tuple(row[key] for key in keys): row for row in latest(rows, lambda row: tuple(row[k] for k in keys))}
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in latest(rows, lambda row: tuple(row[key] for key in (*keys, "training_seed"))):
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
     columns = [(masks, protocol) for masks in ("saliency_csnet", "own") for protocol in ("native", "maskcontrast")]
     lines = []
     for config, described in CONFIGS.items():
         for (weights, features), name in FEATURES.items():
-            cells = [_score(found.get((config, weights, features, *column))) for column in columns]
-            if any(cell != "-" for cell in cells):
-                sizes = {row["image_size_px"] for key, row in found.items() if key[0] == config and key[4] == "native"}
-                lines.append([f"{described}, {'/'.join(map(str, sorted(sizes)))} px", name, *cells])
+            of_line = [found.get((config, weights, features, *column), []) for column in columns]
+            if any(of_line):
+                sizes = {row["image_size_px"] for row in of_line[0]}
+                runs = str(max(len(runs) for runs in of_line))
+                start = f"{described}, {'/'.join(map(str, sorted(sizes)))} px"
+                lines.append([start, name, runs, *(_score(runs) for runs in of_line)])
     if not lines:
         return ""
-    header = ["start", "features", *(f"{_mask_name(masks)}, `{protocol}`" for masks, protocol in columns)]
-    seeds = sorted({row["clustering_seeds"] for row in found.values()})
-    minutes = ", ".join(
-        f"{name} {_cpu_minutes(row)} CPU-minutes on {row['hardware']['device']}"
+    header = ["start", "features", "runs", *(f"{_mask_name(masks)}, `{protocol}`" for masks, protocol in columns)]
+    seeds = sorted({row["clustering_seeds"] for runs in found.values() for row in runs})
+    minutes = "; ".join(
+        f"{name} {_cpu_minutes(trained)} CPU-minutes a run on {trained[0]['hardware']['device']}"
         for name in CONFIGS
-        if (row := found.get((name, "final", "embedding", "own", "native"))) and row.get("cpu_minutes")
+        if (trained := found.get((name, "final", "embedding", "own", "native")))
     )
     return (
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
-        f"of PASCAL VOC), mean ± spread over {'/'.join(map(str, seeds))} clustering seeds of one training run; "
-        "columns are masks and protocol (`maskcontrast` at 512 px). No label touched training or clustering; matching "
-        "uses them, and val scores were seen while `native`, the recipe of MobileNetV2 and the idea of a second round "
-        "were chosen (docs/protocols.md, docs/decisions.md). The "
-        f"detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: `results/voc_animals.jsonl`."
+        "of PASCAL VOC): mean ± spread over training runs with other seeds / spread over "
+        f"{'/'.join(map(str, seeds))} clustering seeds of a run; columns are masks and protocol (`maskcontrast` at "
+        "512 px). No label touched training or clustering; matching uses them, and val scores were seen while "
+        "`native`, the recipe of MobileNetV2 and the idea of a second round were chosen (docs/protocols.md, "
+        f"docs/decisions.md). The detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: "
+        "`results/voc_animals.jsonl`."
     )
 
 
@@ -92,14 +98,21 @@ def pretrain_step_table(rows: list[Row]) -> str:
     return markdown_table(header, lines) if lines else ""
 
 
-def _cpu_minutes(row: Row) -> str:
-    """The processor time of training, and of the run before it where there was one."""
-    first = row.get("cpu_minutes_first_run")
-    return f"{row['cpu_minutes']:.0f}" if first is None else f"{row['cpu_minutes']:.0f} after {first:.0f}"
+def _cpu_minutes(runs: list[Row]) -> str:
+    """The most processor time that a training took, and the run before it where there was one."""
+    most = max(runs, key=lambda row: row["cpu_minutes"] or 0)
+    first = most.get("cpu_minutes_first_run")
+    return f"{most['cpu_minutes']:.0f}" if first is None else f"{most['cpu_minutes']:.0f} after {first:.0f}"
 
 
-def _score(row: Row | None) -> str:
-    return "-" if row is None else f"{100 * row['miou']:.1f} ± {100 * row['miou_std']:.1f}"
+def _score(runs: list[Row]) -> str:
+    """Mean over training runs, its spread over them, and the mean spread over clustering seeds within them."""
+    if not runs:
+        return "-"
+    scores = [100 * row["miou"] for row in runs]
+    between = f"{statistics.stdev(scores):.1f}" if len(scores) > 1 else "?"
+    within = statistics.mean(100 * row["miou_std"] for row in runs)
+    return f"{statistics.mean(scores):.1f} ± {between} / {within:.1f}"
 
 
 def _mask_name(masks: str) -> str:
