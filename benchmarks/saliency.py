@@ -57,7 +57,8 @@ def main() -> None:
     """Measure what the arguments name, or render the table."""
     arguments = _parse()
     if arguments.render_table:
-        replace_block(PAGE, "saliency", saliency_table(read_rows(arguments.results)))
+        downstream = read_rows(arguments.results.with_name("saliency_downstream.jsonl"))
+        replace_block(PAGE, "saliency", saliency_table(read_rows(arguments.results), downstream))
         return
     images = list(open_data_set(arguments.data, arguments.split).images)
     if arguments.num_images is not None:
@@ -68,8 +69,8 @@ def main() -> None:
         return
     for method in arguments.methods:
         for refine in arguments.refines:
-            settings = _settings(arguments, method, refine)
-            _measure(arguments, images, settings, _described(settings), refine, _labels_behind(settings))
+            settings = settings_from(arguments, method, refine)
+            _measure(arguments, images, settings, described(settings), refine, labels_behind(settings))
 
 
 def _measure(
@@ -134,8 +135,9 @@ def measure(
     )
 
 
-def saliency_table(rows: list[Row]) -> str:
-    """Masks, soft maps and speed of each method, the best masks first; the newest row of each."""
+def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
+    """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
+    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in downstream}
     newest = latest(rows, lambda row: tuple(row[key] for key in ("data", "split", "num_images", "method", "refine")))
     lines = [
         [
@@ -144,15 +146,21 @@ def saliency_table(rows: list[Row]) -> str:
             row["refine"],
             f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
             *(f"{row[name]:.3f}" for name in MEASURES),
+            _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
             row["labels"],
         ]
         for row in sorted(newest, key=lambda row: (row["data"], row["split"], -row["mask_iou"]))
     ]
     header = ["data, images", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
+    header.append("k-means mIoU")
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
     places = sorted({f"{row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}" for row in newest})
     return f"{table}\n\nMeasured on {'; '.join(places)}. Rows: `results/saliency.jsonl`."
+
+
+def _segmentation(row: Row | None) -> str:
+    return "-" if row is None else f"{row['miou']:.3f} ± {row['miou_std']:.3f}"
 
 
 def foreground_iou(mask: MaskArray, labels: LabelMap) -> float:
@@ -170,7 +178,8 @@ def _start_worker(settings: SaliencySettings | None) -> None:
         estimate(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8), settings)
 
 
-def _settings(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
+def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
+    """Return the settings that the arguments give one method; `network` is for self_trained alone."""
     is_deep = method in DEEP_METHODS
     return SaliencySettings(
         method=method_of(method),
@@ -184,7 +193,7 @@ def _settings(arguments: argparse.Namespace, method: str, refine: str) -> Salien
     )
 
 
-def _described(settings: SaliencySettings) -> str:
+def described(settings: SaliencySettings) -> str:
     """Name the method, with its encoder and size where it works on features, or its network."""
     if settings.method in DEEP_METHODS:
         return f"{settings.method}, {settings.encoder} at {settings.feature_size_px} px"
@@ -193,7 +202,8 @@ def _described(settings: SaliencySettings) -> str:
     return settings.method
 
 
-def _labels_behind(settings: SaliencySettings) -> str:
+def labels_behind(settings: SaliencySettings) -> str:
+    """Say which labels touched what a method was made with."""
     if settings.method in DEEP_METHODS:
         return feature_record(settings.features)["supervision"]
     if settings.network is not None:

@@ -1,0 +1,97 @@
+"""What better masks buy: cluster one run's embeddings with the masks of each saliency method as foreground, as rows.
+
+    python -m benchmarks.saliency_downstream --run RUN --data ROOT --methods fused mb_plus robust_background
+    python -m benchmarks.saliency_downstream --run RUN --data ROOT --methods self_trained --network FILE
+    python -m benchmarks.saliency_downstream --run RUN --data ROOT --predictions ROOT/saliency_csnet
+
+Rows go to results/saliency_downstream.jsonl: k-means mIoU on val under protocol `native`, mean and spread over
+clustering seeds. The run is one of the configurations `voc_animals_*`, trained with our default masks; only the masks
+that select and pool its embeddings change. `benchmarks.saliency --render-table` puts the newest row of each method into
+its table. Labels name the clusters (Hungarian on IoU) and score them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.rows import append_row
+from benchmarks.saliency import described, labels_behind, settings_from
+from benchmarks.voc_animals import CLASSES
+from densessl.commands.cluster import cluster
+from densessl.data.layouts import open_images
+from densessl.saliency.generation import generate_proposals
+
+
+def main() -> None:
+    """Cluster with the masks of every method named, or with those of a folder."""
+    arguments = _parse()
+    if arguments.predictions is not None:
+        labels = "made elsewhere: whatever labels made them are theirs"
+        _measure(arguments, arguments.predictions, arguments.predictions.name, "-", labels)
+        return
+    for method in arguments.methods:
+        for refine in arguments.refines:
+            settings = settings_from(arguments, method, refine)
+            name = described(settings)
+            folder = arguments.run / "downstream" / f"{name.replace(', ', '_').replace(' ', '_')}_{refine}"
+            generate_proposals(open_images(None, arguments.data, "val"), folder, settings, arguments.num_workers)
+            _measure(arguments, folder, name, refine, labels_behind(settings))
+
+
+def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: str, labels: str) -> None:
+    result = cluster(
+        arguments.run,
+        arguments.run / "downstream" / "clusters" / masks.name,
+        data=arguments.data,
+        split="val",
+        foreground="masks",
+        masks=masks,
+        classes=CLASSES,
+        seeds=arguments.seeds,
+        protocol="native",
+        image_size=arguments.image_size,
+        features="embedding",
+    )
+    if result.scores is None:
+        raise SystemExit(f"{arguments.data} has no labels for its val split")
+    row = append_row(
+        arguments.results,
+        {
+            "benchmark": "saliency_downstream",
+            "data": arguments.data.name,
+            "split": "val",
+            "config": arguments.config_name,
+            "method": method,
+            "refine": refine,
+            "labels": labels,
+            "miou": round(result.scores.miou, 4),
+            "miou_std": round(result.scores.miou_std, 4),
+            "clustering_seeds": arguments.seeds,
+        },
+    )
+    print(json.dumps({key: row[key] for key in list(row)[1:10]}), flush=True)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
+    parser.add_argument("--config-name", required=True, help="which configuration the run is of")
+    parser.add_argument("--methods", nargs="+", default=["fused"])
+    parser.add_argument("--refines", nargs="+", default=["colour_models"])
+    parser.add_argument("--predictions", type=Path, default=None, help="cluster with these masks in place of a method")
+    parser.add_argument("--encoder", default="vit_small_patch16_224.dino", help="of the methods on deep features")
+    parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
+    parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
+    parser.add_argument("--output-stride", type=int, default=16)
+    parser.add_argument("--feature-size-px", type=int, default=480)
+    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
+    parser.add_argument("--image_size", type=int, default=None, help="side that images are clustered at")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--num-workers", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=Path("results/saliency_downstream.jsonl"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
