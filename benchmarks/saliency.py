@@ -178,6 +178,20 @@ def _start_worker(settings: SaliencySettings | None) -> None:
         estimate(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8), settings)
 
 
+def add_method_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name methods, or maps made elsewhere; `settings_from` reads them."""
+    parser.add_argument("--methods", nargs="+", default=["fused"])
+    parser.add_argument("--refines", nargs="+", default=["colour_models"])
+    parser.add_argument("--predictions", type=Path, default=None, help="measure these maps in place of a method")
+    parser.add_argument("--encoder", default=SaliencySettings.encoder, help="of the methods on deep features")
+    parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
+    parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
+    parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
+    parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
+    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
+    parser.add_argument("--num-workers", type=int, default=2)
+
+
 def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
     """Return the settings that the arguments give one method; `network` is for self_trained alone."""
     is_deep = method in DEEP_METHODS
@@ -230,18 +244,9 @@ def _parse() -> argparse.Namespace:
     work.add_argument("--data", type=Path, help="measure on this data set")
     work.add_argument("--render-table", action="store_true", help="write the table in docs/saliency.md")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--methods", nargs="+", default=["fused"])
-    parser.add_argument("--refines", nargs="+", default=["colour_models"])
-    parser.add_argument("--predictions", type=Path, default=None, help="measure these maps in place of a method")
-    parser.add_argument("--encoder", default=SaliencySettings.encoder, help="of the methods on deep features")
-    parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
-    parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
-    parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
-    parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
-    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
+    add_method_arguments(parser)
     parser.add_argument("--num-images", type=int, default=None, help="a random sample; by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("results/saliency.jsonl"))
     return parser.parse_args()
 

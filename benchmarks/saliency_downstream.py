@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 
 from benchmarks.rows import append_row
-from benchmarks.saliency import described, labels_behind, settings_from
+from benchmarks.saliency import add_method_arguments, described, labels_behind, settings_from
 from benchmarks.voc_animals import CLASSES
 from densessl.commands.cluster import cluster
 from densessl.data.layouts import open_images
@@ -77,18 +77,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
     parser.add_argument("--config-name", required=True, help="which configuration the run is of")
-    parser.add_argument("--methods", nargs="+", default=["fused"])
-    parser.add_argument("--refines", nargs="+", default=["colour_models"])
-    parser.add_argument("--predictions", type=Path, default=None, help="cluster with these masks in place of a method")
-    parser.add_argument("--encoder", default="vit_small_patch16_224.dino", help="of the methods on deep features")
-    parser.add_argument("--weights", type=Path, default=None, help="the encoder's")
-    parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
-    parser.add_argument("--output-stride", type=int, default=16)
-    parser.add_argument("--feature-size-px", type=int, default=480)
-    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
+    add_method_arguments(parser)
     parser.add_argument("--image_size", type=int, default=None, help="side that images are clustered at")
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path("results/saliency_downstream.jsonl"))
     return parser.parse_args()
 
