@@ -16,8 +16,7 @@ from pathlib import Path
 
 from benchmarks.rows import append_row
 from benchmarks.saliency import add_method_arguments, described, labels_behind, settings_from
-from benchmarks.voc_animals import CLASSES
-from densessl.commands.cluster import cluster
+from benchmarks.voc_animals import cluster_val
 from densessl.data.layouts import open_images
 from densessl.saliency.generation import generate_proposals
 
@@ -39,21 +38,14 @@ def main() -> None:
 
 
 def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: str, labels: str) -> None:
-    result = cluster(
+    _, scores = cluster_val(
         arguments.run,
         arguments.run / "downstream" / "clusters" / masks.name,
         data=arguments.data,
-        split="val",
-        foreground="masks",
         masks=masks,
-        classes=CLASSES,
         seeds=arguments.seeds,
-        protocol="native",
         image_size=arguments.image_size,
-        features="embedding",
     )
-    if result.scores is None:
-        raise SystemExit(f"{arguments.data} has no labels for its val split")
     row = append_row(
         arguments.results,
         {
@@ -64,8 +56,8 @@ def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: st
             "method": method,
             "refine": refine,
             "labels": labels,
-            "miou": round(result.scores.miou, 4),
-            "miou_std": round(result.scores.miou_std, 4),
+            "miou": round(scores.miou, 4),
+            "miou_std": round(scores.miou_std, 4),
             "clustering_seeds": arguments.seeds,
         },
     )

@@ -1,6 +1,7 @@
 """Atomic writes and JSON: a reader never sees half a file, and what a killed process left behind is swept away."""
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -142,3 +143,9 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; an `OSError` of reading it passes through."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

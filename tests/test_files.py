@@ -13,6 +13,7 @@ from densessl import files
 from densessl.errors import InputError, MissingInputError
 from densessl.files import (
     append_text,
+    file_sha256,
     make_folder,
     read_json,
     remove_abandoned_writes,
@@ -25,7 +26,7 @@ from densessl.files import (
 STALLED_WRITE = """
 import sys, time
 from pathlib import Path
-from densessl.files import write_atomically
+from densessl.files import file_sha256, write_atomically
 
 def stall(temporary):
     temporary.write_text("half")
@@ -181,3 +182,8 @@ def test_a_disk_that_is_full_while_appending_is_an_input_error(tmp_path: Path, m
     monkeypatch.setattr(Path, "open", is_full)
     with pytest.raises(InputError, match=r"No space left on device.*free some space"):
         append_text(tmp_path / "a.txt", "x")
+
+
+def test_the_digest_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

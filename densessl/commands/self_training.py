@@ -11,7 +11,7 @@ from rich.console import Console
 from densessl.commands.provenance import masks_provenance
 from densessl.data.soft_targets import SoftMaps
 from densessl.errors import InputError, MissingInputError
-from densessl.files import make_folder, read_json, write_json
+from densessl.files import file_sha256, make_folder, read_json, write_json
 from densessl.models.saliency_network import (
     SaliencyNetworkHeader,
     initial_saliency_network,
@@ -185,5 +185,4 @@ def _digest_of_file(path: Path | None) -> str | None:
         return None
     if not path.is_file():
         raise MissingInputError(f"no weights file {path}; give the file that {_RECORD} was begun with")
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(path)

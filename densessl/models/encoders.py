@@ -51,9 +51,7 @@ def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False
     """
     if output_stride not in {8, 16, 32}:
         raise InputError(f"output_stride {output_stride} is not one of 8, 16, 32; choose one of them")
-    if not timm.is_model(name):
-        similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, mobilenetv2_100"
-        raise InputError(f"encoder {name!r} is not a timm model name; similar names: {similar}")
+    check_encoder_name(name)
     is_token_model = timm.models.is_model_in_modules(name, _TRANSFORMER_MODULES)
     options = (
         {"dynamic_img_size": True, "dynamic_img_pad": True} if is_token_model else {"output_stride": output_stride}
@@ -68,3 +66,10 @@ def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False
         raise InputError(f"encoder {name!r} does not support output_stride {output_stride} ({error})") from error
     stride = backbone.patch_embed.patch_size[0] if is_token_model else output_stride
     return Encoder(backbone, int(backbone.num_features), int(stride))
+
+
+def check_encoder_name(name: str) -> None:
+    """Raise `InputError`, with similar names, for what is no timm model name."""
+    if not timm.is_model(name):
+        similar = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5]) or "resnet18, mobilenetv2_100"
+        raise InputError(f"encoder {name!r} is not a timm model name; similar names: {similar}")

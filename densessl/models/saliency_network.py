@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from densessl.errors import InputError
+from densessl.models.encoders import check_encoder_name
 from densessl.models.network_file import load_network, save_network
 from densessl.models.weights import load_encoder_weights
 
@@ -47,9 +48,7 @@ class SaliencyNetwork(nn.Module):
 
     def __init__(self, encoder: str) -> None:
         super().__init__()
-        if not timm.is_model(encoder):
-            similar = ", ".join(timm.list_models(f"*{encoder.split('_')[0]}*")[:5]) or "resnet18, mobilenetv2_100"
-            raise InputError(f"encoder {encoder!r} is not a timm model name; similar names: {similar}")
+        check_encoder_name(encoder)
         try:
             self.unet = segmentation_models_pytorch.Unet(
                 f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1

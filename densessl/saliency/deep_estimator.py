@@ -1,7 +1,6 @@
 """Saliency through the features of a pretrained encoder: the image brought to a grid of patches, and back."""
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import TypedDict
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from densessl.errors import InputError
+from densessl.files import file_sha256
 from densessl.models.patch_features import PatchEncoder, load_patch_encoder
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.feature_settings import DEEP_METHODS, FeatureSettings
@@ -93,10 +93,7 @@ def load_encoder(settings: FeatureSettings) -> PatchEncoder:
 def feature_record(settings: FeatureSettings) -> FeatureRecord:
     """Return what the masks' folder must say of the weights; loads them, so that unusable ones are noticed first."""
     supervision = load_encoder(settings).supervision
-    digest = None
-    if settings.weights is not None:
-        with settings.weights.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    digest = None if settings.weights is None else file_sha256(settings.weights)
     return {"weights_sha256": digest, "supervision": supervision}
 
 

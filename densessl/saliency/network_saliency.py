@@ -1,7 +1,6 @@
 """Saliency by a trained network, as an estimator like the others."""
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from densessl.data.views import normalise_image
 from densessl.errors import InputError
+from densessl.files import file_sha256
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, load_saliency_network
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.deep_estimator import resize_to_grid
@@ -39,9 +39,7 @@ def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
 def network_record(path: Path | None) -> dict[str, Any]:
     """Return what the masks' folder must say of a network: SHA-256 of its file, and which labels touched it."""
     _, header = _open(path)
-    with (path or Path()).open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return {"weights_sha256": digest, "supervision": header.supervision}
+    return {"weights_sha256": file_sha256(path or Path()), "supervision": header.supervision}
 
 
 def _open(path: Path | None) -> tuple[SaliencyNetwork, SaliencyNetworkHeader]:
