@@ -4,17 +4,20 @@ from pathlib import Path
 
 from densessl.files import read_json
 from densessl.models.weights import WeightReport
+from densessl.saliency.generation import made_elsewhere
 
 
 def masks_provenance(masks: Path) -> str:
     """Say where a folder of masks came from and what supervision that implies.
 
     Folders that `saliency` (or `pretrain`, or `run`) wrote name their estimator in `saliency.json`; all others are
-    made elsewhere.
+    made elsewhere; those made of other masks (`--method file`) are traced to them.
     """
     record = masks / "saliency.json"
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
     match content:
+        case {"settings": {"method": "file", "masks": str(source)}}:
+            return masks_provenance(Path(source))
         case {"settings": {"method": "self_trained"}, "features": {"supervision": str(supervision)}}:
             return f"self-trained network ({supervision})"
         case {
@@ -25,7 +28,7 @@ def masks_provenance(masks: Path) -> str:
             return f"fitted to none (estimator {method}); labels that trained its features ({source}): {supervision}"
         case {"settings": {"method": str(method)}}:
             return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
-    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
+    return made_elsewhere(masks)
 
 
 def weights_provenance(report: WeightReport) -> str:

@@ -22,7 +22,7 @@ def saliency(
     data: Path | None = None,
     split: str = "train_aug",
     method: Method = "fused",
-    refine: Refinement = "colour_models",
+    refine: Refinement | None = None,
     threshold: float = 0.5,
     min_area: float = 0.01,
     max_area: float = 0.99,
@@ -33,6 +33,7 @@ def saliency(
     output_stride: Literal[8, 16, 32] = 16,
     feature_size_px: int = 480,
     network: Path | None = None,
+    masks: Path | None = None,
     self_training: SelfTrainingSettings = SelfTrainingSettings(),
     seed: int = 0,
     num_workers: int | None = None,
@@ -60,9 +61,9 @@ def saliency(
         method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
             spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
             lost and found_seeds work on features of a pretrained encoder; self_trained is a network that learns from
-            the maps of others.
+            the maps of others; file takes masks that were made elsewhere (--masks), checks them and normalises them.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
-            dense_crf or none.
+            dense_crf or none. By default none for method file, and colour_models for all others.
         threshold: soft values above it are foreground, in (0, 1).
         min_area: connected parts smaller than this fraction of the image are dropped, and images whose whole mask
             is smaller are rejected.
@@ -75,6 +76,8 @@ def saliency(
         feature_size_px: long side that images are brought to for the encoder.
         network: file of the network of self_trained; without it one is trained on these images first, below
             OUT/self_training, and kept there for use on other images.
+        masks: folder of the masks or soft maps of method file, one named like each image; 0/1, 0/255, palette, ids and
+            soft maps are told apart. An image without one, or with one of another size, is rejected.
         self_training: how that network is trained.
         seed: of everything random in that training.
         num_workers: processes that share the work; 0 for none but this one, by default one for each core, and under
@@ -103,6 +106,7 @@ def saliency(
         output_stride=output_stride,
         feature_size_px=feature_size_px,
         network=network,
+        masks=masks,
     )
     _refuse_unused_training(settings, self_training)
     part = choose_shard(shard)
@@ -139,6 +143,7 @@ def _refuse_unused_training(settings: SaliencySettings, self_training: SelfTrain
     given = {
         f"weights {settings.weights}": settings.weights is not None,
         "pretrained true": settings.pretrained,
+        f"masks {settings.masks}": settings.masks is not None,
         "self_training": is_training_described,
     }
     texts = [text for text, is_given in given.items() if is_given]

@@ -115,6 +115,7 @@ def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:
         network=None,
         keep_soft=True,
         weights=saliency.weights if is_deep else None,
+        masks=saliency.masks if teacher == "file" else None,
         pretrained=saliency.pretrained and is_deep,
     )
 
@@ -135,6 +136,11 @@ def _check_encoders(
         raise InputError(
             f"{given} is for teachers that work on features, which {', '.join(teachers)} do not; leave it out, or give "
             "the network's own initial weights as --self_training.weights or --self_training.pretrained"
+        )
+    if "file" not in teachers and saliency.masks is not None:
+        raise InputError(
+            f"masks {saliency.masks} are given, but none of the teachers {', '.join(teachers)} reads them; add file to "
+            "--self_training.teachers, or leave them out"
         )
     initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
 

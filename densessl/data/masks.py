@@ -7,7 +7,7 @@ settled once, from many of its files; the rules stand at `densessl.data.mask_enc
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,12 @@ class MaskFolder:
         if path is None:
             raise MissingInputError(f"image {ref.stem} has no mask in {self.folder}; add {ref.stem}.png there")
         return _interpret(load_mask_file(path), self.code, size)
+
+    def only(self, refs: Iterable[ImageRef]) -> "MaskFolder":
+        """Return the masks of some of the images, which a process can be sent without the others."""
+        stems = [ref.stem for ref in refs]
+        files = {stem: self.files[stem] for stem in stems if stem in self.files}
+        return replace(self, missing=tuple(stem for stem in stems if stem not in files), files=files)
 
     def describe(self) -> str:
         """Return one line that says how many masks there are and how they are read."""

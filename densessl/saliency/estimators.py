@@ -29,6 +29,7 @@ Method = Literal[
     "lost",
     "found_seeds",
     "self_trained",
+    "file",
 ]
 Refinement = Literal["colour_models", "guided_filter", "bilateral_solver", "dense_crf", "none"]
 
@@ -48,7 +49,7 @@ def method_of(name: str) -> Method:
 
 
 def find_estimator(method: str, features: FeatureSettings, network: Path | None = None) -> Estimator:
-    """Return the estimator of that name; raises `InputError` for an unknown one.
+    """Return the estimator of that name; raises `InputError` for an unknown one, and for `file`, which has none.
 
     `features` says which encoder the methods on deep features use, `network` is the file of a self-trained one. They
     are loaded when the first image comes.
@@ -72,6 +73,8 @@ def find_estimator(method: str, features: FeatureSettings, network: Path | None 
             return functools.partial(_deep_saliency, method=method, features=features)
         case "self_trained":
             return functools.partial(_network_saliency, path=network)
+        case "file":
+            raise InputError("saliency method file estimates nothing; it takes the map of each image from a folder")
         case _:
             raise InputError(f"unknown saliency method {method!r}; choose one of {', '.join(get_args(Method))}")
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
@@ -84,7 +87,8 @@ def generate_proposals(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"num_workers {num_workers} is negative; give 0 for this process alone, or more")
     make_folder(out)
-    weights = _describe_weights(settings)
+    maps = _open_maps(settings.masks, images) if settings.method == "file" and settings.masks is not None else None
+    weights = _describe_weights(settings) if maps is None else _describe_maps(maps)
     claim_folder(out, settings, weights)
     journal = out / shard.journal
     drop_cut_line(journal)
@@ -92,7 +96,7 @@ def generate_proposals(
     places = index_records(out)
     todo = [image for image in own if not is_written(out, image.stem, places.get(image.stem), settings.keep_soft)]
     started = time.monotonic()
-    for record in process_images(todo, out, settings, num_workers, max_workers):
+    for record in process_images(todo, out, settings, num_workers, max_workers, maps):
         append_record(journal, record)
     seconds = time.monotonic() - started
     places = index_records(out, is_quiet=True)
@@ -174,6 +178,22 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for
 
     return dict(feature_record(settings.features))
+
+
+def _open_maps(masks: Path, images: ImageSet) -> MaskFolder:
+    maps = open_mask_folder(masks, images.images)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(maps.describe())
+    return maps
+
+
+def _describe_maps(maps: MaskFolder) -> dict[str, Any]:
+    """Return what the folder must say of masks that somebody else made."""
+    return {"encoding": str(maps.code), "supervision": made_elsewhere(maps.folder)}
+
+
+def made_elsewhere(masks: Path) -> str:
+    """Return what is known of the labels behind a folder of masks that somebody else made."""
+    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
 
 
 def _write_settings(

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.data.images import read_image
+from densessl.data.masks import MaskFolder
 from densessl.errors import InputError
 from densessl.saliency.proposal_store import write_image
 from densessl.saliency.proposals import SaliencySettings, propose
@@ -41,6 +42,7 @@ def process_images(
     settings: SaliencySettings,
     num_workers: int | None,
     max_workers: int | None = None,
+    maps: MaskFolder | None = None,
 ) -> Iterator[ImageRecord]:
     """Propose masks for images, write them below `out`, and yield their records in the order of the images.
 
@@ -51,6 +53,7 @@ def process_images(
         num_workers: processes that share the work; 0 for none but this one, `None` for as many as there are cores,
             fewer for small sets. They change no result.
         max_workers: as many at most where `num_workers` is `None`, instead of the number of cores.
+        maps: the maps of method `file`.
 
     Raises:
         InputError: a worker was killed.
@@ -61,7 +64,7 @@ def process_images(
     console = Console(stderr=True)
     with _open_progress(console, len(images)) as progress:
         task = progress.add_task("saliency", total=len(images))
-        for record in _run(images, functools.partial(_finish_image, out, settings), num_workers):
+        for record in _run(images, functools.partial(_finish_images, out, settings), maps, num_workers):
             if record.is_unreadable:
                 progress.console.print(
                     f"rejected {record.stem}: {record.reason}", highlight=False, markup=False, soft_wrap=True
@@ -82,10 +85,15 @@ def _choose_num_workers(num_images: int, max_workers: int | None) -> int:
     return num_workers if num_workers > 1 else 0
 
 
-def _run(images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num_workers: int) -> Iterator[ImageRecord]:
+def _run(
+    images: Sequence[ImageRef],
+    work: "functools.partial[Iterator[ImageRecord]]",
+    maps: MaskFolder | None,
+    num_workers: int,
+) -> Iterator[ImageRecord]:
     if num_workers == 0 or not images:
         with _one_thread():
-            yield from map(work, images)
+            yield from work(maps, images)
         return
     # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
     context = get_context("spawn")
@@ -93,7 +101,8 @@ def _run(images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num
     try:
         pending: deque[Future[list[ImageRecord]]] = deque()  # a few chunks ahead, so that memory stays bounded
         for first in range(0, len(images), _CHUNK):
-            pending.append(executor.submit(_finish_images, work, images[first : first + _CHUNK]))
+            chunk = images[first : first + _CHUNK]
+            pending.append(executor.submit(_as_list, work, maps and maps.only(chunk), chunk))
             if len(pending) > 4 * num_workers:
                 yield from pending.popleft().result()
         while pending:
@@ -107,18 +116,27 @@ def _run(images: Sequence[ImageRef], work: "functools.partial[ImageRecord]", num
         executor.shutdown(cancel_futures=True)
 
 
-def _finish_images(work: "functools.partial[ImageRecord]", images: Sequence[ImageRef]) -> list[ImageRecord]:
-    return [work(image) for image in images]
+def _as_list(
+    work: "functools.partial[Iterator[ImageRecord]]", maps: MaskFolder | None, images: Sequence[ImageRef]
+) -> list[ImageRecord]:
+    return list(work(maps, images))
 
 
-def _finish_image(out: Path, settings: SaliencySettings, image: ImageRef) -> ImageRecord:
+def _finish_images(
+    out: Path, settings: SaliencySettings, maps: MaskFolder | None, images: Sequence[ImageRef]
+) -> Iterator[ImageRecord]:
+    return (_finish_image(out, settings, maps, image) for image in images)
+
+
+def _finish_image(out: Path, settings: SaliencySettings, maps: MaskFolder | None, image: ImageRef) -> ImageRecord:
     try:
         pixels = read_image(image.path)
+        given = None if maps is None else maps.read(image, pixels.shape[:2]).soft
     except InputError as error:
         return ImageRecord(image.stem, reason=str(error), is_unreadable=True)
     height, width = pixels.shape[:2]
     try:
-        result = propose(pixels, image.stem, settings)
+        result = propose(pixels, image.stem, settings, given)
     except Exception as error:
         if not isinstance(error, _OF_THE_IMAGE) or isinstance(error, _OF_THE_PROGRAM):
             error.add_note(f"while working on image {image.stem} ({image.path})")

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from densessl.errors import InputError
-from densessl.saliency.colour import FloatMap
-from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner
+from densessl.saliency.colour import FloatMap, resize_map
+from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner, method_of
 from densessl.saliency.feature_settings import FeatureSettings, check_features
 from densessl.saliency.full_size import enlarge_from_copy, reduced_copy
 from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
@@ -24,10 +24,10 @@ class SaliencySettings:
             distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
             are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
             work on features of a pretrained encoder. `self_trained` is a network that learned from the maps of
-            others.
+            others. `file` takes masks or soft maps that were made elsewhere.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
-            connected CRF) or `none`.
+            connected CRF) or `none`. Where it is not given, `none` for method `file` and `colour_models` for others.
         threshold: soft values above it are foreground, in (0, 1).
         min_area: connected parts smaller than this fraction of the image are dropped, and images whose whole
             mask is smaller are rejected, in [0, 1).
@@ -41,10 +41,11 @@ class SaliencySettings:
         feature_size_px: long side that images are brought to for the encoder, at least 128; 480 is the size of the
             photographs that the methods were published on.
         network: file of the network of `self_trained`.
+        masks: folder of the masks of `file`, named like their images; 0/1, 0/255, ids and soft maps are told apart.
     """
 
     method: Method = "fused"
-    refine: Refinement = "colour_models"
+    refine: Refinement | None = None
     threshold: float = 0.5
     min_area: float = 0.01
     max_area: float = 0.99
@@ -55,16 +56,24 @@ class SaliencySettings:
     output_stride: Literal[8, 16, 32] = 16
     feature_size_px: int = 480
     network: Path | None = None
+    masks: Path | None = None
 
     def __post_init__(self) -> None:
-        find_estimator(self.method, self.features)
+        method_of(self.method)
         if self.network is not None and self.method != "self_trained":
             raise InputError(
                 f"saliency method {self.method} uses no network, but network {self.network} is given; leave it out, or "
                 "choose self_trained"
             )
         check_features(self.method, self.features)
-        find_refiner(self.refine)
+        if self.masks is None and self.method == "file":
+            raise InputError("saliency method file needs the folder of the masks; give it (masks)")
+        if self.masks is not None and self.method not in {"file", "self_trained"}:
+            raise InputError(
+                f"saliency method {self.method} makes its own masks, but masks {self.masks} are given; leave them out, "
+                "or choose file"
+            )
+        find_refiner(self.refinement)
         if not 0 < self.threshold < 1:
             raise InputError(f"saliency threshold {self.threshold} lies outside (0, 1); 0.5 is usual")
         if not 0 <= self.min_area < self.max_area <= 1:
@@ -78,18 +87,26 @@ class SaliencySettings:
         """The part that concerns the encoder."""
         return FeatureSettings(self.encoder, self.weights, self.pretrained, self.output_stride, self.feature_size_px)
 
+    @property
+    def refinement(self) -> Refinement:
+        """What is done to the soft map, the default settled."""
+        return self.refine or ("none" if self.method == "file" else "colour_models")
+
     def plain(self) -> dict[str, Any]:
-        """Return the settings as JSON holds them."""
-        paths = {"weights": self.weights and str(self.weights), "network": self.network and str(self.network)}
-        return {**asdict(self), **paths}
+        """Return the settings as JSON holds them, defaults settled."""
+        paths = {"weights": self.weights, "network": self.network, "masks": self.masks}
+        texts = {name: None if path is None else str(path) for name, path in paths.items()}
+        return {**asdict(self), **texts, "refine": self.refinement}
 
 
-def propose(image: ImageArray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
+def propose(
+    image: ImageArray, stem: str, settings: SaliencySettings, given: FloatMap | None = None
+) -> ImageProposals | Rejection:
     """Return the proposals of a uint8 RGB image (height, width, 3), or why it is left out.
 
     `estimate`, then `propose_from`. Deterministic.
     """
-    return propose_from(estimate(image, settings), stem, settings)
+    return propose_from(estimate(image, settings, given), stem, settings)
 
 
 def propose_from(soft: FloatMap, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
@@ -114,8 +131,10 @@ def propose_from(soft: FloatMap, stem: str, settings: SaliencySettings) -> Image
     return ImageProposals(stem, soft, foreground, parts)
 
 
-def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
+def estimate(image: ImageArray, settings: SaliencySettings, given: FloatMap | None = None) -> FloatMap:
     """Return the refined soft foreground map (height, width), in [0, 1], of a uint8 RGB image (height, width, 3).
+
+    `given` is the map (height, width) of method `file`, which is only refined.
 
     An image with a long side above 960 pixels is estimated and refined in a copy of 500 (of `feature_size_px` where
     that is more), and the map is enlarged along the edges of the image (`full_size`). Others are worked on as they are.
@@ -124,9 +143,14 @@ def estimate(image: ImageArray, settings: SaliencySettings) -> FloatMap:
         raise InputError(
             f"image has shape {image.shape} and type {image.dtype}; saliency takes uint8 RGB (height, width, 3)"
         )
+    if given is not None and settings.refinement == "none":
+        return given
     copy = reduced_copy(image, settings.feature_size_px)
-    soft = find_estimator(settings.method, settings.features, settings.network)(copy)
-    return enlarge_from_copy(image, copy, find_refiner(settings.refine)(copy, soft))
+    if given is None:
+        soft = find_estimator(settings.method, settings.features, settings.network)(copy)
+    else:
+        soft = resize_map(given, *copy.shape[:2])
+    return enlarge_from_copy(image, copy, find_refiner(settings.refinement)(copy, soft))
 
 
 def connected_parts(soft: FloatMap, threshold: float, min_area: float) -> tuple[Proposal, ...]:

@@ -71,11 +71,11 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
     generate_proposals(images, whole, SaliencySettings(), num_workers=0)
     original, done = processing.propose, []
 
-    def dies_at_the_third(pixels, stem, settings):
+    def dies_at_the_third(pixels, stem, settings, given):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(stem)
-        return original(pixels, stem, settings)
+        return original(pixels, stem, settings, given)
 
     monkeypatch.setattr(processing, "propose", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -166,10 +166,10 @@ def test_errors_of_the_program_end_the_run_and_name_the_image(error, images, tmp
 def fail_on(monkeypatch, stem, error):
     original = processing.propose
 
-    def fails(pixels, name, settings):
+    def fails(pixels, name, settings, given):
         if name == stem:
             raise error
-        return original(pixels, name, settings)
+        return original(pixels, name, settings, given)
 
     monkeypatch.setattr(processing, "propose", fails)
 
@@ -194,7 +194,9 @@ def test_an_image_whose_record_broke_is_done_again(images, tmp_path, monkeypatch
 def test_the_number_of_workers_is_chosen_by_images_and_cores(num_images, most, expected, monkeypatch):
     monkeypatch.setattr(processing, "_num_cores", lambda: 8)
     chosen = []
-    monkeypatch.setattr(processing, "_run", lambda images, work, num_workers: chosen.append(num_workers) or iter(()))
+    monkeypatch.setattr(
+        processing, "_run", lambda images, work, maps, num_workers: chosen.append(num_workers) or iter(())
+    )
     images = [ImageRef(str(number), Path("none")) for number in range(num_images)]
     list(processing.process_images(images, Path("out"), SaliencySettings(), None, most))
     assert chosen == [expected]

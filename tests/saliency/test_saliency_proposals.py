@@ -47,7 +47,7 @@ def test_a_part_inside_does_not_touch_the_border():
 
 
 def given_soft_map(monkeypatch, soft):
-    monkeypatch.setattr(module, "estimate", lambda image, settings: soft)
+    monkeypatch.setattr(module, "estimate", lambda image, settings, given: soft)
     return propose(np.zeros((*soft.shape, 3), np.uint8), "cats/1", SaliencySettings())
 
 
