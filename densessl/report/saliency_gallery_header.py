@@ -83,7 +83,9 @@ def _settings(gallery: SaliencyGallery) -> dict[str, str]:
     rows = {name: str(settings[key]) for key, name in names.items() if key in settings}
     areas = {"min_area": "Smallest part allowed", "max_area": "Largest mask allowed"}
     rows |= {name: f"{settings[key]} of the image" for key, name in areas.items() if key in settings}
-    if settings.get("method") == "self_trained":
+    if settings.get("method") == "file" and gallery.masks.features is not None:
+        rows["Read as"] = str(gallery.masks.features.get("encoding"))
+    elif settings.get("method") == "self_trained":
         rows["Network"] = Path(str(settings.get("network"))).name
     elif gallery.masks.features is not None:
         weights = settings.get("weights")

@@ -95,6 +95,14 @@ def test_soft_maps_and_palettes_are_understood_and_refined_on_request(images: Pa
     assert (mask & truth).sum() / (mask | truth).sum() > 0.9  # the given square has 0.74
 
 
+def test_the_gallery_says_how_the_masks_were_read(images: Path, tmp_path: Path) -> None:
+    masks = write(tmp_path / "theirs", a=square(), b=square(), deep__c=square())
+    saliency(tmp_path / "out", images=images, method="file", masks=masks, num_workers=0)
+    page = (tmp_path / "out/gallery/index.html").read_text()
+    assert "binary 0/1" in page
+    assert "vit_small" not in page  # no encoder was used
+
+
 def test_masks_that_densessl_made_keep_their_provenance(images: Path, tmp_path: Path) -> None:
     saliency(tmp_path / "first", images=images, method="barrier_distance", num_workers=0, gallery=False)
     out = tmp_path / "out"
