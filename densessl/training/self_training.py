@@ -1,6 +1,7 @@
 """One round of self-training: a saliency network learns the soft maps that were made without labels."""
 
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def train_saliency_network(
     wrapped.train()
     if is_frozen_norm:
         _freeze_norm(network.unet.encoder)
-    total = 0.0
+    total, started = 0.0, time.monotonic()
     with _open_progress() as progress:
         task = progress.add_task("self-training", total=num_steps)
         for step, view in enumerate(batches):
@@ -152,6 +153,10 @@ def train_saliency_network(
             optimizer.step()
             total = float(loss.detach()) + (0.0 if step % sampler.steps_per_epoch == 0 else total)
             progress.advance(task)
+            epoch, rest = divmod(step + 1, sampler.steps_per_epoch)
+            if rest == 0:
+                mean = total / sampler.steps_per_epoch
+                _say_epoch(progress.console, epoch, settings.epochs, mean, time.monotonic() - started)
     return total / sampler.steps_per_epoch
 
 
@@ -200,6 +205,13 @@ def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:
         f"self-training: the number of steps in this round is {num_steps}, few for a network to learn from; "
         f"--self_training.epochs {enough} (now {epochs}) makes at least {FEW_STEPS}"
     )
+
+
+def _say_epoch(console: Console, epoch: int, epochs: int, loss: float, seconds: float) -> None:
+    """Say how a round stands; `seconds` have passed since it began."""
+    text = f"self-training: epoch {epoch} of {epochs}  loss {loss:.4f}"
+    left = seconds / epoch * (epochs - epoch) / 60
+    console.print(f"{text}  {left:.0f} min left in this round", highlight=False, markup=False, soft_wrap=True)
 
 
 def _freeze_norm(encoder: nn.Module) -> None:
