@@ -42,10 +42,13 @@ class SelfTrainingSettings:
             keeps their statistics.
         pretrained: let timm download its published weights for the encoder.
         size_px: height and width of the training views, 32 to 4096.
+        min_scale: smallest share of an image's area that a view shows, in (0, 1]. Small shares keep the network from
+            learning the maps by heart, faults included.
         batch_size: images per step.
         learning_rate: of the decoder; in each round it rises over the first tenth of the steps, at most 20, and falls
             to 0 along a half cosine.
-        encoder_lr_scale: the encoder learns at learning_rate times this.
+        encoder_lr_scale: the encoder learns at learning_rate times this; 0 leaves its weights as they are, which for
+            pretrained ones is faster and keeps the network from learning the maps' faults.
         weight_decay: decoupled, of AdamW.
         averaging: share of the earlier targets that is kept when a round's maps are averaged in, in [0, 1).
         num_workers: loader processes; -1 chooses by the number of cores, 0 loads in the training process.
@@ -58,6 +61,7 @@ class SelfTrainingSettings:
     weights: Path | None = None
     pretrained: bool = False
     size_px: int = 160
+    min_scale: float = 0.3
     batch_size: int = 32
     learning_rate: float = 1e-3
     encoder_lr_scale: float = 1.0
@@ -81,6 +85,8 @@ class SelfTrainingSettings:
         smallest, largest = SIZE_RANGE_PX
         if not smallest <= self.size_px <= largest:
             raise InputError(f"self_training.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")
+        if not 0 < self.min_scale <= 1:
+            raise InputError(f"self_training.min_scale is {self.min_scale}; it is a share of the image in (0, 1]")
         if not self.learning_rate > 0:
             raise InputError(f"self_training.learning_rate is {self.learning_rate}; it must be positive")
         if not 0 <= self.averaging < 1:
@@ -89,7 +95,7 @@ class SelfTrainingSettings:
     @property
     def views(self) -> ViewSettings:
         """How the training views are drawn."""
-        return ViewSettings(size_px=self.size_px, min_scale=0.5, grayscale=0.1)
+        return ViewSettings(size_px=self.size_px, min_scale=self.min_scale, grayscale=0.1)
 
     @property
     def view_share(self) -> float:
@@ -175,6 +181,8 @@ def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> tor
 
 def _build_optimizer(network: SaliencyNetwork, settings: SelfTrainingSettings) -> torch.optim.Optimizer:
     encoder = list(network.unet.encoder.parameters())
+    if settings.encoder_lr_scale == 0:
+        network.unet.encoder.requires_grad_(False)
     inside = {id(parameter) for parameter in encoder}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
     groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]

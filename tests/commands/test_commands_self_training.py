@@ -151,7 +151,7 @@ def test_a_damaged_record(content: str, message: str, drawn: DrawnFolder, tmp_pa
 def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "drawn", num_images=5)
     truncate(folder.images / "3.jpg")
-    words = ("--self_training.averaging", "0", "--self_training.num_workers", "1")
+    words = ("--self_training.averaging", "0", "--self_training.num_workers", "1", "--self_training.epochs", "20")
     outcome = command("saliency", "--images", folder.images, "--out", tmp_path / "out", *FLAGS, *words)
     assert outcome.status == 0, outcome.err
     assert "round-1: 4 of 5 images" in outcome.err

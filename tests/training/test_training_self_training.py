@@ -75,6 +75,16 @@ def test_given_weights_keep_their_batch_norm_statistics(
     assert int(network.unet.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
 
 
+def test_an_encoder_of_rate_zero_stays_as_it_is(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
+    network = SaliencyNetwork("resnet18")
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    settings = SelfTrainingSettings(epochs=1, size_px=32, batch_size=2, num_workers=0, encoder_lr_scale=0)
+    train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
+    moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any(name.startswith("unet.encoder.") for name in moved)
+
+
 def test_an_image_damaged_on_the_way_ends_a_loader_process_in_one_sentence(
     scenes: tuple[tuple[ImageRef, ...], SoftMaps], tmp_path: Path
 ) -> None:
@@ -106,8 +116,8 @@ def test_a_short_round_warms_up_for_a_tenth_and_says_that_it_is_short(
 
 
 def test_the_share_of_a_view_follows_from_how_it_is_drawn() -> None:
-    assert (TINY.views.min_scale, TINY.views.max_scale, TINY.views.size_px) == (0.5, 1.0, 32)
-    assert TINY.view_share == 0.75
+    assert (TINY.views.min_scale, TINY.views.max_scale, TINY.views.size_px) == (0.3, 1.0, 32)
+    assert TINY.view_share == 0.65
 
 
 def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
@@ -123,6 +133,7 @@ def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) ->
         ({"size_px": 16}, "self_training.size_px is 16; a view has 32 to 4096 pixels"),
         ({"teachers": ("fused", "self_trained")}, "names self_trained; a network learns from others, such as fused"),
         ({"weights": Path("w.pth"), "pretrained": True}, r"both weights w\.pth and pretrained true; choose one"),
+        ({"min_scale": 0.0}, r"self_training.min_scale is 0.0; it is a share of the image in \(0, 1\]"),
         ({"learning_rate": 0.0}, "self_training.learning_rate is 0.0; it must be positive"),
         ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
     ],
