@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
+from benchmarks.saliency_tables import render_saliency_tables
 
 RESULTS = Path("results")
 FEATURES = {
@@ -28,6 +29,7 @@ def main() -> None:
     replace_block(Path("README.md"), "demo", demo_line(read_rows(RESULTS / "demo.jsonl")))
     step = pretrain_step_table(read_rows(RESULTS / "pretrain_step.jsonl"))
     replace_block(Path("docs/performance.md"), "pretrain_step", step)
+    render_saliency_tables(RESULTS)
 
 
 def voc_animals_table(rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""The files in configs/ are complete, are read by `pretrain`, and say what they reproduce."""
+"""The files in configs/ are complete, are read by their commands, and say what they reproduce."""
 
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from densessl.command_line import build_parser, stage_function
 from densessl.commands import demo
 from densessl.training.run_folder import plain
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+SALIENCY = [path for path in FILES if path.name.startswith("saliency_")]
+CONFIGS = [path for path in FILES if path not in SALIENCY]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -19,6 +21,19 @@ def test_config_opens_with_three_comments_and_is_complete(path: Path) -> None:
         assert line.startswith(word)
     content = yaml.safe_load("\n".join(lines))
     assert set(content) == {"split", "seed", "saliency", "model", "views", "objective", "training"}
+
+
+@pytest.mark.parametrize("path", SALIENCY, ids=lambda path: path.stem)
+def test_config_of_saliency_is_accepted_and_says_what_it_reproduces(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line, word in zip(lines, ("# Reproduces:", "# Command:", "# Measured:"), strict=False):
+        assert line.startswith(word)
+    parser = build_parser("saliency", stage_function("saliency"))
+    values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "OUT", "--images", "DIR"]))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    read = plain(values["self_training"])
+    assert {key: read[key] for key in written["self_training"]} == written["self_training"]
+    assert values["method"] == "self_trained"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

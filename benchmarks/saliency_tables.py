@@ -1,0 +1,74 @@
+"""What refinements, sizes, processes and other packages cost, as tables of docs/saliency.md.
+
+Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.refinements, benchmarks.saliency_cost
+and benchmarks.classical_saliency.
+"""
+
+from pathlib import Path
+
+from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
+
+PAGE = Path("docs/saliency.md")
+
+
+def render_saliency_tables(results: Path) -> None:
+    """Write every table whose rows exist."""
+    for name, table in (
+        ("refinements", refinements_table),
+        ("saliency_cost", cost_table),
+        ("classical_saliency", classical_table),
+    ):
+        rows = read_rows(results / f"{name}.jsonl")
+        if rows:
+            replace_block(PAGE, name, f"{table(rows)}\n\n{_where(rows[-1])} Rows: `results/{name}.jsonl`.")
+
+
+def refinements_table(rows: list[Row]) -> str:
+    """Seconds of each refinement for one image."""
+    newest = latest(rows, lambda row: row["refine"])
+    lines = [[row["refine"], f"{row['seconds']:.3f}", f"{row['time_over_guided_filter']:.2f}"] for row in newest]
+    size = f"{newest[0]['width_px']}x{newest[0]['height_px']}"
+    return markdown_table(["refinement", f"seconds, {size}, one core", "times the guided filter"], lines)
+
+
+def cost_table(rows: list[Row]) -> str:
+    """Images a second by size and processes, and the memory of a long run in words."""
+    rates = latest([row for row in rows if row["curve"] == "rate"], lambda row: (row["size_px"], row["num_processes"]))
+    processes = sorted({row["num_processes"] for row in rates})
+    found = {(row["size_px"], row["num_processes"]): row["images_per_second"] for row in rates}
+    lines = [
+        [f"{size} px", *(f"{found[size, count]:.1f}" if (size, count) in found else "-" for count in processes)]
+        for size in sorted({row["size_px"] for row in rates})
+    ]
+    names = {0: "this process alone", 1: "1 worker"}
+    header = ["long side", *(names.get(count, f"{count} workers") for count in processes)]
+    memory = [row for row in rows if row["curve"] == "memory"][-1:]
+    notes = [
+        f"\n\nMemory over {row['num_images']:,} images of {row['size_px']} px, the process and its workers together, "
+        f"at each tenth of the run: {', '.join(map(str, row['mib_by_tenth']))} MiB."
+        for row in memory
+    ]
+    return markdown_table(header, lines) + "".join(notes)
+
+
+def classical_table(rows: list[Row]) -> str:
+    """Milliseconds of ours and of other packages, and how far maps of the same method agree."""
+    row = rows[-1]
+    ours, agreements = row["speed_ratio"], row["agreement"]
+    lines = []
+    for name, seconds in sorted(row["seconds"].items(), key=lambda item: item[1]):
+        like = agreements.get(name)
+        same = "-"
+        if like is not None:
+            ratio = ours[name][like["with"]]
+            same = f"{like['with']}: {ratio:.2f} times our time, correlation {like['pearson']:.3f}"
+        lines.append([name, "densessl" if name in ours else "other", f"{1000 * seconds:.2f}", same])
+    versions = ", ".join(f"{name} {version}" for name, version in row["other_versions"].items() if version)
+    table = markdown_table(["method", "package", "ms an image, one core", "the same method elsewhere"], lines)
+    return (
+        f"{table}\n\nFirst {row['num_images']} photographs of {row['data']} {row['split']}; other packages: {versions}."
+    )
+
+
+def _where(row: Row) -> str:
+    return f"Measured on {row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}."
