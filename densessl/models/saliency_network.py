@@ -69,6 +69,11 @@ class SaliencyNetwork(nn.Module):
         logits: torch.Tensor = self.unet(pad)
         return logits[:, 0, :height, :width]
 
+    def shift_logits(self, by: float) -> None:
+        """Add a number to every logit from now on, by way of the last layer's bias."""
+        with torch.no_grad():
+            self.unet.segmentation_head[0].bias.add_(by)
+
 
 def initial_saliency_network(
     encoder: str, weights: Path | None = None, *, pretrained: bool = False

@@ -13,7 +13,7 @@ from densessl.commands import self_training as stage
 
 FLAGS = (
     *("--method", "self_trained", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
-    *("--self_training.rounds", "2", "--self_training.epochs", "1", "--self_training.size_px", "32"),
+    *("--self_training.rounds", "2", "--self_training.epochs", "8", "--self_training.size_px", "32"),
     *(
         "--self_training.batch_size",
         "4",
