@@ -87,7 +87,7 @@ def generate_proposals(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"num_workers {num_workers} is negative; give 0 for this process alone, or more")
     make_folder(out)
-    maps = _open_maps(settings.masks, images) if settings.method == "file" and settings.masks is not None else None
+    maps = _open_maps(settings.masks, images, out) if settings.method == "file" and settings.masks else None
     weights = _describe_weights(settings) if maps is None else _describe_maps(maps)
     claim_folder(out, settings, weights)
     journal = out / shard.journal
@@ -180,7 +180,10 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     return dict(feature_record(settings.features))
 
 
-def _open_maps(masks: Path, images: ImageSet) -> MaskFolder:
+def _open_maps(masks: Path, images: ImageSet, out: Path) -> MaskFolder:
+    """Open the masks of method `file`, and say how they are read; raises `InputError` where they lie in `out`."""
+    if out.resolve() in (masks.resolve(), masks.resolve().parent):
+        raise InputError(f"masks {masks} would be written over by the output folder {out}; choose another one (--out)")
     maps = open_mask_folder(masks, images.images)
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(maps.describe())
     return maps

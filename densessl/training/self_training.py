@@ -149,14 +149,12 @@ def train_saliency_network(
     if is_frozen_norm:
         _freeze_norm(network.unet.encoder)
     total, started = 0.0, time.monotonic()
-    foreground, surety = 0.0, 0.0
+    seen = _ForegroundShare()
     with _open_progress() as progress:
         task = progress.add_task("self-training", total=num_steps)
         for step, view in enumerate(batches):
             _set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
-            weights = sureness(view.target)
-            foreground += float((weights * (view.target > 0.5)).sum())
-            surety += float(weights.sum())
+            seen.add(view.target)
             logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
             loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
             if not bool(torch.isfinite(loss)):
@@ -173,8 +171,7 @@ def train_saliency_network(
             if rest == 0:
                 mean = total / sampler.steps_per_epoch
                 _say_epoch(progress.console, epoch, settings.epochs, mean, time.monotonic() - started)
-    share_of_views = foreground / max(surety, 1e-6)
-    network.shift_logits(_log_odds(foreground_share(images, targets)) - _log_odds(share_of_views))
+    network.shift_logits(_log_odds(foreground_share(images, targets)) - _log_odds(seen.value))
     return total / sampler.steps_per_epoch
 
 
@@ -183,17 +180,32 @@ def foreground_share(images: tuple[ImageRef, ...], targets: SoftMaps) -> float:
 
     The mean over at most `NUM_WHOLE` images, spread evenly, of which each counts as its pixels are sure.
     """
-    foreground, surety = 0.0, 0.0
+    whole = _ForegroundShare()
     for ref in images[:: -(-len(images) // NUM_WHOLE)]:
-        target = torch.from_numpy(targets.read(ref.stem))
-        weights = sureness(target)
-        foreground += float((weights * (target > 0.5)).mean())
-        surety += float(weights.mean())
-    return foreground / max(surety, 1e-6)
+        whole.add(torch.from_numpy(targets.read(ref.stem)))
+    return whole.value
+
+
+class _ForegroundShare:
+    """Adds up the foreground of targets, pixels weighted by how sure they are."""
+
+    def __init__(self) -> None:
+        self._foreground, self._sureness = 0.0, 0.0
+
+    def add(self, targets: torch.Tensor) -> None:
+        """Count targets (..., height, width), in [0, 1]; each map counts alike, whatever its size."""
+        weights = sureness(targets)
+        self._foreground += float((weights * (targets > 0.5)).mean(dim=(-2, -1)).sum())
+        self._sureness += float(weights.mean(dim=(-2, -1)).sum())
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]; 0 where nothing is sure."""
+        return self._foreground / max(self._sureness, 1e-6)
 
 
 def sureness(targets: torch.Tensor) -> torch.Tensor:
-    """Return how sure targets in [0, 1] are of their side: `|2 t - 1|`."""
+    """Return how sure targets (any shape, in [0, 1]) are of their side: `|2 t - 1|`, in [0, 1]."""
     return (2 * targets - 1).abs()
 
 

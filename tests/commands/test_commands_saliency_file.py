@@ -110,6 +110,14 @@ def test_masks_that_densessl_made_keep_their_provenance(images: Path, tmp_path: 
     assert masks_provenance(out).startswith("fitted to none (estimator barrier_distance")
 
 
+def test_masks_are_not_written_over(images: Path, tmp_path: Path) -> None:
+    masks = write(tmp_path / "theirs" / "masks", a=square(), b=square(), deep__c=square())
+    for given in (masks, tmp_path / "theirs"):
+        with pytest.raises(InputError, match="would be written over by the output folder"):
+            saliency(tmp_path / "theirs", images=images, method="file", masks=given, num_workers=0)
+    assert not (tmp_path / "theirs" / "saliency.json").exists()
+
+
 @pytest.mark.slow  # starts two interpreters
 def test_workers_change_nothing(images: Path, tmp_path: Path) -> None:
     masks = write(tmp_path / "theirs", a=square(), b=square()[:30], deep__c=square())
