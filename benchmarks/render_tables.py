@@ -6,7 +6,7 @@ python -m benchmarks.render_tables
 import statistics
 from pathlib import Path
 
-from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
 from benchmarks.saliency_tables import render_saliency_tables
 
 RESULTS = Path("results")
@@ -93,7 +93,7 @@ def pretrain_step_table(rows: list[Row]) -> str:
             f"{row['images_per_second']:.2f}",
             f"{row['speed_over_plain']:.2f}",
             f"{row['peak_memory_gib']:.2f}",
-            f"{row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}",
+            measured_on(row),
         ]
         for row in latest(rows, lambda row: tuple(row[key] for key in keys))
     ]

@@ -44,6 +44,12 @@ def latest(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[Row]:
     return list(found.values())
 
 
+def measured_on(row: Row) -> str:
+    """Return in words where and when a row was measured."""
+    cores = row["hardware"]["cores"]
+    return f"{row['hardware']['device']}, {cores} core{'s' if cores != 1 else ''}, {row['date']}"
+
+
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     table = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.rows import Row, append_row, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import Row, append_row, latest, markdown_table, measured_on, read_rows, replace_block
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -155,7 +155,7 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     header = ["data, images", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
     header.append("k-means mIoU")
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
-    places = sorted({f"{row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}" for row in newest})
+    places = sorted({measured_on(row) for row in newest})
     return f"{table}\n\nMeasured on {'; '.join(places)}. Rows: `results/saliency.jsonl`."
 
 

@@ -6,7 +6,7 @@ and benchmarks.classical_saliency.
 
 from pathlib import Path
 
-from benchmarks.rows import Row, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
 
 PAGE = Path("docs/saliency.md")
 
@@ -71,4 +71,4 @@ def classical_table(rows: list[Row]) -> str:
 
 
 def _where(row: Row) -> str:
-    return f"Measured on {row['hardware']['device']}, {row['hardware']['cores']} cores, {row['date']}."
+    return f"Measured on {measured_on(row)}."

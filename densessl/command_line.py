@@ -1,6 +1,8 @@
 """The command line: every stage function of `densessl.commands` is a command, its parameters are the flags."""
 
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         values = parser.parse_args(_config_first(words[1:]))
     except ArgumentError as error:
-        print(f"densessl {words[0]}: {error}", file=sys.stderr)
+        print(f"densessl {words[0]}: {error}{_suggestion(str(error), parser)}", file=sys.stderr)
         print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
         sys.exit(2)
     try:
@@ -153,6 +155,18 @@ def _config_first(words: list[str]) -> list[str]:
             config = others[index:stop] + config
             del others[index:stop]
     return config + others
+
+
+def _suggestion(message: str, parser: ArgumentParser) -> str:
+    """Return a question for the first name in an error that is nearly a setting's; empty where there is none."""
+    settings = list(parser.get_defaults().keys())
+    full_names = {name.rpartition(".")[2]: name for name in reversed(settings)} | {name: name for name in settings}
+    for word in re.findall(r"[Oo]ption '([\w.]+)'|--([\w.]+)", message):
+        given = "".join(word)
+        nearest = difflib.get_close_matches(given, full_names, n=1, cutoff=0.75)
+        if nearest and given not in settings:
+            return f"; did you mean {full_names[nearest[0]]}?"
+    return ""
 
 
 def _call_arguments(parser: ArgumentParser, values: Namespace) -> dict[str, Any]:

@@ -120,9 +120,10 @@ def test_wrong_usage_exits_with_2(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: 3\n", "'epochs'"),
-        ("training:\n  epochz: 3\n", "'epochz'"),
-        ("trainings:\n  epochs: 3\n", "'trainings.epochs'"),
+        ("epochs: 3\n", "'epochs' is not accepted; did you mean training.epochs?"),
+        ("training:\n  epochz: 3\n", "'epochz'; did you mean training.epochs?"),
+        ("trainings:\n  epochs: 3\n", "'trainings.epochs' is not accepted; did you mean training.epochs?"),
+        ("colour: red\n", "'colour' is not accepted\n"),
         ("training:\n  epochs: three\n", "three"),
         ("training:\n  epochs: 2.5\n", "2.5"),
         ("views:\n  flip: [1]\n", "views.flip"),

@@ -52,10 +52,14 @@ DEFAULT_NUM_CLUSTERS = 21
 
 @dataclass(frozen=True)
 class ClusterResult:
-    """What `cluster` found: scores (None without labels), agreement between seeds, silhouette, images left out."""
+    """What `cluster` found: scores (None without labels), agreement between seeds, silhouette, images left out.
+
+    `num_clusters` counts the background where the foreground is given, and `has_background` says so.
+    """
 
     out: Path
     num_clusters: int
+    has_background: bool
     scores: RepeatedScores | None
     stability: float | None
     silhouette: float | None
@@ -242,6 +246,7 @@ def _summarise(
     return ClusterResult(
         out=out,
         num_clusters=found[0].num_clusters + (foreground != "all"),
+        has_background=foreground != "all",
         scores=scores,
         stability=stability([item.assignments for item in found]) if len(found) > 1 else None,
         silhouette=silhouette(fitted_vectors(extraction), found[0]),

@@ -130,8 +130,9 @@ def print_summary(console: Console, result: "ClusterResult", class_names: tuple[
     """Print scores by class, or, without labels, what can be said of the clusters."""
     left_out = f", {result.num_left_out} left out" if result.num_left_out else ""
     agreement = "" if result.stability is None else f", agreement between seeds {result.stability:.2f}"
+    clusters = f"{result.num_clusters} clusters{' (background included)' if result.has_background else ''}"
     console.print(
-        f"{result.num_clusters} clusters of {result.num_images} images{left_out}{agreement}: {result.out}",
+        f"{clusters} of {result.num_images} images{left_out}{agreement}: {result.out}",
         highlight=False,
         markup=False,
         soft_wrap=True,

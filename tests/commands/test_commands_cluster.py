@@ -154,7 +154,7 @@ def test_number_of_clusters_counts_the_background(
 ) -> None:
     outcome = cluster(trained, tmp_path / "out", *on_tree(tree), "--num_clusters", asked)
     assert outcome.status == 0, outcome.err
-    assert f"{asked} clusters of 12 images" in outcome.err
+    assert f"{asked} clusters (background included) of 12 images" in outcome.err
     content = read(tmp_path / "out" / "clusters.json")
     assert content["num_clusters"] == asked
     assert len(content["clusters"]) == asked - 1
@@ -350,7 +350,7 @@ def test_truncated_image_is_left_out(folder: DrawnFolder, trained: Path, tmp_pat
     truncate(folder.images / "3.jpg")
     outcome = cluster(trained, tmp_path / "out", *on_folder(folder), "--num_workers", "1")
     assert outcome.status == 0, outcome.err
-    assert "3 clusters of 5 images, 1 left out" in outcome.err
+    assert "3 clusters (background included) of 5 images, 1 left out" in outcome.err
     (rejected,) = read(tmp_path / "out" / "clusters.json")["rejected"]
     assert rejected["stem"] == "3"
     assert f"image {folder.images / '3.jpg'} cannot be read" in rejected["reason"]
@@ -418,6 +418,7 @@ def test_one_seed_and_a_path_in_brackets(trained: Path, drawn: DrawnFolder, tmp_
     out = tmp_path / "[bold]out"
     outcome = cluster(trained, out, *on_folder(drawn), "--seeds", "1")
     assert outcome.status == 0, outcome.err
-    assert f"3 clusters of 8 images: {out}" in outcome.err  # no agreement between seeds, no markup in the path
+    # no agreement between seeds, no markup in the path
+    assert f"3 clusters (background included) of 8 images: {out}" in outcome.err
     assert read(out / "clusters.json")["label_free"]["stability"] is None
     assert cv2.imread(str(out / "label_maps" / "0.png"), cv2.IMREAD_UNCHANGED).shape[:2] == (48, 64)
