@@ -25,8 +25,8 @@ from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
+from densessl.models.precision import on_device
 from densessl.structures import ImageRef
-from densessl.training.precision import on_device
 from densessl.training.run_folder import load_run_model
 
 NUM_NEIGHBOURS = 10

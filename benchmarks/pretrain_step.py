@@ -24,10 +24,10 @@ import torch
 from benchmarks.rows import append_row
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
+from densessl.models.precision import choose_memory_format
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.structures import ViewBatch
 from densessl.training.devices import make_fabric
-from densessl.training.precision import choose_memory_format
 from densessl.training.settings import TrainingSettings
 from densessl.training.state import new_state
 from densessl.training.step import training_step

@@ -42,8 +42,8 @@ from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
 from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.files import make_folder, write_atomically
+from densessl.models.precision import on_device
 from densessl.structures import ImageSet
-from densessl.training.precision import on_device
 from densessl.training.run_folder import environment_record, load_run_model
 
 DEFAULT_NUM_CLUSTERS = 21

@@ -16,8 +16,8 @@ from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.files import write_atomically
 from densessl.models.mask_contrast_model import MaskContrastModel
+from densessl.models.precision import on_device
 from densessl.structures import ImageRef
-from densessl.training.precision import on_device
 
 
 def find_neighbours(

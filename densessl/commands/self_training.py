@@ -9,10 +9,12 @@ import torch
 from rich.console import Console
 
 from densessl.commands.provenance import masks_provenance
+from densessl.data.images import read_image
 from densessl.data.soft_targets import SoftMaps
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256, make_folder, read_json, write_json
 from densessl.models.saliency_network import (
+    SaliencyNetwork,
     SaliencyNetworkHeader,
     initial_saliency_network,
     load_saliency_network,
@@ -22,8 +24,10 @@ from densessl.saliency.deep_estimator import load_encoder
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.generation import generate_proposals
+from densessl.saliency.network_saliency import network_logits
+from densessl.saliency.outline_contrast import sharpest_threshold
 from densessl.saliency.proposals import SaliencySettings
-from densessl.structures import ImageSet
+from densessl.structures import ImageRef, ImageSet
 from densessl.training.devices import make_fabric
 from densessl.training.run_folder import plain
 from densessl.training.self_training import SelfTrainingSettings, train_saliency_network
@@ -31,6 +35,8 @@ from densessl.training.self_training import SelfTrainingSettings, train_saliency
 _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
 _RECORD = "self_training.json"
+NUM_CALIBRATED = 300
+"""Images, spread evenly over the set, on which a trained network's threshold is found."""
 
 
 def self_train(
@@ -99,11 +105,26 @@ def _train_round(
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{path.parent.name}: {len(usable)} of {len(images)} images; initial weights: {supervision}")
     loss = train_saliency_network(make_fabric("auto"), network, usable, targets, settings, seed)
-    console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch")
     header = SaliencyNetworkHeader(
         settings.encoder, settings.size_px, settings.view_share, f"initial weights: {supervision}; targets: {teachers}"
     )
-    save_saliency_network(path, network.eval(), header)
+    threshold = _calibrate(network.eval(), header, usable)
+    console.print(
+        f"{path.parent.name}: loss {loss:.4f} in the last epoch; outlines are sharpest at logit {threshold:g}"
+    )
+    save_saliency_network(path, network, header)
+
+
+def _calibrate(network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]) -> float:
+    """Shift the logits, so that 0 is the threshold at which outlines are sharpest, and return that threshold.
+
+    Noisy targets that cover too much, or views that show more of the middle than of the edge, leave a network with too
+    much foreground at 0; the images tell where to cut instead, their labels are not needed.
+    """
+    some = images[:: -(-len(images) // NUM_CALIBRATED)]
+    threshold = sharpest_threshold(network_logits(read_image(ref.path), network, header) for ref in some)
+    network.shift_logits(-threshold)
+    return threshold
 
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:

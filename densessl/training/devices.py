@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
-from densessl.training.precision import choose_precision
+from densessl.models.precision import choose_precision
 
 
 def make_fabric(precision: Literal["auto", "fp32", "bf16"]) -> Fabric:

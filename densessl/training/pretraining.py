@@ -14,6 +14,7 @@ from densessl.data.views import PairedViews, ViewSettings
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
 from densessl.models.momentum_twin import update_twin
+from densessl.models.precision import choose_memory_format
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.objectives.memory_bank import MemoryBank
 from densessl.structures import ImageRef, ViewBatch
@@ -21,7 +22,6 @@ from densessl.training.batches import load_batches
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from densessl.training.devices import gather_rows
 from densessl.training.diagnostics import effective_rank, embedding_spread
-from densessl.training.precision import choose_memory_format
 from densessl.training.run_folder import save_weights
 from densessl.training.run_log import RunLog, last_logged_loss
 from densessl.training.sampler import BatchSampler

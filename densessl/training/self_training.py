@@ -14,18 +14,16 @@ from torch import nn
 from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
+from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.precision import choose_memory_format
 from densessl.training.sampler import BatchSampler
 from densessl.training.schedule import learning_rate_factor
 
 FEW_STEPS = 100
 """A round of fewer steps is said to be short."""
 MAX_WARMUP_STEPS = 20
-NUM_WHOLE = 1000
-"""Whole targets, spread evenly over the images, that tell how much foreground there is."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,6 @@ def train_saliency_network(
 ) -> float:
     """Train a network on soft targets, in place; returns the mean loss of the last epoch.
 
-    Views show more of the middle of an image than of its edge, and so more foreground than whole images hold. The
-    network learns that share; in the end its logits are shifted by the difference of the log odds of the two shares,
-    both of the targets: the correction for other priors of Saerens, Latinne, Decaestecker, Neural Computation 14, 2002.
-
     A round of fewer than 100 steps is carried out, and a line on standard error says that it is short.
 
     Args:
@@ -149,12 +143,10 @@ def train_saliency_network(
     if is_frozen_norm:
         _freeze_norm(network.unet.encoder)
     total, started = 0.0, time.monotonic()
-    seen = _ForegroundShare()
     with _open_progress() as progress:
         task = progress.add_task("self-training", total=num_steps)
         for step, view in enumerate(batches):
             _set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
-            seen.add(view.target)
             logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
             loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
             if not bool(torch.isfinite(loss)):
@@ -171,37 +163,7 @@ def train_saliency_network(
             if rest == 0:
                 mean = total / sampler.steps_per_epoch
                 _say_epoch(progress.console, epoch, settings.epochs, mean, time.monotonic() - started)
-    network.shift_logits(_log_odds(foreground_share(images, targets)) - _log_odds(seen.value))
     return total / sampler.steps_per_epoch
-
-
-def foreground_share(images: tuple[ImageRef, ...], targets: SoftMaps) -> float:
-    """Return the share of foreground in whole targets, each pixel weighted by how sure its target is, in [0, 1].
-
-    The mean over at most `NUM_WHOLE` images, spread evenly, of which each counts as its pixels are sure.
-    """
-    whole = _ForegroundShare()
-    for ref in images[:: -(-len(images) // NUM_WHOLE)]:
-        whole.add(torch.from_numpy(targets.read(ref.stem)))
-    return whole.value
-
-
-class _ForegroundShare:
-    """Adds up the foreground of targets, pixels weighted by how sure they are."""
-
-    def __init__(self) -> None:
-        self._foreground, self._sureness = 0.0, 0.0
-
-    def add(self, targets: torch.Tensor) -> None:
-        """Count targets (..., height, width), in [0, 1]; each map counts alike, whatever its size."""
-        weights = sureness(targets)
-        self._foreground += float((weights * (targets > 0.5)).mean(dim=(-2, -1)).sum())
-        self._sureness += float(weights.mean(dim=(-2, -1)).sum())
-
-    @property
-    def value(self) -> float:
-        """The share, in [0, 1]; 0 where nothing is sure."""
-        return self._foreground / max(self._sureness, 1e-6)
 
 
 def sureness(targets: torch.Tensor) -> torch.Tensor:
@@ -248,11 +210,6 @@ def _set_learning_rate(
 
 def _collate_targets(views: list[TargetView]) -> TargetView:
     return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
-
-
-def _log_odds(share: float) -> float:
-    within = min(max(share, 0.01), 0.99)
-    return math.log(within / (1 - within))
 
 
 def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:

@@ -44,11 +44,12 @@ def test_map_has_the_size_of_the_image_and_turns_with_it(size, path):
 def test_the_network_sees_the_scale_of_its_training_views(size, share, seen, monkeypatch):
     shapes = []
 
-    def flat(images):
-        shapes.append(tuple(images.shape))
-        return torch.zeros(len(images), *images.shape[-2:])
+    class Flat(torch.nn.Linear):
+        def forward(self, images):
+            shapes.append(tuple(images.shape))
+            return torch.zeros(len(images), *images.shape[-2:])
 
-    monkeypatch.setattr(module, "_open", lambda path: (flat, replace(HEADER, view_share=share)))
+    monkeypatch.setattr(module, "_open", lambda path: (Flat(1, 1), replace(HEADER, view_share=share)))
     soft = network_saliency(np.zeros((*size, 3), np.uint8), None)
     assert shapes == [(2, 3, *seen)]
     assert soft.shape == size

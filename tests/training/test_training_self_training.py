@@ -17,7 +17,6 @@ from densessl.training.devices import make_fabric
 from densessl.training.self_training import (
     SelfTrainingSettings,
     confidence_weighted_loss,
-    foreground_share,
     train_saliency_network,
 )
 
@@ -65,30 +64,6 @@ def test_it_learns_and_repeats_itself(
     again, same = _train(scenes, TINY)
     assert loss < 0.5  # chance is 0.69
     assert (loss, torch.equal(weights, same)) == (again, True)
-
-
-def test_the_share_of_foreground_weighs_pixels_by_how_sure_they_are(tmp_path: Path) -> None:
-    for name, row in (("a", [255, 255, 0, 128]), ("b", [255, 0, 0, 0])):
-        Image.fromarray(np.array([row] * 3, dtype=np.uint8)).save(tmp_path / f"{name}.png")
-    images = tuple(ImageRef(name, tmp_path / "none") for name in "ab")
-    sure = 1 / 255  # of 128, which is foreground
-    expected = (2 + sure + 1) / (3 + sure + 4)
-    assert foreground_share(images, SoftMaps((tmp_path,), (1.0,))) == pytest.approx(expected, rel=1e-4)
-
-
-def test_logits_are_shifted_by_what_views_show_more_of_than_images(
-    scenes: tuple[tuple[ImageRef, ...], SoftMaps],
-) -> None:
-    def shift(min_scale: float) -> float:
-        network = SaliencyNetwork("resnet18")
-        bias = network.unet.segmentation_head[0].bias
-        before = bias.item()
-        settings = replace(TINY, learning_rate=1e-12, min_scale=min_scale, epochs=20)
-        train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
-        return float(bias.item() - before)
-
-    assert shift(0.9) == pytest.approx(0, abs=0.25)
-    assert shift(0.1) < -0.3  # rectangles near the middle fill more of a small view
 
 
 def test_given_weights_keep_their_batch_norm_statistics(

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from densessl.training import precision
+from densessl.models import precision
+from densessl.models.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu, on_device
 from densessl.training.devices import gather_rows, make_fabric
-from densessl.training.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu, on_device
 
 CPU = torch.device("cpu")
 
