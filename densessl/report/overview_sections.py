@@ -43,7 +43,7 @@ def what_ran_section(contents: ReportContents) -> Html | None:
         "Command": _wrapped_commands(record.commands) if record.commands else None,
         "Started": record.started.replace("T", " ") if record.started else None,
         "Took": None if record.seconds is None else duration(record.seconds),
-        "Machine": ", ".join(record.hardware.values()) or None,
+        "Machine": ", ".join(_part_of_machine(*part) for part in record.hardware.items()) or None,
         "Seed": None if record.seed is None else str(record.seed),
     }
     parts: list[Html] = [settings_table({name: value for name, value in rows.items() if value}, "The run")]
@@ -94,6 +94,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _part_of_machine(name: str, value: str) -> str:
+    """Return a recorded part of the machine in words: the number of cores needs its noun."""
+    return f"{value} core{'' if value == '1' else 's'}" if name == "cores" else value
 
 
 def _summary(contents: ReportContents) -> str:

@@ -156,7 +156,7 @@ def _write_records(run: Path, root: Path) -> None:
         "seconds": 5025.4,
         "commit": "4f12808",
         "versions": {"densessl": "0.1.0", "python": "3.12.3", "torch": "2.8.0", "timm": "1.0.19"},
-        "hardware": {"device": "NVIDIA A100 40GB", "cpu": "16 cores"},
+        "hardware": {"device": "NVIDIA A100 40GB", "cores": 16},
         "seed": 0,
         "provenance": provenance,
     }

@@ -137,6 +137,14 @@ def test_page_shows_the_numbers(run: Path, page: str) -> None:
     assert NO_LABELS not in page
 
 
+def test_page_names_the_machine(run: Path, page: str) -> None:
+    assert "NVIDIA A100 40GB, 16 cores" in page
+    contents = read_run(run)
+    assert contents.record is not None
+    single = replace(contents, record=replace(contents.record, hardware={"device": "AMD EPYC", "cores": "1"}))
+    assert "AMD EPYC, 1 core<" in render(single)
+
+
 def test_page_without_labels_says_so(run: Path) -> None:
     contents = replace(read_run(run), scores=None, scores_before=None)
     text = render(contents)
