@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from densessl.commands.neighbours import find_neighbours
-from densessl.commands.provenance import masks_provenance, weights_provenance
+from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -139,19 +139,14 @@ def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastMod
     """Build the network with its initial weights; also returns, in words, which labels those weights saw."""
     torch.manual_seed(seed)
     network = build_model(settings)
+    report = None
     if settings.weights is not None:
         if settings.whole_network:
             report = load_network_weights(network, settings.weights)
         else:
             report = load_encoder_weights(network.encoder.backbone, settings.weights, encoder_name=settings.encoder)
         Console(stderr=True).print(report.describe(), highlight=False, markup=False, soft_wrap=True)
-        return network, weights_provenance(report)
-    if settings.pretrained:
-        return (
-            network,
-            f"timm's published weights for {settings.encoder} (see its model card for their labels)",
-        )
-    return network, "none (random weights)"
+    return network, first_weights_provenance(settings.encoder, report, pretrained=settings.pretrained)
 
 
 def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:

@@ -40,3 +40,16 @@ def weights_provenance(report: WeightReport) -> str:
         case {"provenance": {"backbone": str(backbone), "masks": str(masks)}}:
             return f"those behind run {report.path.parent.resolve().name} (first weights: {backbone}; masks: {masks})"
     return report.supervision
+
+
+def first_weights_provenance(encoder: str, loaded: WeightReport | None, *, pretrained: bool) -> str:
+    """Return which labels touched the weights that training begins with, in words.
+
+    Args:
+        encoder: timm name. loaded: what was read from a file, if one was. pretrained: timm downloaded its weights.
+    """
+    if loaded is not None:
+        return weights_provenance(loaded)
+    if pretrained:
+        return f"timm's published weights for {encoder} (see its model card for their labels)"
+    return "none (random weights)"

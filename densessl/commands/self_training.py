@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densessl.commands.provenance import masks_provenance
+from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.images import read_image
 from densessl.data.soft_targets import SoftMaps
 from densessl.errors import InputError, MissingInputError
@@ -100,7 +100,8 @@ def _train_round(
     images: ImageSet, targets: SoftMaps, path: Path, settings: SelfTrainingSettings, seed: int, teachers: str
 ) -> None:
     torch.manual_seed(seed)
-    network, supervision = initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
+    network, loaded = initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
+    supervision = first_weights_provenance(settings.encoder, loaded, pretrained=settings.pretrained)
     usable = tuple(ref for ref in images.images if targets.has(ref.stem))
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{path.parent.name}: {len(usable)} of {len(images)} images; initial weights: {supervision}")

@@ -12,7 +12,7 @@ from torch import nn
 from densessl.errors import InputError
 from densessl.models.encoders import check_encoder_name
 from densessl.models.network_file import load_network, save_network
-from densessl.models.weights import load_encoder_weights
+from densessl.models.weights import WeightReport, load_encoder_weights
 
 DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """Channels of the decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
@@ -77,8 +77,8 @@ class SaliencyNetwork(nn.Module):
 
 def initial_saliency_network(
     encoder: str, weights: Path | None = None, *, pretrained: bool = False
-) -> tuple[SaliencyNetwork, str]:
-    """Build the network with its initial weights; also returns, in words, which labels those weights saw.
+) -> tuple[SaliencyNetwork, WeightReport | None]:
+    """Build the network with its initial weights; also returns what was loaded from the file, if there is one.
 
     Args:
         encoder: timm name of a convolutional encoder.
@@ -91,7 +91,7 @@ def initial_saliency_network(
     """
     network = SaliencyNetwork(encoder)
     if weights is None and not pretrained:
-        return network, "none (random weights)"
+        return network, None
     try:
         whole = timm.create_model(encoder, pretrained=pretrained, num_classes=0)
     except (OSError, RuntimeError) as error:  # no network, or timm has no weights for that name
@@ -99,11 +99,9 @@ def initial_saliency_network(
         raise InputError(
             f"timm's weights for {encoder} cannot be had ({reason}); give a file with its weights instead"
         ) from error
-    supervision = f"timm's published weights for {encoder} (see its model card for their labels)"
-    if weights is not None:
-        supervision = load_encoder_weights(whole, weights, encoder_name=encoder).supervision
+    report = None if weights is None else load_encoder_weights(whole, weights, encoder_name=encoder)
     _copy_levels(whole, network.unet.encoder.model, encoder)
-    return network, supervision
+    return network, report
 
 
 def _copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:

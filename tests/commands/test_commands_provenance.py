@@ -2,7 +2,7 @@
 
 import pytest
 
-from densessl.commands.provenance import masks_provenance, weights_provenance
+from densessl.commands.provenance import first_weights_provenance, masks_provenance, weights_provenance
 from densessl.files import write_json
 from densessl.models.weights import WeightReport
 
@@ -36,3 +36,10 @@ def test_weights_of_a_run_are_followed_to_its_record(weight_format, tmp_path):
     )
     foreign = WeightReport("torchvision", run / "resnet18.pth", 1, (), (), (), "ImageNet labels")
     assert weights_provenance(foreign) == "ImageNet labels"
+
+
+def test_first_weights_are_loaded_or_downloaded_or_random(tmp_path):
+    loaded = WeightReport("torchvision", tmp_path / "resnet18.pth", 1, (), (), (), "ImageNet labels")
+    assert first_weights_provenance("resnet18", loaded, pretrained=False) == "ImageNet labels"
+    assert "published weights for resnet18" in first_weights_provenance("resnet18", None, pretrained=True)
+    assert first_weights_provenance("resnet18", None, pretrained=False) == "none (random weights)"

@@ -32,15 +32,16 @@ def test_the_encoder_takes_weights_from_a_file(encoder: str, tmp_path: Path) -> 
     torch.manual_seed(3)
     source = timm.create_model(encoder, num_classes=10)
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
-    network, supervision = initial_saliency_network(encoder, tmp_path / "weights.safetensors")
-    assert "labels of 10 classes" in supervision
+    network, report = initial_saliency_network(encoder, tmp_path / "weights.safetensors")
+    assert report is not None
+    assert "labels of 10 classes" in report.supervision
     expected = {name.replace(".", "_"): value for name, value in source.state_dict().items()}  # as in some U-Nets
     for name, value in network.unet.encoder.model.state_dict().items():
         assert torch.equal(value, expected[name.replace(".", "_")])
 
 
 def test_without_weights_no_label_touched_it() -> None:
-    assert initial_saliency_network("resnet18")[1] == "none (random weights)"
+    assert initial_saliency_network("resnet18")[1] is None
 
 
 def test_weights_whose_names_differ_inside_the_u_net() -> None:
