@@ -25,7 +25,7 @@ from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.network_saliency import network_logits
-from densessl.saliency.outline_contrast import sharpest_threshold
+from densessl.saliency.outline_contrast import outline_threshold
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet
 from densessl.training.devices import make_fabric
@@ -111,19 +111,19 @@ def _train_round(
     )
     threshold = _calibrate(network.eval(), header, usable)
     console.print(
-        f"{path.parent.name}: loss {loss:.4f} in the last epoch; outlines are sharpest at logit {threshold:g}"
+        f"{path.parent.name}: loss {loss:.4f} in the last epoch; outlines follow most edges at logit {threshold:g}"
     )
     save_saliency_network(path, network, header)
 
 
 def _calibrate(network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]) -> float:
-    """Shift the logits, so that 0 is the threshold at which outlines are sharpest, and return that threshold.
+    """Shift the logits, so that 0 is the threshold at which outlines follow the most edges; returns that threshold.
 
     Noisy targets that cover too much, or views that show more of the middle than of the edge, leave a network with too
     much foreground at 0; the images tell where to cut instead, their labels are not needed.
     """
     some = images[:: -(-len(images) // NUM_CALIBRATED)]
-    threshold = sharpest_threshold(network_logits(read_image(ref.path), network, header) for ref in some)
+    threshold = outline_threshold(network_logits(read_image(ref.path), network, header) for ref in some)
     network.shift_logits(-threshold)
     return threshold
 

@@ -1,4 +1,4 @@
-"""A threshold for the maps of a whole set of images, found without labels: outlines should lie on strong edges.
+"""A threshold for the maps of a whole set of images, found without labels: outlines should follow edges.
 
 Of a single image the criterion is a poor judge, since some texture always has edges stronger than those of the object.
 Over hundreds of images, which share one threshold, that averages out (docs/decisions.md has the measurements).
@@ -18,8 +18,8 @@ THRESHOLDS = tuple(sorted(np.arange(-3, 5.01, 0.25).tolist(), key=abs))
 OUTLINE_WIDTH_PX = 5
 
 
-def sharpest_threshold(pairs: Iterable[tuple[ImageArray, FloatMap]]) -> float:
-    """Return the one threshold, of `THRESHOLDS`, at which the outlines of all maps together have most contrast.
+def outline_threshold(pairs: Iterable[tuple[ImageArray, FloatMap]]) -> float:
+    """Return the one threshold, of `THRESHOLDS`, at which the outlines of all maps follow the most edges.
 
     Args:
         pairs: images, uint8 RGB (height, width, 3), and their foreground logits (height, width), one at a time.
@@ -31,23 +31,23 @@ def sharpest_threshold(pairs: Iterable[tuple[ImageArray, FloatMap]]) -> float:
 
 
 def outline_contrasts(image: ImageArray, logits: FloatMap) -> NDArray[np.float64]:
-    """Return for each of `THRESHOLDS` how strong the edges along the outline of `logits > threshold` are.
+    """Return for each of `THRESHOLDS` how much edge the outline of `logits > threshold` follows.
 
-    The gradient of the slightly blurred Lab colours, averaged over the outline and divided by its average over the
-    image: 1 for an outline drawn at random, and for a mask without one (no foreground, or nothing else). The frame of
-    the image is no outline.
+    `sum_p (g_p / mean(g) - 1) / sqrt(pixels of the image)` over the pixels p of the outline, with g the gradient of the
+    slightly blurred Lab colours: 0 for an outline drawn at random, and for a mask without one (no foreground, or
+    nothing else). A sum, because the mean would favour few pixels on the strongest texture over a whole object. The
+    frame of the image is no outline.
     """
     strength = edge_strength(image)
     average = strength.mean()
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (OUTLINE_WIDTH_PX, OUTLINE_WIDTH_PX))
-    contrasts = np.ones(len(THRESHOLDS))
+    contrasts = np.zeros(len(THRESHOLDS))
     if average == 0:
         return contrasts
     for index, threshold in enumerate(THRESHOLDS):
         mask = (logits > threshold).astype(np.uint8)
         outline = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
-        if outline.any():
-            contrasts[index] = strength[outline].mean() / average
+        contrasts[index] = (strength[outline] / average - 1).sum() / strength.size**0.5
     return contrasts
 
 
