@@ -160,12 +160,16 @@ def _config_first(words: list[str]) -> list[str]:
 def _suggestion(message: str, parser: ArgumentParser) -> str:
     """Return a question for the first name in an error that is nearly a setting's; empty where there is none."""
     settings = list(parser.get_defaults().keys())
-    full_names = {name.rpartition(".")[2]: name for name in reversed(settings)} | {name: name for name in settings}
-    for word in re.findall(r"[Oo]ption '([\w.]+)'|--([\w.]+)", message):
+    group = next(iter(re.findall(r"Group '([\w.]+)'", message)), "")
+    full_names: dict[str, list[str]] = {}
+    for name in [name for name in settings if name.startswith(f"{group}.")] or settings:
+        for key in {name, name.rpartition(".")[2]}:
+            full_names.setdefault(key, []).append(name)
+    for word in re.findall(r"[Oo]ption '([\w.-]+)'|--([\w.-]+)", message):
         given = "".join(word)
-        nearest = difflib.get_close_matches(given, full_names, n=1, cutoff=0.75)
+        nearest = difflib.get_close_matches(given.replace("-", "_"), full_names, n=1, cutoff=0.75)
         if nearest and given not in settings:
-            return f"; did you mean {full_names[nearest[0]]}?"
+            return f"; did you mean {' or '.join(full_names[nearest[0]])}?"
     return ""
 
 

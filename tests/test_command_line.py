@@ -118,6 +118,25 @@ def test_wrong_usage_exits_with_2(
 
 
 @pytest.mark.parametrize(
+    ("command", "flag", "answer"),
+    [
+        ("pretrain", "--trainin.epochs", "did you mean training.epochs?"),
+        ("pretrain", "--encoder", "did you mean saliency.encoder or model.encoder?"),
+        ("cluster", "--image-size", "did you mean image_size?"),
+        ("saliency", "--metod", "did you mean method?"),
+        ("saliency", "--confg", "did you mean config?"),
+        ("saliency", "--zzz", "--zzz 1\n"),
+    ],
+)
+def test_a_mistyped_flag_is_answered_with_the_setting(
+    command: str, flag: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, command, flag, "1", "--out", "x")
+    assert status == 2
+    assert answer in err
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("epochs: 3\n", "'epochs' is not accepted; did you mean training.epochs?"),

@@ -1,6 +1,7 @@
 """Self-training of a saliency network on a set of images, round by round, below one folder."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from densessl.models.saliency_network import (
     load_saliency_network,
     save_saliency_network,
 )
+from densessl.saliency.colour import FloatMap
 from densessl.saliency.deep_estimator import load_encoder
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.generation import generate_proposals
-from densessl.saliency.network_saliency import network_logits
-from densessl.saliency.outline_contrast import outline_threshold
+from densessl.saliency.network_saliency import network_logits, network_view
+from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
 from densessl.saliency.proposals import SaliencySettings
-from densessl.structures import ImageRef, ImageSet
+from densessl.structures import ImageArray, ImageRef, ImageSet
 from densessl.training.devices import make_fabric
 from densessl.training.run_folder import plain
 from densessl.training.self_training import SelfTrainingSettings, train_saliency_network
@@ -36,7 +38,9 @@ _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
 _RECORD = "self_training.json"
 NUM_CALIBRATED = 300
-"""Images, spread evenly over the set, on which a trained network's threshold is found."""
+"""At most so many images, spread evenly over the set, on which a trained network's threshold is found."""
+MIN_CALIBRATED = 50
+"""Of fewer images the threshold is not trusted; 0 stays."""
 
 
 def self_train(
@@ -109,23 +113,38 @@ def _train_round(
     header = SaliencyNetworkHeader(
         settings.encoder, settings.size_px, settings.view_share, f"initial weights: {supervision}; targets: {teachers}"
     )
-    threshold = _calibrate(network.eval(), header, usable)
-    console.print(
-        f"{path.parent.name}: loss {loss:.4f} in the last epoch; outlines follow most edges at logit {threshold:g}"
-    )
+    outcome = _calibrate(network.eval(), header, usable)
+    console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch; {outcome}")
     save_saliency_network(path, network, header)
 
 
-def _calibrate(network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]) -> float:
-    """Shift the logits, so that 0 is the threshold at which outlines follow the most edges; returns that threshold.
+def _calibrate(network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]) -> str:
+    """Shift the logits, so that 0 is the threshold at which outlines follow the most edges; says what was done.
 
     Noisy targets that cover too much, or views that show more of the middle than of the edge, leave a network with too
-    much foreground at 0; the images tell where to cut instead, their labels are not needed.
+    much foreground at 0; the images tell where to cut instead, their labels are not needed. Nothing is shifted where
+    there are few images, or where the best threshold is the end of what is compared, which is no optimum.
     """
+    if len(images) < MIN_CALIBRATED:
+        return f"threshold 0 kept: {len(images)} images, fewer than the {MIN_CALIBRATED} that tell a better one"
     some = images[:: -(-len(images) // NUM_CALIBRATED)]
-    threshold = outline_threshold(network_logits(read_image(ref.path), network, header) for ref in some)
+    threshold = outline_threshold(_seen_by(network, header, some))
+    if threshold in (min(THRESHOLDS), max(THRESHOLDS)):
+        return f"threshold 0 kept: none from {min(THRESHOLDS):g} to {max(THRESHOLDS):g} follows edges best"
     network.shift_logits(-threshold)
-    return threshold
+    return f"outlines follow most edges at logit {threshold:g}"
+
+
+def _seen_by(
+    network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]
+) -> Iterator[tuple[ImageArray, FloatMap]]:
+    """Yield images as a network sees them, and its logits; one damaged since its map was made is passed over."""
+    for ref in images:
+        try:
+            image = read_image(ref.path)
+        except InputError:
+            continue
+        yield network_view(image, header), network_logits(image, network, header)
 
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:

@@ -1,5 +1,6 @@
 """Which number format and memory layout a machine is fast at."""
 
+import functools
 from typing import Literal, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ def choose_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.dev
     return "bf16" if device.type == "cpu" and has_fast_bf16_cpu() else "fp32"
 
 
+@functools.cache
 def has_fast_bf16_cpu() -> bool:
     """Say whether this processor has bf16 dot-product or matrix instructions that oneDNN uses."""
     if not torch.backends.mkldnn.is_available():

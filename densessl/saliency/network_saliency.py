@@ -23,30 +23,34 @@ def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
     Raises:
         InputError: no file, or one that is no saliency network.
     """
-    _, logits = network_logits(image, *_open(path))
+    logits = network_logits(image, *_open(path))
     probability = torch.sigmoid(torch.from_numpy(logits)).numpy()
     return np.clip(resize_map(probability, *image.shape[:2]), 0, 1)
 
 
-def network_logits(
-    image: ImageArray, network: SaliencyNetwork, header: SaliencyNetworkHeader
-) -> tuple[ImageArray, FloatMap]:
-    """Return a uint8 RGB image as a network saw it (height, width, 3), and its foreground logits (height, width).
+def network_logits(image: ImageArray, network: SaliencyNetwork, header: SaliencyNetworkHeader) -> FloatMap:
+    """Return a network's foreground logits (height, width) of a uint8 RGB image, at the size of `network_view`.
 
-    The image is shrunk or enlarged to the scale of the network's training views, so that a view's share of it has a
-    view's area, and is seen as it is and mirrored; the two logits are averaged. Computed in bf16 where the processor
-    is fast at it.
+    The image is seen as it is and mirrored; the two logits are averaged. Computed in bf16 where the processor is fast
+    at it, so that the last digits depend on the machine.
     """
-    height, width = image.shape[:2]
-    area = header.size_px**2 / header.view_share
-    long_side = round((area * max(height, width) / min(height, width)) ** 0.5)
-    resized = resize_to_grid(image, long_side, stride=1)
-    scaled = normalise_image(resized).to(next(network.parameters()).device)
+    scaled = normalise_image(network_view(image, header)).to(next(network.parameters()).device)
     is_fast = choose_precision("auto", scaled.device) == "bf16"
     with torch.inference_mode(), torch.autocast(scaled.device.type, torch.bfloat16, enabled=is_fast):
         both = network(torch.stack([scaled, scaled.flip(2)]).contiguous(memory_format=torch.channels_last))
         logits = (both[0].float() + both[1].float().flip(1)) / 2
-    return resized, logits.cpu().numpy()
+    return logits.cpu().numpy()
+
+
+def network_view(image: ImageArray, header: SaliencyNetworkHeader) -> ImageArray:
+    """Return an image (height, width, 3) at the scale of a network's training views: a view's share of it has its area.
+
+    Shrunk or enlarged; both sides any.
+    """
+    height, width = image.shape[:2]
+    area = header.size_px**2 / header.view_share
+    long_side = round((area * max(height, width) / min(height, width)) ** 0.5)
+    return resize_to_grid(image, long_side, stride=1)
 
 
 def network_record(path: Path | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def outline_contrasts(image: ImageArray, logits: FloatMap) -> NDArray[np.float64
     `sum_p (g_p / mean(g) - 1) / sqrt(pixels of the image)` over the pixels p of the outline, with g the gradient of the
     slightly blurred Lab colours: 0 for an outline drawn at random, and for a mask without one (no foreground, or
     nothing else). A sum, because the mean would favour few pixels on the strongest texture over a whole object. The
-    frame of the image is no outline.
+    outline is 5 pixels wide; the frame of the image is none. A criterion of our own, measured in docs/decisions.md.
     """
     strength = edge_strength(image)
     average = strength.mean()

@@ -2,14 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_runs import DrawnFolder, command, draw_folder, truncate
 
 from densessl.commands import self_training as stage
+from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
+from densessl.structures import ImageRef
 
 FLAGS = (
     *("--method", "self_trained", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
@@ -178,3 +183,53 @@ def test_run_wants_a_trained_network(drawn: DrawnFolder, tmp_path: Path) -> None
     outcome = command("run", "--images", drawn.images, "--out", tmp_path / "run", "--saliency.method", "self_trained")
     assert outcome.status == 1
     assert "needs a network; train one with `densessl saliency --method self_trained" in outcome.err
+
+
+class _OffByABit:
+    """A network whose logits fall by 0.1 a pixel from the middle, 0 on the outline of the disc, but for a bias."""
+
+    def __init__(self, bias: float) -> None:
+        self.bias = bias
+        y, x = np.mgrid[:80, :100].astype(np.float32)
+        self.distance = np.hypot(y - 40, x - 50)
+
+    def shift_logits(self, by: float) -> None:
+        self.bias += by
+
+
+@pytest.fixture
+def discs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageRef, ...]:
+    """Enough references to a photograph of a bright disc, the first of them damaged; the stage sees it as it is."""
+    grain = np.random.default_rng(0).integers(0, 60, (80, 100, 3))
+    image = np.where((_OffByABit(0).distance < 30)[..., None], 190, 60) + grain
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "disc.png")
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    monkeypatch.setattr(stage, "network_view", lambda image, header: image)
+    monkeypatch.setattr(
+        stage, "network_logits", lambda image, network, header: (30 - network.distance) / 10 + network.bias
+    )
+    good = tuple(ImageRef(str(number), tmp_path / "disc.png") for number in range(1, stage.MIN_CALIBRATED))
+    return (ImageRef("0", tmp_path / "damaged.png"), *good)
+
+
+def _calibrate(network: _OffByABit, images: tuple[ImageRef, ...]) -> str:
+    return stage._calibrate(cast(SaliencyNetwork, network), cast(SaliencyNetworkHeader, None), images)
+
+
+def test_the_threshold_is_where_outlines_follow_edges(discs: tuple[ImageRef, ...]) -> None:
+    network = _OffByABit(1.5)
+    assert _calibrate(network, discs) == "outlines follow most edges at logit 1.5"
+    assert network.bias == 0
+    assert _calibrate(network, discs) == "outlines follow most edges at logit 0"
+
+
+@pytest.mark.parametrize(
+    ("bias", "last", "reason"), [(1.5, -1, "49 images, fewer than the 50"), (5, None, "from -3 to 5")]
+)
+def test_a_threshold_that_cannot_be_trusted_is_left_alone(
+    bias: float, last: int | None, reason: str, discs: tuple[ImageRef, ...]
+) -> None:
+    network = _OffByABit(bias)
+    assert _calibrate(network, discs[:last]).startswith("threshold 0 kept: ")
+    assert reason in _calibrate(network, discs[:last])
+    assert network.bias == bias

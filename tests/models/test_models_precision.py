@@ -6,7 +6,6 @@ from torch import nn
 
 from densessl.models import precision
 from densessl.models.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu, on_device
-from densessl.training.devices import gather_rows, make_fabric
 
 CPU = torch.device("cpu")
 
@@ -38,13 +37,3 @@ def test_a_network_moves_in_the_layout_it_is_fast_in() -> None:
     assert convolutions[1].weight.is_contiguous(memory_format=torch.channels_last)
     patches = on_device(nn.Sequential(nn.Conv2d(3, 4, 16, stride=16)), torch.device("cpu"))
     assert patches[0].weight.is_contiguous()
-
-
-def test_one_process_has_no_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    fabric = make_fabric("fp32")
-    assert (fabric.world_size, fabric.global_rank, fabric.is_global_zero) == (1, 0, True)
-    assert not torch.distributed.is_initialized()
-    rows = torch.randn(3, 4)
-    assert gather_rows(fabric, rows) is rows

@@ -94,6 +94,14 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
         load_saliency_network(path)
 
 
+def test_logits_can_be_shifted() -> None:
+    network, images = SaliencyNetwork("resnet18").eval(), torch.randn(1, 3, 40, 33)
+    with torch.no_grad():
+        before = network(images)
+        network.shift_logits(-1.5)
+        torch.testing.assert_close(network(images), before - 1.5)
+
+
 GOOD = {"encoder": "resnet18", "size_px": 96, "view_share": 0.75, "supervision": "none"}
 
 

@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from densessl.errors import InputError, MissingInputError
-from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, save_saliency_network
+from densessl.models.saliency_network import (
+    SaliencyNetwork,
+    SaliencyNetworkHeader,
+    load_saliency_network,
+    save_saliency_network,
+)
 from densessl.saliency import network_saliency as module
-from densessl.saliency.network_saliency import network_record, network_saliency
+from densessl.saliency.network_saliency import network_logits, network_record, network_saliency, network_view
 
 HEADER = SaliencyNetworkHeader("resnet18", size_px=48, view_share=0.75, supervision="none")
 
@@ -54,6 +59,19 @@ def test_the_network_sees_the_scale_of_its_training_views(size, share, seen, mon
     assert shapes == [(2, 3, *seen)]
     assert soft.shape == size
     assert (soft == 0.5).all()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_logits_in_either_number_format(precision, path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    network, header = load_saliency_network(path)
+    monkeypatch.setattr(module, "choose_precision", lambda setting, device: precision)
+    logits = network_logits(image, network, header)
+    assert logits.shape == network_view(image, header).shape[:2] == (45, 68)
+    assert logits.dtype == np.float32
+    monkeypatch.setattr(module, "choose_precision", lambda setting, device: "fp32")
+    exact = network_logits(image, network, header)
+    np.testing.assert_allclose(logits, exact, atol=0.02 * np.abs(exact).max() if precision == "bf16" else 0)
 
 
 def test_record_names_the_file_by_its_content(path):
