@@ -144,7 +144,8 @@ def _seen_by(
             image = read_image(ref.path)
         except InputError:
             continue
-        yield network_view(image, header), network_logits(image, network, header)
+        view = network_view(image, header)
+        yield view, network_logits(view, network)
 
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:

@@ -23,18 +23,19 @@ def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
     Raises:
         InputError: no file, or one that is no saliency network.
     """
-    logits = network_logits(image, *_open(path))
+    network, header = _open(path)
+    logits = network_logits(network_view(image, header), network)
     probability = torch.sigmoid(torch.from_numpy(logits)).numpy()
     return np.clip(resize_map(probability, *image.shape[:2]), 0, 1)
 
 
-def network_logits(image: ImageArray, network: SaliencyNetwork, header: SaliencyNetworkHeader) -> FloatMap:
-    """Return a network's foreground logits (height, width) of a uint8 RGB image, at the size of `network_view`.
+def network_logits(view: ImageArray, network: SaliencyNetwork) -> FloatMap:
+    """Return a network's foreground logits (height, width) of what `network_view` made of an image (height, width, 3).
 
-    The image is seen as it is and mirrored; the two logits are averaged. Computed in bf16 where the processor is fast
+    It is seen as it is and mirrored; the two logits are averaged. Computed in bf16 where the processor is fast
     at it, so that the last digits depend on the machine.
     """
-    scaled = normalise_image(network_view(image, header)).to(next(network.parameters()).device)
+    scaled = normalise_image(view).to(next(network.parameters()).device)
     is_fast = choose_precision("auto", scaled.device) == "bf16"
     with torch.inference_mode(), torch.autocast(scaled.device.type, torch.bfloat16, enabled=is_fast):
         both = network(torch.stack([scaled, scaled.flip(2)]).contiguous(memory_format=torch.channels_last))
@@ -43,9 +44,9 @@ def network_logits(image: ImageArray, network: SaliencyNetwork, header: Saliency
 
 
 def network_view(image: ImageArray, header: SaliencyNetworkHeader) -> ImageArray:
-    """Return an image (height, width, 3) at the scale of a network's training views: a view's share of it has its area.
+    """Return a uint8 RGB image (height, width, 3), shrunk or enlarged to the scale of a network's training views.
 
-    Shrunk or enlarged; both sides any.
+    A view's share of the result has the area of a view, in pixels.
     """
     height, width = image.shape[:2]
     area = header.size_px**2 / header.view_share

@@ -52,7 +52,10 @@ def outline_contrasts(image: ImageArray, logits: FloatMap) -> NDArray[np.float64
 
 
 def edge_strength(image: ImageArray) -> FloatMap:
-    """Return the size of the gradient (height, width) of an image's Lab colours, blurred by one pixel."""
+    """Return the gradient (height, width) of the Lab colours of a uint8 RGB image, blurred by one pixel.
+
+    By Sobel's kernel, whose unit is 1/8 Lab unit a pixel.
+    """
     lab = cv2.GaussianBlur(to_lab(image), (0, 0), 1)
     across, down = cv2.Sobel(lab, cv2.CV_32F, 1, 0), cv2.Sobel(lab, cv2.CV_32F, 0, 1)
     return np.asarray(np.sqrt((across**2 + down**2).sum(axis=2)), dtype=np.float32)

@@ -166,11 +166,6 @@ def train_saliency_network(
     return total / sampler.steps_per_epoch
 
 
-def sureness(targets: torch.Tensor) -> torch.Tensor:
-    """Return how sure targets (any shape, in [0, 1]) are of their side: `|2 t - 1|`, in [0, 1]."""
-    return (2 * targets - 1).abs()
-
-
 def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the binary cross-entropy against `targets > 0.5`, each pixel weighted by how sure its target is.
 
@@ -179,7 +174,7 @@ def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> tor
     Args:
         logits: (batch, height, width). targets: the same shape, in [0, 1].
     """
-    weights = sureness(targets)
+    weights = (2 * targets - 1).abs()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, (targets > 0.5).float(), reduction="none")
     return (weights * losses).sum() / weights.sum().clamp_min(1e-6)
 

@@ -205,9 +205,7 @@ def discs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageRef, ..
     Image.fromarray(image.astype(np.uint8)).save(tmp_path / "disc.png")
     (tmp_path / "damaged.png").write_bytes(b"no image")
     monkeypatch.setattr(stage, "network_view", lambda image, header: image)
-    monkeypatch.setattr(
-        stage, "network_logits", lambda image, network, header: (30 - network.distance) / 10 + network.bias
-    )
+    monkeypatch.setattr(stage, "network_logits", lambda view, network: (30 - network.distance) / 10 + network.bias)
     good = tuple(ImageRef(str(number), tmp_path / "disc.png") for number in range(1, stage.MIN_CALIBRATED))
     return (ImageRef("0", tmp_path / "damaged.png"), *good)
 

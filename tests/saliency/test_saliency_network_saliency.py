@@ -66,11 +66,12 @@ def test_logits_in_either_number_format(precision, path, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     network, header = load_saliency_network(path)
     monkeypatch.setattr(module, "choose_precision", lambda setting, device: precision)
-    logits = network_logits(image, network, header)
-    assert logits.shape == network_view(image, header).shape[:2] == (45, 68)
+    view = network_view(image, header)
+    logits = network_logits(view, network)
+    assert logits.shape == view.shape[:2] == (45, 68)
     assert logits.dtype == np.float32
     monkeypatch.setattr(module, "choose_precision", lambda setting, device: "fp32")
-    exact = network_logits(image, network, header)
+    exact = network_logits(view, network)
     np.testing.assert_allclose(logits, exact, atol=0.02 * np.abs(exact).max() if precision == "bf16" else 0)
 
 
