@@ -291,3 +291,13 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_line, "stage_function", lambda _: stage)
     with pytest.raises(ZeroDivisionError):
         main(["demo"])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "cluster", "run"])
+def test_classes_are_a_list_with_commas(command: str) -> None:
+    needed = {
+        "evaluate": ("--predictions", "p", "--labels", "l", "--num_classes", "21"),
+        "cluster": ("--run", "r", "--out", "o"),
+        "run": ("--out", "o"),
+    }[command]
+    assert parse_classes(parsed(command, *needed, "--classes", "0,8,10").classes) == (0, 8, 10)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.errors import InputError
 from densessl.evaluation.label_map_folders import (
     FolderConfusion,
@@ -27,7 +28,7 @@ def evaluate(
     json: Path | None = None,
     ignore_index: int = IGNORE,
     match: Literal["none", "hungarian", "majority"] = "none",
-    classes: Sequence[int] | None = None,
+    classes: ClassSelection = None,
     split_file: Path | None = None,
 ) -> Scores:
     """Score predicted label maps against labels: IoU per class, their mean, pixel accuracy.
@@ -56,7 +57,8 @@ def evaluate(
     Raises:
         InputError: For missing files, sizes that differ, or values out of range; the message names the image.
     """
-    _check_settings(num_classes, ignore_index, classes)
+    chosen = parse_classes(classes)
+    _check_settings(num_classes, ignore_index, chosen)
     folders = confusion_of_folders(
         predictions,
         labels,
@@ -65,7 +67,7 @@ def evaluate(
         stems=None if split_file is None else read_stems(split_file),
         ignore_index=ignore_index,
     )
-    scores = scores_from_confusion(folders.confusion, len(folders.stems), match, classes)
+    scores = scores_from_confusion(folders.confusion, len(folders.stems), match, chosen)
     print_scores(scores)
     for note in _pairing_notes(folders):
         Console(stderr=True).print(f"[bold yellow]Note:[/] {escape(note)}", highlight=False, soft_wrap=True)
