@@ -11,7 +11,7 @@ from rich.console import Console
 
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.images import read_image
-from densessl.data.soft_targets import SoftMaps
+from densessl.data.soft_targets import SoftMaps, decidedness
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256, make_folder, read_json, write_json
 from densessl.models.saliency_network import (
@@ -107,15 +107,25 @@ def _train_round(
     network, loaded = initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
     supervision = first_weights_provenance(settings.encoder, loaded, pretrained=settings.pretrained)
     usable = tuple(ref for ref in images.images if targets.has(ref.stem))
+    kept = _most_decided(usable, targets, settings.kept_share)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{path.parent.name}: {len(usable)} of {len(images)} images; initial weights: {supervision}")
-    loss = train_saliency_network(make_fabric("auto"), network, usable, targets, settings, seed)
+    console.print(f"{path.parent.name}: {len(kept)} of {len(images)} images; initial weights: {supervision}")
+    loss = train_saliency_network(make_fabric("auto"), network, kept, targets, settings, seed)
     header = SaliencyNetworkHeader(
         settings.encoder, settings.size_px, settings.view_share, f"initial weights: {supervision}; targets: {teachers}"
     )
     outcome = _calibrate(network.eval(), header, usable)
     console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch; {outcome}")
     save_saliency_network(path, network, header)
+
+
+def _most_decided(images: tuple[ImageRef, ...], targets: SoftMaps, share: float) -> tuple[ImageRef, ...]:
+    """Return that share of the images, at least one, whose targets are most decided, in their order."""
+    if share == 1 or not images:
+        return images
+    by_decidedness = sorted(images, key=lambda ref: decidedness(targets.read(ref.stem)), reverse=True)
+    kept = {ref.stem for ref in by_decidedness[: max(1, round(share * len(images)))]}
+    return tuple(ref for ref in images if ref.stem in kept)
 
 
 def _calibrate(network: SaliencyNetwork, header: SaliencyNetworkHeader, images: tuple[ImageRef, ...]) -> str:

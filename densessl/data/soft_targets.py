@@ -57,6 +57,17 @@ class SoftMaps:
                 yield path, weight
 
 
+def decidedness(soft: NDArray[np.float32]) -> float:
+    """Return how far apart a soft map (height, width) puts the two sides of 0.5: mean inside less mean outside.
+
+    In [0, 1]; 0 for a map that has pixels on one side only.
+    """
+    inside = soft > 0.5
+    if inside.all() or not inside.any():
+        return 0.0
+    return float(soft[inside].mean() - soft[~inside].mean())
+
+
 class TargetView(NamedTuple):
     """image: float32 (3, size, size), normalised. target: float32 (size, size), in [0, 1]."""
 

@@ -36,11 +36,14 @@ class SelfTrainingSettings:
     Args:
         teachers: the saliency methods whose maps, averaged, are the first targets.
         rounds: how often a network is trained and its maps become the next targets.
-        epochs: passes over the images in each round.
+        epochs: passes over the images that are kept, in each round.
         encoder: timm name of the network's encoder, a convolutional one.
         weights: file with the encoder's initial weights; random without one. With weights the encoder's batch norm
             keeps their statistics.
         pretrained: let timm download its published weights for the encoder.
+        kept_share: share of the images, in (0, 1], that train the network of a round: those whose targets tell the two
+            sides apart best (`densessl.data.soft_targets.decidedness`). Their maps are the better ones, as the samples
+            of small loss are in co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872).
         size_px: height and width of the training views, 32 to 4096.
         min_scale: smallest share of an image's area that a view shows, in (0, 1]. Small shares keep the network from
             learning the maps by heart, faults included.
@@ -60,6 +63,7 @@ class SelfTrainingSettings:
     encoder: str = "resnet18"
     weights: Path | None = None
     pretrained: bool = False
+    kept_share: float = 1.0
     size_px: int = 160
     min_scale: float = 0.3
     batch_size: int = 32
@@ -87,6 +91,8 @@ class SelfTrainingSettings:
             raise InputError(f"self_training.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")
         if not 0 < self.min_scale <= 1:
             raise InputError(f"self_training.min_scale is {self.min_scale}; it is a share of the image in (0, 1]")
+        if not 0 < self.kept_share <= 1:
+            raise InputError(f"self_training.kept_share is {self.kept_share}; it is a share of the images in (0, 1]")
         if not self.learning_rate > 0:
             raise InputError(f"self_training.learning_rate is {self.learning_rate}; it must be positive")
         if not 0 <= self.averaging < 1:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_runs import DrawnFolder, command, draw_folder, truncate
 
 from densessl.commands import self_training as stage
+from densessl.data.soft_targets import SoftMaps
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
 from densessl.structures import ImageRef
 
@@ -231,3 +232,15 @@ def test_a_threshold_that_cannot_be_trusted_is_left_alone(
     assert _calibrate(network, discs[:last]).startswith("threshold 0 kept: ")
     assert reason in _calibrate(network, discs[:last])
     assert network.bias == bias
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"), [(1.0, ["0", "1", "2", "3"]), (0.5, ["0", "2"]), (0.25, ["2"]), (0.01, ["2"])]
+)
+def test_the_most_decided_targets_train_the_network(share: float, kept: list[str], tmp_path: Path) -> None:
+    for number, sureness in enumerate((0.6, 0.2, 0.9, 0.4)):
+        soft = np.repeat([[0.5 - sureness / 2], [0.5 + sureness / 2]], 3, axis=0) * 255
+        Image.fromarray(soft.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    images = tuple(ImageRef(str(number), tmp_path / f"{number}.png") for number in range(4))
+    chosen = stage._most_decided(images, SoftMaps((tmp_path,), (1.0,)), share)
+    assert [ref.stem for ref in chosen] == kept

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from densessl.data.soft_targets import SoftMaps, TargetViews
+from densessl.data.soft_targets import SoftMaps, TargetViews, decidedness
 from densessl.data.views import SampleKey, ViewSettings
 from densessl.errors import InputError
 from densessl.structures import ImageRef
@@ -50,6 +50,13 @@ def test_maps_of_different_sizes(tmp_path: Path) -> None:
     _write(tmp_path / "b/1.png", np.zeros((6, 4)))
     with pytest.raises(InputError, match=r"is \(6, 4\), that of an earlier round \(4, 6\)"):
         SoftMaps((tmp_path / "a", tmp_path / "b"), (1, 1)).read("1")
+
+
+def test_decided_maps_keep_the_two_sides_apart() -> None:
+    assert decidedness(np.array([[0.9, 0.8], [0.5, 0.1]], dtype=np.float32)) == pytest.approx(0.85 - 0.3)
+    assert decidedness(np.array([[1, 1], [0, 0]], dtype=np.float32)) == 1
+    assert decidedness(np.zeros((2, 2), dtype=np.float32)) == 0
+    assert decidedness(np.ones((2, 2), dtype=np.float32)) == 0
 
 
 def test_views_move_image_and_target_together_and_repeat_themselves(tmp_path: Path) -> None:

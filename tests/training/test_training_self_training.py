@@ -139,6 +139,7 @@ def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) ->
         ({"weights": Path("w.pth"), "pretrained": True}, r"both weights w\.pth and pretrained true; choose one"),
         ({"min_scale": 0.0}, r"self_training.min_scale is 0.0; it is a share of the image in \(0, 1\]"),
         ({"learning_rate": 0.0}, "self_training.learning_rate is 0.0; it must be positive"),
+        ({"kept_share": 0.0}, r"self_training.kept_share is 0.0; it is a share of the images in \(0, 1\]"),
         ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
     ],
 )
