@@ -60,7 +60,7 @@ class SoftMaps:
 def decidedness(soft: NDArray[np.float32]) -> float:
     """Return how far apart a soft map (height, width) puts the two sides of 0.5: mean inside less mean outside.
 
-    In [0, 1]; 0 for a map that has pixels on one side only.
+    In [0, 1]; 0 for a map that has pixels on one side only. A criterion of our own, measured in docs/decisions.md.
     """
     inside = soft > 0.5
     if inside.all() or not inside.any():
