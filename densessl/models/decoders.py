@@ -1,16 +1,19 @@
 """Segmentation decoders between the encoder and the heads."""
 
 import torch
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling, DeepLabV3Decoder
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPConv, ASPPPooling, DeepLabV3Decoder
 from torch import nn
 from torch.nn import functional as F
+
+from densessl.models.atrous_convolution import AtrousConvolution
 
 
 class DeepLabV3(nn.Module):
     """Atrous spatial pyramid pooling and a 3x3 convolution (Chen et al. 2017, arXiv:1706.05587, section 3.3).
 
     segmentation_models_pytorch's decoder, with one difference: the image-level pooling branch normalises with its
-    running statistics when a training batch holds a single image, where batch statistics do not exist.
+    running statistics when a training batch holds a single image, where batch statistics do not exist. Its atrous
+    convolutions and that branch are computed with less work (`AtrousConvolution`, `_ImagePooling`), to the same result.
     """
 
     def __init__(
@@ -30,14 +33,29 @@ class DeepLabV3(nn.Module):
             aspp_separable=is_separable,
             aspp_dropout=dropout,
         )
-        pooling = self.network.aspp.convs[-1]
+        branches = self.network.aspp.convs
+        pooling = branches[-1]
         if not isinstance(pooling, ASPPPooling):
             raise TypeError(f"expected the pooling branch last in the decoder's pyramid, found {type(pooling)}")
         pooling[2] = _BatchNormOfOne(out_channels)
+        branches[-1] = _ImagePooling(*pooling)
+        for branch in branches:
+            if isinstance(branch, ASPPConv):
+                branch[0] = AtrousConvolution(branch[0])  # type: ignore[arg-type]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Decode encoder features (batch, channels, h, w) to (batch, out_channels, h, w)."""
         return self.network([features])
+
+
+class _ImagePooling(nn.Sequential):
+    """The image-level branch: one value for each image and channel, repeated for every cell.
+
+    The library enlarges the single cell bilinearly, which gives the same and costs more.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features).expand(-1, -1, *features.shape[-2:])
 
 
 class _BatchNormOfOne(nn.BatchNorm2d):
