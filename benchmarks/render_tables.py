@@ -29,6 +29,8 @@ def main() -> None:
     replace_block(Path("README.md"), "demo", demo_line(read_rows(RESULTS / "demo.jsonl")))
     step = pretrain_step_table(read_rows(RESULTS / "pretrain_step.jsonl"))
     replace_block(Path("docs/performance.md"), "pretrain_step", step)
+    inputs = pretrain_input_table(read_rows(RESULTS / "pretrain_input.jsonl"))
+    replace_block(Path("docs/performance.md"), "pretrain_input", inputs)
     render_saliency_tables(RESULTS)
 
 
@@ -83,21 +85,51 @@ def demo_line(rows: list[Row]) -> str:
 
 
 def pretrain_step_table(rows: list[Row]) -> str:
-    """Images a second and memory of a pretraining step, beside the plain one."""
-    keys = ("encoder", "output_stride", "batch", "size_px", "variant")
+    """Images a second and memory of a pretraining step, beside the plain one, and the floor under its time."""
+    keys = ("encoder", "output_stride", "batch", "size_px", "variant", "device")
+    counted = [row for row in rows if "floor_images_per_second" in row]
     lines = [
         [
             row["encoder"],
             f"{row['batch']} x {row['size_px']} px, stride {row['output_stride']}",
-            row["variant"],
+            f"{row['variant']}, {row['precision']}",
             f"{row['images_per_second']:.2f}",
             f"{row['speed_over_plain']:.2f}",
-            f"{row['peak_memory_gib']:.2f}",
+            f"{row['peak_memory_gib']:.2f} ({row['peak_above_imports_gib']:.2f})",
+            f"{100 * row['loss_over_plain']:+.3f} %",
+            f"{row['gflop_per_image']:.0f}",
+            f"{row['matrix_gflop_per_second']:.0f}, {row['memory_gb_per_second']:.0f}",
+            f"{row['floor_images_per_second']:.2f} ({row['share_of_floor']:.0%})",
             measured_on(row),
         ]
-        for row in latest(rows, lambda row: tuple(row[key] for key in keys))
+        for row in latest(counted, lambda row: tuple(row[key] for key in keys))
     ]
-    header = ["encoder", "batch", "variant", "images/s", "times plain", "peak GiB", "hardware, date"]
+    header = [
+        *("encoder", "batch", "variant", "images/s", "times plain", "peak GiB (above imports)", "loss against plain"),
+        *("Gflop an image", "Gflop/s, GB/s measured", "floor images/s (reached)", "hardware, date"),
+    ]
+    return markdown_table(header, lines) if lines else ""
+
+
+def pretrain_input_table(rows: list[Row]) -> str:
+    """Pairs a second of the loader alone, and what the loop keeps of the speed of its step."""
+    keys = ("part", "image_px", "size_px", "reduced", "cached", "num_workers", "encoder", "output_stride", "batch")
+    lines = []
+    for row in latest(rows, lambda row: tuple(row.get(key) for key in keys)):
+        is_loader = row["part"] == "loader"
+        lines.append(
+            [
+                f"{row['image_px']} px" + (", reduced" if row["reduced"] else ""),
+                "yes" if row["cached"] else "no",
+                "loader, 1 core"
+                if is_loader
+                else f"{row['encoder']}, batch {row['batch']}, {row['num_workers']} workers",
+                f"{row['pairs_per_second']:.0f}" if is_loader else f"{row['images_per_second']:.2f}",
+                "-" if is_loader else f"{row['share_of_step']:.2f}",
+                measured_on(row),
+            ]
+        )
+    header = ["images", "cache", "what", "pairs/s", "share of the step's speed", "hardware, date"]
     return markdown_table(header, lines) if lines else ""
 
 
