@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "score a folder of label maps against a folder of labels",
     "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
     "report": "write the HTML report of a run",
+    "explain": "draw what the loss sees of one image at the end of a run",
 }
 """Every command and what it does, in the order in which they are used."""
 
@@ -57,6 +58,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.saliency_metrics import saliency_metrics as stage  # type: ignore[assignment]
         case "report":
             from densessl.commands.report import report as stage  # type: ignore[assignment]
+        case "explain":
+            from densessl.commands.explain import explain as stage  # type: ignore[assignment]
         case _:
             raise InputError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
     return stage

@@ -1,6 +1,7 @@
 """Atomic writes and JSON: a reader never sees half a file, and what a killed process left behind is swept away."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from densessl.errors import InputError, MissingInputError
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PARTIAL = re.compile(r"\.partial-(?P<host>\w*)-(?P<process>\d{1,9})-.*", re.ASCII)
 
 
@@ -128,7 +130,7 @@ def _writable_folder(folder: Path) -> Iterator[None]:
             f"cannot write to {folder} ({error.strerror or error}); choose an output folder you may write"
         ) from error
     except OSError as error:
-        if error.errno not in (28, 30):  # ENOSPC, EROFS
+        if error.errno not in _NO_ROOM:
             raise
         raise InputError(
             f"cannot write to {folder} ({error.strerror}); free some space or choose another folder"

@@ -122,7 +122,7 @@ def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores:
         masks=source,
         selection=known.get("selection", "unknown"),
         matching=scores.per_seed[0].labels_used,
-        notes=(f"masks in training: {known.get('masks', 'unknown')}",),
+        notes=(f"masks in training: {known.get('masks', 'unknown')}", *known.get("notes", ())),
     )
 
 

@@ -1,18 +1,23 @@
 """The stage `pretrain`: pixel embeddings from images and masks."""
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from rich.console import Console
 
 from densessl.commands.neighbours import find_neighbours
+from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_note
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
-from densessl.data.images import read_image
+from densessl.data.images import image_size, read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.view_sources import source_size
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
@@ -24,11 +29,12 @@ from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.checkpoints import list_checkpoints
 from densessl.training.devices import make_fabric
-from densessl.training.pretraining import PretrainResult, PretrainSettings, pretrain_model
+from densessl.training.pretraining import PretrainResult, PretrainSettings, find_batch_size, pretrain_model
 from densessl.training.run_folder import (
     check_same_config,
     environment_record,
     plain,
+    read_config,
     record_run,
     write_config,
 )
@@ -36,7 +42,13 @@ from densessl.training.settings import TrainingSettings
 from densessl.training.usable_images import usable_images
 
 _LEFT_OUT_PRINTED = 5
-_FREE_ON_RESUME = {"training.num_workers", "training.log_every", "training.keep_checkpoints"}
+_IMAGES_JUDGED = 64
+_LARGE = 4
+_FREE_ON_RESUME = {
+    *("training.num_workers", "training.cache_gb", "training.cache", "training.strategy"),
+    *("training.log_every", "training.keep_checkpoints"),
+    *("training.evaluate_every", "training.evaluate_with_labels"),
+}
 
 
 def pretrain(
@@ -52,8 +64,9 @@ def pretrain(
     views: ViewSettings = ViewSettings(),
     objective: ObjectiveSettings = ObjectiveSettings(),
     training: TrainingSettings = TrainingSettings(),
+    profile: bool = False,
 ) -> PretrainResult:
-    """Train pixel embeddings with MaskContrast on images and their saliency masks. No label is read.
+    """Train pixel embeddings with MaskContrast on images and their saliency masks. No label touches the training.
 
     Args:
         out: the run folder; it receives configuration, record, metrics, checkpoints and final weights.
@@ -69,6 +82,7 @@ def pretrain(
         views: how the two views of an image are drawn.
         objective: the loss.
         training: the schedule.
+        profile: write a table of where the time of a step goes to OUT/profile.txt, and print it.
 
     Returns:
         What the run did: steps, seconds, last loss, images passed over.
@@ -79,8 +93,14 @@ def pretrain(
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     image_set = open_images(images, data, split)
     make_folder(out)
-    fabric = make_fabric(training.precision)
+    fabric = make_fabric(training.precision, training.strategy)
     is_resumed = resume and _holds_training(out)
+    if training.batch_size == 0:
+        known = int(read_config(out)["training"]["batch_size"]) if is_resumed else None
+        training = replace(training, batch_size=known or find_batch_size(fabric, settings, len(image_set)))
+        settings = replace(settings, training=training)
+        if fabric.is_global_zero:
+            _print(f"training.batch_size {training.batch_size}, found by what fits into memory")
     if fabric.is_global_zero:
         _claim(out, _configuration(images, data, split, masks, saliency, settings), resume)
         record_run(out, **environment_record(fabric.device), seed=seed)
@@ -88,9 +108,13 @@ def pretrain(
         mask_folder = _masks(image_set, masks, out, saliency)
     usable, left_out = _usable(image_set, mask_folder, out / "proposals" if masks is None else None, views)
     network, backbone = initial_network(model, seed)
+    evaluate = None
+    if training.evaluate_every:
+        evaluate = OnlineEvaluation(image_set, usable, mask_folder, views.size_px, training, fabric.device)
     if fabric.is_global_zero:
-        _report_start(out, usable, left_out, mask_folder, backbone)
-        provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"))
+        _report_start(out, usable, left_out, mask_folder, backbone, views)
+        notes = (monitoring_note(image_set),) if training.evaluate_with_labels else ()
+        provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"), notes=notes)
         record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
     neighbours = None
     if views.neighbours:
@@ -106,7 +130,18 @@ def pretrain(
                 are_known=is_resumed,
             )
         neighbours = fabric.broadcast(neighbours)
-    result = pretrain_model(fabric, network, usable, mask_folder, out, settings, neighbours=neighbours, resume=resume)
+    result = pretrain_model(
+        fabric,
+        network,
+        usable,
+        mask_folder,
+        out,
+        settings,
+        neighbours=neighbours,
+        evaluate=evaluate,
+        resume=resume,
+        profile=profile,
+    )
     if fabric.is_global_zero:
         _report_end(result, len(left_out), is_resumed)
     return result
@@ -154,7 +189,8 @@ def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
     if _holds_training(run):
         if not resume:
             raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
-        check_same_config(run, config, _FREE_ON_RESUME)
+        defaults = _configuration(None, None, config["split"], None, SaliencySettings(), PretrainSettings())
+        check_same_config(run, config, _FREE_ON_RESUME, defaults)
     remove_abandoned_writes(run)
     write_config(run, config)
 
@@ -214,16 +250,34 @@ def _readable(images: tuple[ImageRef, ...]) -> tuple[tuple[ImageRef, ...], tuple
 
 
 def _report_start(
-    run: Path, usable: tuple[ImageRef, ...], left_out: tuple[Rejection, ...], masks: MaskFolder, backbone: str
+    run: Path,
+    usable: tuple[ImageRef, ...],
+    left_out: tuple[Rejection, ...],
+    masks: MaskFolder,
+    backbone: str,
+    views: ViewSettings,
 ) -> None:
     """Write `left_out.json`; print what is trained on and the first few images that are left out."""
     _print(f"{len(usable)} of {len(usable) + len(left_out)} images have a usable mask ({masks.describe()})")
     _print(f"initial weights: {backbone}")
     write_json(run / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
+    _report_size([item.path for item in usable], views)
     for item in left_out[:_LEFT_OUT_PRINTED]:
         _print(f"left out {item.stem}: {item.reason}")
     if len(left_out) > _LEFT_OUT_PRINTED:
         _print(f"and {len(left_out) - _LEFT_OUT_PRINTED} more, listed in {run / 'left_out.json'}")
+
+
+def _report_size(images: list[Path], views: ViewSettings) -> None:
+    """Say what would help where most images are far larger than views need, judged by a few."""
+    sizes = [image_size(path) for path in images[:: -(-len(images) // _IMAGES_JUDGED)]]
+    needed = [source_size(size, views.size_px, views.min_scale) for size in sizes]
+    share = median(math.prod(size) / math.prod(least) for size, least in zip(sizes, needed, strict=True))
+    if share >= _LARGE and not views.reduce_images:
+        _print(
+            f"images hold {share:.0f} times the pixels that views need: --views.reduce_images true reads them faster, "
+            "with views that differ a little; --training.cache_gb keeps decoded ones on disk"
+        )
 
 
 def _report_end(result: PretrainResult, num_left_out: int, is_resumed: bool) -> None:

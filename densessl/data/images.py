@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -73,7 +74,7 @@ def find_by_stem(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def read_image(path: Path) -> ImageArray:
+def read_image(path: Path, size: tuple[int, int] | None = None) -> ImageArray:
     """Read an image of any kind as uint8 RGB (height, width, 3), EXIF orientation applied, first frame only.
 
     - Transparent pixels are laid over white, as viewers show them.
@@ -82,11 +83,20 @@ def read_image(path: Path) -> ImageArray:
     - Floating-point grey is taken as 0-1, or by the same rule where values exceed 1.
     - CMYK, palette, YCbCr and LAB are converted to RGB without colour profiles.
 
+    With `size`, a (height, width) no larger than the image, it is reduced to that: a JPEG while it is decoded
+    (`decode_image`), then by averaging areas.
+
     Raises `MissingInputError` where there is no file, and `InputError` for an empty, truncated or broken
     file, for more than `MAX_IMAGE_PIXELS` pixels, and for samples that are negative, not finite or above
     65535.
     """
-    image = decode_image(path)
+    image = _to_array(decode_image(path, at_least=size), path)
+    if size is None or image.shape[:2] == size:
+        return image
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _to_array(image: Image.Image, path: Path) -> ImageArray:
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.array(image)
     if image.mode.startswith("I") or image.mode == "F":

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,8 +66,12 @@ class MaskFolder:
     def encoding(self) -> MaskEncoding:
         return self.code.name
 
-    def read(self, ref: ImageRef, size: tuple[int, int] | None = None) -> MaskReading:
+    def read(
+        self, ref: ImageRef, size: tuple[int, int] | None = None, reduced_to: tuple[int, int] | None = None
+    ) -> MaskReading:
         """Read the mask of an image; `size` is the (height, width) it must have, if given.
+
+        With `reduced_to`, a (height, width), the samples are then reduced to the nearest ones.
 
         Raises `MissingInputError` where the image has no mask, `InputError` where the file is broken, of
         another size, or contradicts the folder's encoding.
@@ -73,7 +79,11 @@ class MaskFolder:
         path = self.files.get(ref.stem)
         if path is None:
             raise MissingInputError(f"image {ref.stem} has no mask in {self.folder}; add {ref.stem}.png there")
-        return _interpret(load_mask_file(path), self.code, size)
+        mask = load_mask_file(path)
+        _check_size(mask, size)
+        if reduced_to is not None:
+            mask = replace(mask, values=nearest_pixels(mask.values, reduced_to))
+        return _interpret(mask, self.code)
 
     def only(self, refs: Iterable[ImageRef]) -> "MaskFolder":
         """Return the masks of some of the images, which a process can be sent without the others."""
@@ -98,7 +108,8 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> MaskReading:
     together.
     """
     mask = load_mask_file(path)
-    return _interpret(mask, settle_encoding([trace_mask(mask)]), size)
+    _check_size(mask, size)
+    return _interpret(mask, settle_encoding([trace_mask(mask)]))
 
 
 def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
@@ -146,6 +157,11 @@ def judge_encoding(paths: Iterable[Path]) -> tuple[MaskCode, int]:
     return settle_encoding(traces), len(traces)
 
 
+def nearest_pixels(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize an array (height, width), uint8, uint16 or float32, to the (height, width) `size`; nearest samples."""
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
 def _find_masks(folder: Path, refs: tuple[ImageRef, ...]) -> dict[str, Path]:
     direct = find_by_stem(folder, (ref.stem for ref in refs))
     own = {ref.stem: ref.path for ref in refs}
@@ -158,13 +174,16 @@ def _is_same_file(path: Path, image: Path) -> bool:
     return image.exists() and os.path.samefile(path, image)
 
 
-def _interpret(mask: MaskFile, code: MaskCode, size: tuple[int, int] | None) -> MaskReading:
+def _check_size(mask: MaskFile, size: tuple[int, int] | None) -> None:
     height, width = mask.values.shape
     if size is not None and (height, width) != tuple(size):
         raise InputError(
             f"mask of another size: {mask.path} is {height} x {width}, its image {size[0]} x {size[1]} "
             "(height x width); make the mask at the image's size"
         )
+
+
+def _interpret(mask: MaskFile, code: MaskCode) -> MaskReading:
     _check_fits(mask, code)
     if code.name in ("instances", "palette labels"):
         is_void = np.zeros(mask.values.shape, dtype=np.bool_) if code.void is None else mask.values == code.void

@@ -6,18 +6,17 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file, save
 
 from densessl.errors import InputError, MissingInputError
-from densessl.files import write_atomically
+from densessl.files import write_bytes
 
 
-def save_network(path: Path, network: nn.Module, key: str, header: dict[str, Any]) -> None:
-    """Write the tensors of a network, and `header` under the name `key`."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+def save_network(path: Path, tensors: dict[str, torch.Tensor], key: str, header: dict[str, Any]) -> None:
+    """Write the state dictionary of a network, and `header` under the name `key`."""
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {key: json.dumps(header)}  # one entry: the order of several is not fixed
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_bytes(path, save(stored, metadata=metadata))
 
 
 def load_network(path: Path, key: str, *, kind: str, origin: str) -> tuple[dict[str, torch.Tensor], Any]:

@@ -119,7 +119,7 @@ def _copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:
 
 def save_saliency_network(path: Path, network: SaliencyNetwork, header: SaliencyNetworkHeader) -> None:
     """Write the network as safetensors, with its header."""
-    save_network(path, network, _HEADER_KEY, asdict(header))
+    save_network(path, network.state_dict(), _HEADER_KEY, asdict(header))
 
 
 def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkHeader]:

@@ -12,6 +12,7 @@ def formula_loss(
     temperature: float,
     *,
     exclude_similar: float = 0.0,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean over pixels of the paper's equation 3 (arXiv:2102.06191).
 
@@ -24,6 +25,8 @@ def formula_loss(
         negatives: n (length, dim), the memory bank.
         temperature: t > 0.
         exclude_similar: share of the negatives, those most similar to p_{M(i)}, that are left out of the sum.
+        counts: int64 (num_masks,), the pixels of each mask in the whole batch, where these are only a part of it; the
+            result is then the part's share: over all parts they add up to the loss of the whole batch.
     """
     if len(masks) == 0:
         return embeddings.sum() * 0.0
@@ -33,7 +36,10 @@ def formula_loss(
         excluded = most_similar(prototypes @ negatives.T, exclude_similar)
         negative = negative.masked_fill(excluded[masks], -torch.inf)
     logits = torch.cat([positive, negative], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros_like(masks))
+    target = torch.zeros_like(masks)
+    if counts is None:
+        return F.cross_entropy(logits, target)
+    return F.cross_entropy(logits, target, reduction="sum") / counts.sum()
 
 
 def reference_loss(
@@ -44,6 +50,7 @@ def reference_loss(
     temperature: float,
     *,
     exclude_similar: float = 0.0,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the weighted cross-entropy of the code published with arXiv:2102.06191.
 
@@ -59,8 +66,12 @@ def reference_loss(
     if exclude_similar > 0:
         similarity = (prototypes @ columns.T).fill_diagonal_(-torch.inf)  # a mask's own column is no negative
         logits = logits.masked_fill(most_similar(similarity, exclude_similar)[masks], -torch.inf)
-    share = torch.bincount(masks, minlength=logits.shape[1]).to(logits.dtype) / len(masks)
-    return F.cross_entropy(logits, masks, weight=1.0 / torch.log(1.02 + share))
+    if counts is None:
+        share = torch.bincount(masks, minlength=logits.shape[1]).to(logits.dtype) / len(masks)
+        return F.cross_entropy(logits, masks, weight=1.0 / torch.log(1.02 + share))
+    counts = F.pad(counts, (0, len(negatives))).to(logits.dtype)
+    weight = 1.0 / torch.log(1.02 + counts / counts.sum())
+    return F.cross_entropy(logits, masks, weight=weight, reduction="sum") / (weight * counts).sum()
 
 
 def most_similar(similarity: torch.Tensor, share: float) -> torch.Tensor:

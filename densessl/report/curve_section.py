@@ -9,10 +9,18 @@ from densessl.report.markup import Html, element, paragraph, section
 PANELS = (
     ("Loss", ("loss", "contrastive_loss", "saliency_loss")),
     ("Similarity to positives and negatives", ("positive_similarity", "negative_similarity")),
-    ("Spread of the embedding", ("embedding_std",)),
+    ("Spread of the embedding", ("embedding_spread", "embedding_std")),
     ("Effective rank of the embedding", ("effective_rank",)),
     ("Learning rate", ("learning_rate",)),
     ("Speed", ("images_per_second",)),
+    ("Share of time waiting for data", ("data_wait",)),
+    ("Likely false negatives (share)", ("false_negative_share",)),
+    ("Age of the queue in steps", ("queue_age",)),
+    ("Masks in a step", ("masks_used", "masks_skipped")),
+    ("Foreground, images passed over", ("foreground_share", "replaced_share")),
+    ("Peak memory in MiB", ("memory_mib",)),
+    ("Agreement of clusterings", ("cluster_stability",)),
+    ("mIoU of k-means (with labels)", ("kmeans_miou_with_labels",)),
 )
 MAX_OTHER_PANELS = 8
 

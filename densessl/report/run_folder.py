@@ -69,7 +69,19 @@ def read_run(run: Path) -> ReportContents:
         num_comparable=num_comparable,
         value_names=_value_names(scores, clustering, photographs),
         gallery=gallery,
-        notes=(*photographs.problems, *masks.problems, *curve_notes, *gaps),
+        notes=(*read_alarms(run / "alarms.jsonl"), *photographs.problems, *masks.problems, *curve_notes, *gaps),
+    )
+
+
+def read_alarms(path: Path) -> tuple[str, ...]:
+    """Return one sentence for each alarm that pretraining raised; lines cut off by a kill are left out."""
+    if not path.is_file():
+        return ()
+    entries = [_parsed(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return tuple(
+        f"Alarm after step {entry['step']} of pretraining: {entry['message']}."
+        for entry in entries
+        if entry is not None and "step" in entry and "message" in entry
     )
 
 

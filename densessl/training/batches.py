@@ -4,33 +4,47 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from densessl.data.views import PairedViews, collate_views
+from densessl.data.views import PairedViews, collate_views, unpack_views
 from densessl.errors import InputError
 from densessl.structures import ViewBatch
 from densessl.training.sampler import BatchSampler
+
+CPU = torch.device("cpu")
 
 View = TypeVar("View")
 Batch = TypeVar("Batch")
 
 
-def load_batches(views: PairedViews, sampler: BatchSampler, num_workers: int) -> Iterator[tuple[ViewBatch, int]]:
+def load_batches(
+    views: PairedViews, sampler: BatchSampler, num_workers: int, device: torch.device = CPU
+) -> Iterator[tuple[ViewBatch, int]]:
     """Yield batches of the sampler's images, each with the number of images that were passed over for it.
 
     Args:
         views: draws the views; an `InputError` raised in a loader process comes out with its own message.
         sampler: which image goes into which batch.
         num_workers: loader processes; -1 chooses by the number of cores, 0 loads in this process.
+        device: where the batches are wanted. They travel there as bytes and are normalised there.
     """
-    return draw_batches(views, sampler, num_workers, collate_views)
+    for packed in draw_batches(views, sampler, num_workers, collate_views, device):
+        yield unpack_views(packed, device), packed.num_replaced
 
 
 def draw_batches(
-    views: Dataset[View], sampler: BatchSampler, num_workers: int, collate: Callable[[list[View]], Batch]
+    views: Dataset[View],
+    sampler: BatchSampler,
+    num_workers: int,
+    collate: Callable[[list[View]], Batch],
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield batches of the sampler's views; arguments as for `load_batches`, `collate` makes a batch of its views."""
+    """Yield batches of the sampler's views, in the memory from which `device` copies them fastest.
+
+    Arguments as for `load_batches`; `collate` makes a batch of its views.
+    """
     if num_workers < 0:
         num_workers = min(4, torch.get_num_threads())
     loader = DataLoader(
@@ -39,6 +53,7 @@ def draw_batches(
         num_workers=num_workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,
+        pin_memory=device.type == "cuda",
     )
     try:
         yield from loader
@@ -50,3 +65,22 @@ def draw_batches(
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def split_batch(batch: ViewBatch, num_parts: int) -> list[ViewBatch]:
+    """Cut a batch into parts of as many images, give or take one; fewer parts where there are fewer images."""
+    num_parts = min(num_parts, len(batch.stems))
+    if num_parts == 1:
+        return [batch]
+    parts = np.array_split(np.arange(len(batch.stems)), num_parts)
+    return [_part(batch, int(rows[0]), int(rows[-1]) + 1) for rows in parts]
+
+
+def _part(batch: ViewBatch, first: int, end: int) -> ViewBatch:
+    return ViewBatch(
+        query_images=batch.query_images[first:end],
+        query_masks=batch.query_masks[first:end],
+        key_images=batch.key_images[first:end],
+        key_masks=batch.key_masks[first:end],
+        stems=batch.stems[first:end],
+    )

@@ -1,5 +1,12 @@
-"""Checkpoints of a training run: written atomically, the last few kept, read without executing anything."""
+"""Checkpoints of a training run: written atomically, the last few kept, read without executing anything.
 
+A checkpoint holds all that later steps depend on: the network, its twin with the twin's own batch-norm buffers, the
+memory bank with its pointer, the optimiser's moments, and the step, from which schedule and sampler go on. Random
+numbers follow from (seed, step, rank), so no generator is among it; nor is a gradient scaler, as precision is fp32 or
+bf16, which need none. `world_size`, the number of processes, says whether a resumed run repeats the bits.
+"""
+
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,10 +24,20 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
     """Write the state after `step` steps to `folder/step-<step>.pt` and delete all but the last `keep` checkpoints.
 
     The state holds tensors, numbers, strings, lists and dictionaries only, so that it loads with `weights_only=True`.
+    An old checkpoint is deleted only when the new one would survive a power cut.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written; checkpoints written before are untouched.
     """
     path = folder / f"step-{step:09d}.pt"
     content = {"format": FORMAT, "step": step, **state}
-    write_atomically(path, lambda temporary: torch.save(content, temporary))
+    try:
+        write_atomically(path, lambda temporary: _write(content, temporary))
+    except InputError as error:
+        kept = list_checkpoints(folder)
+        remedy = f"{kept[-1].name} is kept: then go on with --resume true" if kept else "none was written before"
+        raise InputError(f"no checkpoint after step {step}: {error}; {remedy}") from error
+    _make_durable(folder)
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -52,3 +69,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path} is not a checkpoint of densessl pretraining (format {FORMAT})")
     return state
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as handle:
+        try:
+            torch.save(content, handle)
+        except RuntimeError as error:  # torch's own, of the position in the file; the cause is what the disk said
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+
+def _make_durable(folder: Path) -> None:
+    """Bring a folder's list of names to the disk."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

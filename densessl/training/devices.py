@@ -1,18 +1,21 @@
 """Devices and processes, through Lightning Fabric: a plain call, torchrun or SLURM alike."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import ModelParallelStrategy
 
 from densessl.models.precision import choose_precision
+from densessl.objectives.mask_contrast import WholeBatch
+from densessl.training.sharding import shard_network
 
 
-def make_fabric(precision: Literal["auto", "fp32", "bf16"]) -> Fabric:
+def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["ddp", "fsdp"] = "ddp") -> Fabric:
     """Start Fabric on what is there: the processes torchrun or SLURM made, else one process on one device.
 
-    At one process there is no process group.
+    At one process there is no process group, and `strategy` does not matter.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", num_processes)))
@@ -24,20 +27,83 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"]) -> Fabric:
         accelerator=device.type,
         devices=local,
         num_nodes=max(1, num_processes // local),
-        strategy="ddp" if num_processes > 1 else "auto",
+        strategy=_strategy(strategy, num_processes),
         precision=chosen,
     )
     fabric.launch()
     return fabric
 
 
+def whole_batch(fabric: Fabric) -> WholeBatch | None:
+    """Return how the parts of a batch that the processes hold come together; None at one process."""
+    if fabric.world_size == 1:
+        return None
+
+    def gather(rows: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return gather_rows(fabric, rows), sum(count_rows(fabric, rows)[: fabric.global_rank])
+
+    return WholeBatch(gather, sum_over_processes)
+
+
+def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all processes, which must be several.
+
+    Gradients are summed likewise. As the processes' gradients of the weights are averaged afterwards, a loss that every
+    process holds in whole because it was summed so trains as it would in one process.
+    """
+    return _Sum.apply(values)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return _Sum.apply(gradient)
+
+
 def gather_rows(fabric: Fabric, rows: torch.Tensor) -> torch.Tensor:
-    """Return the rows (num, dim) of all processes, in order of rank; every process may hold another number of rows."""
+    """Return the rows (num, ...) of all processes, in order of rank, without gradient; their numbers may differ."""
     if fabric.world_size == 1:
         return rows
-    own = torch.tensor(len(rows), device=rows.device)
-    counts = torch.as_tensor(fabric.all_gather(own)).flatten().tolist()
-    padded = torch.zeros(max(counts), rows.shape[1], dtype=rows.dtype, device=rows.device)
-    padded[: len(rows)] = rows
-    gathered = fabric.all_gather(padded)  # (world, most rows, dim)
+    counts = count_rows(fabric, rows)
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    gathered = [torch.empty_like(padded) for _ in counts]
+    torch.distributed.all_gather(gathered, padded)
     return torch.cat([part[:count] for part, count in zip(gathered, counts, strict=True)])
+
+
+def count_rows(fabric: Fabric, rows: torch.Tensor) -> list[int]:
+    """Return how many rows each process holds, in order of rank."""
+    counts = torch.zeros(fabric.world_size, dtype=torch.int64, device=rows.device)
+    counts[fabric.global_rank] = len(rows)
+    torch.distributed.all_reduce(counts)
+    return counts.tolist()
+
+
+@torch.no_grad()
+def share_buffers(fabric: Fabric, module: torch.nn.Module) -> None:
+    """Give every process the buffers of rank 0, as a checkpoint will hold them; at one process nothing happens."""
+    if fabric.world_size == 1:
+        return
+    for dtype in sorted({buffer.dtype for buffer in module.buffers()}, key=str):  # one message for each
+        buffers = [buffer for buffer in module.buffers() if buffer.dtype == dtype]
+        message = torch.cat([buffer.flatten() for buffer in buffers])
+        torch.distributed.broadcast(message, src=0)
+        for buffer, values in zip(buffers, message.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
+
+
+def _strategy(strategy: Literal["ddp", "fsdp"], num_processes: int) -> str | ModelParallelStrategy:
+    if num_processes == 1:
+        return "auto"
+    match strategy:
+        case "ddp":
+            return "ddp"
+        case "fsdp":
+            return ModelParallelStrategy(shard_network, data_parallel_size=num_processes, tensor_parallel_size=1)

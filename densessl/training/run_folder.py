@@ -56,13 +56,15 @@ def read_config(run: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def check_same_config(run: Path, config: dict[str, Any], free: set[str]) -> None:
+def check_same_config(run: Path, config: dict[str, Any], free: set[str], defaults: dict[str, Any]) -> None:
     """Refuse to resume a run under another configuration; keys in `free` ("section.name") may differ.
+
+    A setting that the run's version of densessl did not have counts as having been at its default in `defaults`.
 
     Raises:
         InputError: names each difference with both values.
     """
-    old, new = _flatten(read_config(run)), _flatten(plain(config))
+    old, new = {**_flatten(plain(defaults)), **_flatten(read_config(run))}, _flatten(plain(config))
     different = [
         f"{key}: {old.get(key)!r} in the run, {new.get(key)!r} now"
         for key in sorted(old.keys() | new.keys())
@@ -77,10 +79,13 @@ def check_same_config(run: Path, config: dict[str, Any], free: set[str]) -> None
 
 def record_run(run: Path, **entries: Any) -> None:
     """Merge entries into `run/run.json`."""
+    write_json(run / "run.json", {**read_run_record(run), **plain(entries)})
+
+
+def read_run_record(run: Path) -> dict[str, Any]:
+    """Read `run/run.json`, the entries of `record_run`; none where there is no such file."""
     path = run / "run.json"
-    record = read_json(path, "the record of a run") if path.is_file() else {}
-    record.update(plain(entries))
-    write_json(path, record)
+    return read_json(path, "the record of a run") if path.is_file() else {}
 
 
 def environment_record(device: torch.device) -> dict[str, Any]:
@@ -105,9 +110,9 @@ def environment_record(device: torch.device) -> dict[str, Any]:
     }
 
 
-def save_weights(path: Path, model: MaskContrastModel, settings: ModelSettings) -> None:
-    """Write a network's weights as safetensors; the file carries the settings that rebuild it."""
-    save_network(path, model, _HEADER_KEY, plain(settings))
+def save_weights(path: Path, tensors: dict[str, torch.Tensor], settings: ModelSettings) -> None:
+    """Write a network's state dictionary as safetensors; the file carries the settings that rebuild the network."""
+    save_network(path, tensors, _HEADER_KEY, plain(settings))
 
 
 def load_weights(path: Path) -> tuple[MaskContrastModel, ModelSettings]:

@@ -16,21 +16,33 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from densessl.files import write_text
+from densessl.files import append_text, write_text
+from densessl.training.alarms import AlarmWatch, append_alarm, keep_alarms
+
+_EVALUATIONS = {
+    "cluster_stability": "agreement of clusterings {:.3f} (no labels)",
+    "kmeans_miou_with_labels": "mIoU of k-means {:.3f} (labels used, for monitoring only)",
+}
 
 
 class RunLog:
     """Writes log lines to `run/metrics.jsonl` and `run/tensorboard`, and shows progress; use it as a context manager.
 
-    On resume, lines after the checkpoint's step are dropped first, because those steps are done again.
+    On resume, lines after the checkpoint's step are dropped first, because those steps are done again. With a `watch`,
+    the alarms that a line raises are printed and kept in `run/alarms.jsonl`.
     """
 
-    def __init__(self, run: Path, num_steps: int, first_step: int, *, is_shown: bool = True) -> None:
+    def __init__(
+        self, run: Path, num_steps: int, first_step: int, watch: AlarmWatch | None = None, *, is_shown: bool = True
+    ) -> None:
         self._path = run / "metrics.jsonl"
         self._is_shown = is_shown
         self._first_step = first_step
+        self._watch = watch
         if is_shown:
             _truncate(self._path, first_step)
+            if watch is not None:
+                keep_alarms(run, [alarm for line in read_metrics(run) for alarm in watch.inspect(line)])
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
         self._progress = Progress(
             TextColumn("pretrain"),
@@ -61,8 +73,7 @@ class RunLog:
         """Log one line; numbers other than step and epoch also go to TensorBoard."""
         if not self._is_shown:
             return
-        with open(self._path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
+        append_text(self._path, json.dumps(line) + "\n")
         for key, value in line.items():
             if key not in {"step", "epoch"}:
                 self._writer.add_scalar(key, value, line["step"])
@@ -70,6 +81,17 @@ class RunLog:
         self._progress.update(self._task, note=note)
         if not self._progress.console.is_terminal:
             self._progress.console.print(f"step {line['step']}  epoch {line['epoch']}  {note}", highlight=False)
+        judged = [text.format(line[key]) for key, text in _EVALUATIONS.items() if key in line]
+        if judged:
+            self.say(f"step {line['step']}  evaluation: {', '.join(judged)}")
+        for alarm in self._watch.inspect(line) if self._watch is not None else ():
+            append_alarm(self._path.parent, alarm)
+            self.say(f"alarm after step {alarm.step}: {alarm.message}")
+
+    def say(self, text: str) -> None:
+        """Print one line to standard error, above the progress bar."""
+        if self._is_shown:
+            self._progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -12,9 +12,10 @@ from densessl.errors import InputError
 class BatchSampler(Sampler[list[SampleKey]]):
     """Yields this process's share of every batch from `first_step` to the end of training.
 
-    Each epoch is a permutation drawn from (seed, epoch). A batch of the whole job is cut into equal shares by rank;
-    the last incomplete batch of an epoch is dropped. Where there are fewer images than `batch_size`, an epoch is one
-    batch of them all.
+    Each epoch is a permutation drawn from (seed, epoch). A batch of the whole job is cut into shares by rank, in
+    order and equal but for one image, so that what the ranks gather stands as one process would have it; the last
+    incomplete batch of an epoch is dropped. Where there are fewer images than `batch_size`, an epoch is one batch of
+    them all.
 
     Raises:
         InputError: fewer images in a batch than processes.
@@ -60,4 +61,5 @@ class BatchSampler(Sampler[list[SampleKey]]):
                 order = np.random.default_rng([self.seed, epoch]).permutation(self.num_images)
                 order_epoch = epoch
             batch = order[position * self.batch_size : (position + 1) * self.batch_size]
-            yield [SampleKey(self.seed, epoch, int(index)) for index in batch[self.rank :: self.world_size]]
+            share = np.array_split(batch, self.world_size)[self.rank]
+            yield [SampleKey(self.seed, epoch, int(index)) for index in share]

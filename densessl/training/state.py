@@ -11,6 +11,7 @@ from densessl.models.momentum_twin import make_twin
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.objectives.memory_bank import MemoryBank
 from densessl.training.settings import TrainingSettings
+from densessl.training.sharding import held_as, whole
 
 
 @dataclass
@@ -29,12 +30,15 @@ class TrainingState:
     num_replaced: int = 0
 
     def to_checkpoint(self) -> dict[str, Any]:
-        """Return the state as tensors, numbers and dictionaries."""
+        """Return the state as tensors, numbers and dictionaries, the same however it is spread over processes.
+
+        Where parameters are sharded they are gathered on rank 0, so all processes call together.
+        """
         return {
-            "model": self.model.state_dict(),
-            "twin": self.twin.state_dict(),
+            "model": whole(self.model.state_dict()),
+            "twin": whole(self.twin.state_dict()),
             "bank": self.bank.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole(self.optimizer.state_dict()),
             "seconds": self.seconds,
             "num_replaced": self.num_replaced,
         }
@@ -42,11 +46,13 @@ class TrainingState:
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over a checkpoint's content; raises `InputError` where it belongs to another architecture."""
         try:
-            self.model.load_state_dict(checkpoint["model"])
-            self.twin.load_state_dict(checkpoint["twin"])
+            for network, name in ((self.model, "model"), (self.twin, "twin")):
+                own = network.state_dict()
+                parts = {key: held_as(value, own.get(key, value)) for key, value in checkpoint[name].items()}
+                network.load_state_dict(parts)
             self.bank.load_state_dict(checkpoint["bank"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            _load_optimizer(self.optimizer, checkpoint["optimizer"])
+        except (RuntimeError, ValueError, LookupError) as error:
             difference = " ".join(str(error).split())[:300]
             raise InputError(
                 f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
@@ -69,11 +75,13 @@ def new_state(
     return TrainingState(model, make_twin(model), bank, build_optimizer(model, training))
 
 
-def build_optimizer(model: MaskContrastModel, training: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: MaskContrastModel, training: TrainingSettings, *, is_fused: bool = True
+) -> torch.optim.Optimizer:
     """Build the optimiser over the trainable parameters, the encoder's in a group of its own.
 
     Each group carries `lr_scale`, by which the schedule's learning rate is multiplied. Fused: one pass over memory in
-    place of several.
+    place of several; PyTorch does not offer it for sharded parameters.
     """
     encoder = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
     inside = {id(parameter) for parameter in model.encoder.parameters()}
@@ -90,10 +98,25 @@ def build_optimizer(model: MaskContrastModel, training: TrainingSettings) -> tor
                 lr=training.learning_rate,
                 momentum=training.momentum,
                 weight_decay=training.weight_decay,
-                fused=True,
+                fused=is_fused,
             )
         case "adamw":
-            return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
+            return torch.optim.AdamW(
+                groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=is_fused
+            )
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Restore an optimiser's moments and rates; whether it is fused or sharded stays as it is here."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    is_fused = [group["fused"] for group in optimizer.param_groups]
+    parts = {
+        number: {name: held_as(value, parameters[number]) for name, value in moments.items()}
+        for number, moments in saved["state"].items()
+    }
+    optimizer.load_state_dict({**saved, "state": parts})
+    for group, value in zip(optimizer.param_groups, is_fused, strict=True):
+        group["fused"] = value
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

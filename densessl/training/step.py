@@ -7,15 +7,28 @@ import torch
 from lightning_fabric import Fabric
 
 from densessl.models.mask_contrast_model import ViewMasks
-from densessl.objectives.mask_contrast import ContrastiveTerm, ObjectiveSettings, contrast_masks, contrast_views
+from densessl.objectives.mask_contrast import (
+    ContrastiveTerm,
+    ObjectiveSettings,
+    WholeBatch,
+    contrast_masks,
+    contrast_views,
+)
 from densessl.objectives.mask_prototypes import index_masks, mask_membership
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.structures import ViewBatch
+from densessl.training.batch_norm import embed_shuffled
+from densessl.training.devices import gather_rows, whole_batch
+from densessl.training.step_profile import stage
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term."""
+    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term.
+
+    The term's prototypes are those of all processes. The losses are those of this process's images, or of the whole
+    batch where `objective.negatives` is global.
+    """
 
     loss: torch.Tensor
     saliency_loss: torch.Tensor
@@ -30,6 +43,7 @@ def training_step(
     batch: ViewBatch,
     objective: ObjectiveSettings,
     embedding_of: Literal["pixels", "masks"],
+    shuffle_seed: int | None = None,
 ) -> StepResult:
     """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
 
@@ -41,6 +55,7 @@ def training_step(
         batch: two views of each image, with their masks.
         objective: the settings of the loss.
         embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
+        shuffle_seed: embed the key images on processes chosen by it, the same on all; None embeds each where it is.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
@@ -49,19 +64,58 @@ def training_step(
         index = index_masks(query_masks, key_masks)
         query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
         key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
-    query = model(query_images, query_view)
-    with torch.no_grad(), fabric.autocast():
-        key = twin(key_images, key_view)
-    if query_view is not None and key_view is not None:
-        is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
-        term = contrast_masks(query.embedding, key.embedding, is_present, queue, objective)
-    else:
-        term = contrast_views(query.embedding, query_masks, key.embedding, key_masks, queue, objective)
-    saliency = query.saliency.float()
-    size = query_masks.shape[-2:] if objective.resolution == "full" else saliency.shape[-2:]
-    if saliency.shape[-2:] != size:
-        saliency = torch.nn.functional.interpolate(saliency, size=size, mode="bilinear", align_corners=False)
-    target = torch.nn.functional.interpolate((query_masks > 0).float().unsqueeze(1), size=size, mode="nearest-exact")
-    saliency_loss = balanced_saliency_loss(saliency, target > 0.5)
+    whole = whole_batch(fabric) if objective.negatives == "global" else None
+    with stage("query forward"):
+        query = model(query_images, query_view)
+    with stage("key forward"), torch.no_grad(), fabric.autocast():
+        if shuffle_seed is None or fabric.world_size == 1:
+            key = twin(key_images, key_view).embedding
+        else:
+            key = embed_shuffled(fabric, twin, key_images, query_masks, key_masks, embedding_of, shuffle_seed)
+    with stage("contrastive loss"):
+        if query_view is not None and key_view is not None:
+            is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
+            term = contrast_masks(query.embedding, key, is_present, queue, objective, whole)
+        else:
+            term = contrast_views(query.embedding, query_masks, key, key_masks, queue, objective, whole)
+        if whole is None:
+            term = term._replace(prototypes=gather_rows(fabric, term.prototypes))
+    with stage("saliency loss"):
+        saliency_loss = _saliency_loss(query.saliency.float(), query_masks > 0, objective, whole)
     loss = term.loss + objective.saliency_weight * saliency_loss
     return StepResult(loss, saliency_loss.detach(), term)
+
+
+def mean_result(results: list[StepResult]) -> StepResult:
+    """Return the result of a step that was taken in parts: means, all prototypes in order, without gradient."""
+    if len(results) == 1:
+        return results[0]
+    terms = [result.term for result in results]
+    means = {
+        name: torch.stack([getattr(term, name).detach() for term in terms]).mean()
+        for name in ("loss", "positive_similarity", "negative_similarity", "false_negative_share")
+    }
+    prototypes = torch.cat([term.prototypes for term in terms])
+    term = ContrastiveTerm(**means, prototypes=prototypes, num_rows=sum(term.num_rows for term in terms))
+    loss, saliency_loss = (
+        torch.stack([getattr(result, name).detach() for result in results]).mean() for name in ("loss", "saliency_loss")
+    )
+    return StepResult(loss, saliency_loss, term)
+
+
+def _saliency_loss(
+    logits: torch.Tensor, target: torch.Tensor, objective: ObjectiveSettings, whole: WholeBatch | None
+) -> torch.Tensor:
+    """Return the saliency loss of logits (batch, 1, h, w) against a foreground (batch, height, width), bool.
+
+    With `whole`, that of the whole batch, of which these images are a part.
+    """
+    size = target.shape[-2:] if objective.resolution == "full" else logits.shape[-2:]
+    if logits.shape[-2:] != size:
+        logits = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    is_foreground = torch.nn.functional.interpolate(target.float().unsqueeze(1), size=size, mode="nearest-exact") > 0.5
+    if whole is None:
+        return balanced_saliency_loss(logits, is_foreground)
+    num_pixels = torch.full((), is_foreground.numel(), device=is_foreground.device)
+    counts = whole.total(torch.stack([is_foreground.sum(), num_pixels]))
+    return whole.total(balanced_saliency_loss(logits, is_foreground, counts))

@@ -28,6 +28,12 @@ class ThroughputMeter:
         self._steps += 1
         return seconds
 
+    def skip(self) -> None:
+        """Leave out the time since the last step: it was spent on something else than training."""
+        seconds = time.perf_counter() - self._mark
+        self._started += seconds
+        self._mark += seconds
+
     def read(self) -> dict[str, float]:
         """Return `images_per_second` and `data_wait` (a share, in [0, 1]) up to the last step, and start anew there."""
         seconds = self._mark - self._started

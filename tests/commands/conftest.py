@@ -46,5 +46,5 @@ def trained(drawn: DrawnFolder, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with torch.no_grad():
         weight = model.saliency_head.weight
         weight.copy_(torch.linspace(-100, 100, weight.numel()).reshape(weight.shape))
-    save_weights(run / "final.safetensors", model, settings)
+    save_weights(run / "final.safetensors", model.state_dict(), settings)
     return run

@@ -308,6 +308,20 @@ def test_diverging_training_stops_with_a_remedy(folder: DrawnFolder) -> None:
 # Resuming
 
 
+def test_large_images_bring_a_hint_and_can_be_reduced_and_kept(folder: DrawnFolder) -> None:
+    for path in (*folder.images.iterdir(), *folder.masks.iterdir()):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), cv2.resize(picture, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST))
+    hint = "images hold 28 times the pixels that views need: --views.reduce_images true reads them faster"
+    assert hint in pretrain(folder, out=folder.root / "plain").err
+    kept = ("--views.reduce_images", "true", "--training.cache_gb", "0.1")
+    outcome = pretrain(folder, *kept)
+    assert outcome.status == 0, outcome.err
+    assert "pixels that views need" not in outcome.err
+    assert "6 of 6 decoded images are kept (0.00 GB) in" in outcome.err
+    assert not (folder.root / "run" / "cache").exists()
+
+
 def test_a_folder_that_holds_a_run_is_refused_without_resume(folder: DrawnFolder) -> None:
     assert pretrain(folder).status == 0
     run = folder.root / "run"
@@ -325,7 +339,8 @@ def test_a_folder_that_holds_a_run_is_refused_without_resume(folder: DrawnFolder
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
     finished = record(run)
-    outcome = pretrain(folder, "--resume", "true", "--training.log_every", "5")  # free to change
+    free = ("--training.log_every", "5", "--training.cache_gb", "0.1", "--training.cache", folder.root / "kept")
+    outcome = pretrain(folder, "--resume", "true", *free)  # free to change
     assert outcome.status == 0, outcome.err
     assert record(run)["seconds"] == finished["seconds"]
     assert record(run)["cpu_minutes"] == finished["cpu_minutes"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from densessl.data.decoding import image_size
+from densessl.data.decoding import decode_image, image_size
 from densessl.data.images import find_by_stem, list_images, read_image
 from densessl.errors import InputError, MissingInputError
 
@@ -91,6 +91,45 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
     column = 0 if orientation in (1, 4, 5, 8) else -1
     assert image[row, column, 0] > 200
     assert image[-1 - row, -1 - column, 0] < 50
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_read_at_reduced_size_as_they_are_shown(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """A picture that is different in each corner; JPEGs are decoded at a fraction of their size."""
+    ramp = np.add.outer(np.linspace(0, 120, 240), np.linspace(0, 60, 330))
+    picture = np.repeat(ramp[:, :, None], 3, axis=2).astype(np.uint8)
+    picture[:60, :80, 0] = 250
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / f"a.{suffix}", picture, exif=exif)
+    whole = read_image(path)
+    height, width = whole.shape[0] // 5, whole.shape[1] // 5
+    reduced = read_image(path, (height, width))
+    assert (reduced.shape, reduced.dtype) == ((height, width, 3), np.uint8)
+    expected = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    assert np.abs(reduced.astype(int) - expected).mean() < 1.5
+    assert np.array_equal(read_image(path, whole.shape[:2]), whole)
+    decoded = decode_image(path, at_least=(height, width)).size
+    assert decoded == ((-(-whole.shape[1] // 4), -(-whole.shape[0] // 4)) if suffix == "jpg" else whole.shape[1::-1])
+
+
+def test_reduced_images_of_other_modes(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.linspace(0, 60000, 64), np.linspace(0, 5000, 96))
+    for values, options in (
+        (ramp.astype(np.uint16), {}),
+        (np.dstack([(ramp / 256).astype(np.uint8)] * 4), {}),
+        ((ramp / 256).astype(np.uint8), {}),
+    ):
+        path = save(tmp_path / "a.png", values, **options)
+        expected = cv2.resize(read_image(path), (24, 16), interpolation=cv2.INTER_AREA)
+        assert np.array_equal(read_image(path, (16, 24)), expected)
+    save(tmp_path / "grey.jpg", (ramp / 256).astype(np.uint8))
+    Image.fromarray(np.dstack([(ramp / 256).astype(np.uint8)] * 4), "CMYK").save(tmp_path / "cmyk.jpg")
+    for name in ("grey", "cmyk"):
+        reduced, whole = (read_image(tmp_path / f"{name}.jpg", size) for size in ((16, 24), None))
+        expected = cv2.resize(whole, (24, 16), interpolation=cv2.INTER_AREA)
+        assert np.abs(reduced.astype(int) - expected).mean() < 2
 
 
 def test_exif_behind_the_pixels_of_a_png(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from densessl.data.label_maps import write_label_map
 from densessl.data.mask_encodings import load_mask_file, settle_encoding, trace_mask
-from densessl.data.masks import MaskFolder, open_mask_folder, read_mask
+from densessl.data.masks import MaskFolder, nearest_pixels, open_mask_folder, read_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.structures import ImageRef
 
@@ -265,3 +265,24 @@ def test_real_saliency_maps(real_data: Path) -> None:
     stems = (root / "ImageSets" / "Segmentation" / "val.txt").read_text().split()[:30]
     assert open_mask_folder(root / "saliency_csnet", refs(*stems)).encoding == "soft 8-bit"
     assert open_mask_folder(root / "SegmentationClass", refs(*stems)).encoding == "palette labels"
+
+
+@pytest.mark.parametrize("size", [(40, 60), (13, 20), (1, 1), (40, 7)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_nearest_pixels_are_those_at_the_centres(size: tuple[int, int], dtype: type) -> None:
+    values = np.random.default_rng(0).integers(0, 200, (40, 60)).astype(dtype)
+    rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, (40, 60), strict=True))
+    found = nearest_pixels(values, size)
+    assert found.dtype == dtype
+    assert np.array_equal(found, values[np.ix_(rows.astype(int), columns.astype(int))])
+
+
+@pytest.mark.parametrize("values", [two(0, 255), two(0, 1), two(7, 90), (RAMP * 255).astype(np.uint8)])
+def test_a_mask_reduced_while_it_is_read_is_the_whole_one_reduced(tmp_path: Path, values: np.ndarray) -> None:
+    folder = folder_of(tmp_path, values)
+    (ref,) = refs("0")
+    whole, reduced = folder.read(ref, (40, 60)), folder.read(ref, (40, 60), (16, 24))
+    assert np.array_equal(reduced.foreground, nearest_pixels(whole.foreground.astype(np.uint8), (16, 24)))
+    assert np.array_equal(reduced.soft, nearest_pixels(whole.soft, (16, 24)))
+    with pytest.raises(InputError, match=r"is 40 x 60, its image 16 x 24"):
+        folder.read(ref, (16, 24), (8, 12))

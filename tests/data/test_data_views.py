@@ -16,19 +16,17 @@ from torch.utils.data import DataLoader
 from densessl.data.image_folder import open_image_folder
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import open_mask_folder
+from densessl.data.view_sources import connected_regions, instance_map
 from densessl.data.views import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PairedViews,
     SampleKey,
     ViewPair,
     ViewSettings,
     collate_views,
-    connected_regions,
     geometric_transform,
-    instance_map,
     normalise_image,
     photometric_transform,
+    unpack_views,
 )
 from densessl.errors import InputError
 
@@ -66,7 +64,7 @@ def _same(first: ViewPair, second: ViewPair) -> bool:
 
 
 def _red(image: torch.Tensor) -> torch.Tensor:
-    return image[0] * IMAGENET_STD[0] + IMAGENET_MEAN[0]
+    return image[0] / 255
 
 
 @pytest.fixture
@@ -96,9 +94,8 @@ def test_defaults_are_the_published_recipe() -> None:
 def test_a_pair_has_the_promised_shapes(folder: Path) -> None:
     pair = _views(folder, ViewSettings(size_px=32))[SampleKey(0, 0, 1)]
     assert pair.query_image.shape == pair.key_image.shape == (3, 32, 32)
-    assert pair.query_image.dtype == torch.float32
     assert pair.query_mask.shape == pair.key_mask.shape == (32, 32)
-    assert pair.query_mask.dtype == torch.int64
+    assert {tensor.dtype for tensor in pair[:4]} == {torch.uint8}
     assert set(pair.query_mask.unique().tolist()) == {0, 1}
     assert (pair.stem, pair.num_replaced) == ("1", 0)
 
@@ -160,8 +157,7 @@ def test_neighbours_are_given_where_they_are_asked_for(folder: Path) -> None:
 
 def test_flips_and_colour_changes_happen_as_often_as_asked(folder: Path) -> None:
     grey = _views(folder, dataclasses.replace(PLAIN, grayscale=1.0))[SampleKey(0, 0, 0)].query_image
-    channels = grey * torch.tensor(IMAGENET_STD).view(3, 1, 1) + torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-    assert channels.std(0).max() < 1e-3
+    assert torch.equal(grey, grey[:1].expand(3, -1, -1))
     plain = _views(folder, PLAIN)[SampleKey(0, 0, 0)]
     jittered = _views(folder, dataclasses.replace(PLAIN, jitter=1.0))[SampleKey(0, 0, 0)]
     assert torch.equal(plain.query_mask, jittered.query_mask)  # colour does not move the crop
@@ -221,7 +217,7 @@ def test_an_image_without_usable_views_is_replaced_after_max_tries(
     assert pair.stem == "1"
     assert pair.num_replaced >= 1
     assert sum(tried) == 2 * 4 * pair.num_replaced  # two views each time, as often as the image was drawn
-    assert collate_views([pair, views[SampleKey(0, 0, 1)]])[1] == pair.num_replaced
+    assert collate_views([pair, views[SampleKey(0, 0, 1)]]).num_replaced == pair.num_replaced
     assert _same(pair, views[SampleKey(0, 0, 0)])  # replacement too follows from the key
 
 
@@ -302,6 +298,24 @@ def test_normalised_images_equal_those_of_the_views() -> None:
     assert values[:, 0, 0].tolist() == pytest.approx(by_hand, rel=1e-5)
     of_views = photometric_transform(PLAIN)(image=image)["image"].transpose(2, 0, 1)
     assert values.numpy() == pytest.approx(of_views, abs=1e-5)
+
+
+def test_a_batch_unpacks_to_what_the_network_takes(folder: Path) -> None:
+    """The images as albumentations normalises them, bit by bit; the masks as they were."""
+    pairs = [_views(folder, ViewSettings(size_px=32))[SampleKey(0, 0, index)] for index in range(3)]
+    batch = unpack_views(collate_views(pairs), torch.device("cpu"))
+    normalise = photometric_transform(PLAIN)
+    for images, masks, view in (
+        (batch.query_images, batch.query_masks, "query"),
+        (batch.key_images, batch.key_masks, "key"),
+    ):
+        assert (images.shape, images.dtype, images.is_contiguous()) == ((3, 3, 32, 32), torch.float32, True)
+        assert (masks.shape, masks.dtype) == ((3, 32, 32), torch.int64)
+        for image, mask, pair in zip(images, masks, pairs, strict=True):
+            pixels = getattr(pair, f"{view}_image").permute(1, 2, 0).numpy()
+            assert np.array_equal(image.permute(1, 2, 0), normalise(image=pixels)["image"])
+            assert torch.equal(mask, getattr(pair, f"{view}_mask").long())
+    assert batch.stems == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(

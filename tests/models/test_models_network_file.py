@@ -17,14 +17,14 @@ def load(path: Path) -> object:
 
 def test_tensors_and_header_come_back(tmp_path: Path) -> None:
     path, network = tmp_path / "a.safetensors", nn.Linear(3, 2)
-    save_network(path, network, "settings", {"sizes": [3, 2], "name": "é"})
+    save_network(path, network.state_dict(), "settings", {"sizes": [3, 2], "name": "é"})
     tensors, header = load_network(path, "settings", kind="weights", origin="a file of this test")
     assert header == {"sizes": [3, 2], "name": "é"}
     assert {name: value.tolist() for name, value in tensors.items()} == {
         name: value.tolist() for name, value in network.state_dict().items()
     }
     before = path.read_bytes()
-    save_network(path, network, "settings", {"sizes": [3, 2], "name": "é"})
+    save_network(path, network.state_dict(), "settings", {"sizes": [3, 2], "name": "é"})
     assert path.read_bytes() == before
 
 

@@ -13,7 +13,7 @@ from densessl.objectives.mask_contrast import (
     ObjectiveSettings,
     contrast_masks,
     contrast_views,
-    select_rows,
+    select_cells,
 )
 
 TEMPERATURE = 0.5
@@ -76,6 +76,22 @@ def test_value_and_gradient_equal_the_double_loop(loss, slow, queue_length: int)
 def test_gradcheck(loss) -> None:
     pixels, masks, prototypes, queue = _rows()
     assert torch.autograd.gradcheck(lambda rows: loss(rows, masks, prototypes, queue, TEMPERATURE), [pixels])
+
+
+@pytest.mark.parametrize("loss", [formula_loss, reference_loss])
+@pytest.mark.parametrize("excluded", [0.0, 0.4])
+def test_parts_add_up_to_the_whole_batch(loss, excluded: float) -> None:
+    """Two processes with three and four of the pixels, and a third that has none."""
+    pixels, masks, prototypes, queue = _rows()
+    counts = torch.bincount(masks, minlength=3)
+    value = loss(pixels, masks, prototypes, queue, TEMPERATURE, exclude_similar=excluded)
+    total = torch.zeros((), dtype=pixels.dtype)
+    for rows in (slice(0, 3), slice(3, 7), slice(7, 7)):
+        part = (pixels[rows], masks[rows], prototypes, queue, TEMPERATURE)
+        total = total + loss(*part, exclude_similar=excluded, counts=counts)
+    assert total.item() == pytest.approx(value.item(), rel=1e-12)
+    (gradient,), (expected,) = torch.autograd.grad(total, pixels), torch.autograd.grad(value, pixels)
+    assert torch.allclose(gradient, expected, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
@@ -170,6 +186,11 @@ def _views(batch: int = 3, size: tuple[int, int] = (16, 24), grid: tuple[int, in
         query_masks[index, index : index + 8, 2:14] = 1
         key_masks[index, 4:14, index : index + 10] = 1
     return query.requires_grad_(), query_masks, key, key_masks
+
+
+def _cells_of(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps (batch, dim, h, w) as cells (batch * h * w, dim)."""
+    return maps.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _contrast(settings: ObjectiveSettings, queue: torch.Tensor, batch: int = 3) -> tuple[ContrastiveTerm, torch.Tensor]:
@@ -332,42 +353,68 @@ def test_similarities_equal_the_loop() -> None:
     query, query_masks, key, key_masks = _views()
     queue = _unit(5, 4, 3).float()
     term = contrast_views(query, query_masks, key, key_masks, queue, ObjectiveSettings())
-    rows = select_rows(query.detach(), torch.where(query_masks > 0, torch.arange(3).view(3, 1, 1), -1), torch.arange(3))
+    numbers = torch.where(query_masks > 0, torch.arange(3).view(3, 1, 1), -1)
+    cells, masks = select_cells(numbers, torch.arange(3), query.shape[-2:])
+    embeddings = F.normalize(_cells_of(query.detach())[cells], dim=1)
     columns = torch.cat([term.prototypes, queue])
     own, others = [], []
-    for pixel, mask in zip(rows.embeddings, rows.masks, strict=True):
+    for pixel, mask in zip(embeddings, masks, strict=True):
         for number, column in enumerate(columns):
             (own if number == mask else others).append(float(pixel @ column))
     assert term.positive_similarity.item() == pytest.approx(sum(own) / len(own), abs=1e-5)
     assert term.negative_similarity.item() == pytest.approx(sum(others) / len(others), abs=1e-5)
 
 
-def test_sampled_rows_are_so_many_of_each_mask_and_differ_between_draws() -> None:
-    embedding = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
+def test_sampled_cells_are_so_many_of_each_mask_and_differ_between_draws() -> None:
     masks = torch.full((2, 6, 5), -1)
     masks[0, :4], masks[1, 0, :2], masks[1, 3:] = 0, 1, 2
-    column = torch.tensor([0, 1, -1])
-    all_rows = select_rows(embedding, masks, column)
-    assert torch.bincount(all_rows.masks).tolist() == [20, 2]
+    column, size = torch.tensor([0, 1, -1]), masks.shape[-2:]
+    all_cells, all_masks = select_cells(masks, column, size)
+    assert torch.bincount(all_masks).tolist() == [20, 2]
     torch.manual_seed(1)
-    first, second = (select_rows(embedding, masks, column, 3) for _ in range(2))
-    assert torch.bincount(first.masks).tolist() == [3, 2]
-    assert not torch.equal(first.embeddings, second.embeddings)
-    assert first.embeddings.norm(dim=1).tolist() == pytest.approx([1.0] * 5, abs=1e-6)
+    (first, first_masks), (second, _) = (select_cells(masks, column, size, 3) for _ in range(2))
+    assert torch.bincount(first_masks).tolist() == [3, 2]
+    assert not torch.equal(first, second)
     torch.manual_seed(1)
-    assert torch.equal(select_rows(embedding, masks, column, 3).embeddings, first.embeddings)
-    for pixel, mask in zip(first.embeddings, first.masks, strict=True):
-        of_mask = all_rows.embeddings[all_rows.masks == mask]
-        assert (of_mask - pixel).abs().amax(1).min() == 0
+    assert torch.equal(select_cells(masks, column, size, 3)[0], first)
+    of_cell = dict(zip(all_cells.tolist(), all_masks.tolist(), strict=True))
+    assert [of_cell[cell] for cell in first.tolist()] == first_masks.tolist()
+    assert first.tolist() == sorted(set(first.tolist()))
 
 
 def test_sampling_is_uniform_over_the_pixels_of_a_mask() -> None:
-    embedding = torch.eye(8).view(1, 8, 1, 8)  # pixel i is unit vector i
     masks, column = torch.zeros(1, 1, 8, dtype=torch.int64), torch.tensor([0])
     torch.manual_seed(0)
-    counts = sum(select_rows(embedding, masks, column, 2).embeddings.sum(0) for _ in range(800))
+    drawn = torch.cat([select_cells(masks, column, masks.shape[-2:], 2)[0] for _ in range(800)])
+    counts = torch.bincount(drawn, minlength=8)
     assert counts.sum() == 1600
     assert (counts - 200).abs().max() < 50  # standard deviation 12
+
+
+@pytest.mark.parametrize("mode", ["reference", "formula"])
+@pytest.mark.parametrize("changes", [{}, {"pixels_per_mask": 7}, {"exclude_similar": 0.5}])
+def test_full_resolution_image_by_image_is_that_of_enlarged_maps(mode: str, changes: dict[str, float]) -> None:
+    """Loss, prototypes, similarities and gradient; one of the four images has no mask, one has two."""
+    query, query_masks, key, key_masks = _views(4)
+    query_masks[1], key_masks[1] = 0, 0
+    query_masks[2, :3], key_masks[2, 8:] = 2, 2
+    queue = _unit(5, 4, 3).float()
+    found = []
+    for resolution in ("full", "grid"):
+        given = query.detach().clone().requires_grad_()
+        maps = [given, key]
+        if resolution == "grid":
+            maps = [F.interpolate(map_, size=(16, 24), mode="bilinear", align_corners=False) for map_ in maps]
+        settings = ObjectiveSettings(mode=mode, resolution=resolution, **changes)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        term = contrast_views(maps[0], query_masks, maps[1], key_masks, queue, settings)
+        term.loss.backward()
+        found.append((term, given.grad))
+    (ours, our_gradient), (plain, plain_gradient) = found
+    assert ours.num_rows == plain.num_rows > 0
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(our_gradient, plain_gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_one_mask_without_a_bank_has_no_negative_and_is_not_fatal() -> None:

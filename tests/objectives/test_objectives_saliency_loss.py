@@ -59,3 +59,14 @@ def test_large_logits_stay_finite() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(InputError, match=r"shape \(2, 1, 4, 4\), the target \(2, 4, 4\)"):
         balanced_saliency_loss(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.bool))
+
+
+def test_parts_add_up_to_the_whole_batch() -> None:
+    logits = torch.randn(5, 1, 4, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = torch.rand(5, 1, 4, 6, generator=torch.Generator().manual_seed(1)) > torch.arange(5).view(5, 1, 1, 1) / 5
+    counts = torch.tensor([int(target.sum()), target.numel()])
+    parts = [balanced_saliency_loss(logits[rows], target[rows], counts) for rows in (slice(0, 2), slice(2, 5))]
+    value = balanced_saliency_loss(logits, target)
+    assert sum(parts).item() == pytest.approx(value.item(), rel=1e-6)
+    (gradient,), (expected,) = torch.autograd.grad(sum(parts), logits), torch.autograd.grad(value, logits)
+    assert torch.allclose(gradient, expected, atol=1e-8)

@@ -13,7 +13,7 @@ from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json, write_json, write_text
 from densessl.report.contents import UNMATCHED
 from densessl.report.photographs import stored_map
-from densessl.report.run_folder import read_curves, read_run
+from densessl.report.run_folder import read_alarms, read_curves, read_run
 from densessl.report.run_pictures import MAX_COMPARISONS, MAX_GALLERY, MAX_MEMBERS
 from densessl.report.run_scores import plain_settings, read_scores
 
@@ -246,3 +246,10 @@ def test_plain_settings() -> None:
     nested = {"a": {"b": 1, "c": [1, 2]}, "yes": True, "none": None, "many": list(range(99)), "x": 0.1}
     assert plain_settings(nested) == {"a.b": "1", "a.c": "1, 2", "yes": "yes", "many": "99 values", "x": "0.1"}
     assert json.dumps(plain_settings({})) == "{}"
+
+
+def test_alarms_stand_among_the_notes(run: Path) -> None:
+    assert read_alarms(run / "alarms.jsonl") == ()
+    lines = ['{"step": 30, "kind": "collapse", "message": "spread 0.01"}', '{"step": 40, "mess']
+    (run / "alarms.jsonl").write_text("\n".join(lines))
+    assert read_run(run).notes == ("Alarm after step 30 of pretraining: spread 0.01.",)

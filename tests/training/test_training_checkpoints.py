@@ -1,8 +1,11 @@
 """Checkpoints: atomic, the last few kept, nothing executed, damage named."""
 
+import errno
+import os
 import pathlib
+import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -44,8 +47,8 @@ def test_other_files_are_neither_listed_nor_deleted(tmp_path: Path) -> None:
 def test_a_write_that_breaks_off_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, 1, {"value": 1}, keep=1)
 
-    def half(content: dict[str, Any], path: Path) -> None:
-        path.write_bytes(b"PK half a file")
+    def half(content: dict[str, Any], handle: IO[bytes]) -> None:
+        handle.write(b"PK half a file")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half)
@@ -55,6 +58,44 @@ def test_a_write_that_breaks_off_leaves_the_last_good_one(tmp_path: Path, monkey
     assert _names(tmp_path) == ["step-000000001.pt"]
     assert load_checkpoint(tmp_path / "step-000000001.pt")["value"] == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_named_and_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: dict[str, Any], handle: IO[bytes]) -> None:
+        handle.write(b"PK half a file")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(InputError, match=r"no checkpoint after step 1: .*No space left.*none was written before"):
+            save_checkpoint(tmp_path, 1, {}, keep=1)
+    save_checkpoint(tmp_path, 1, {"value": 1}, keep=1)
+    monkeypatch.setattr(torch, "save", full)
+    message = (
+        r"^no checkpoint after step 2: cannot write to .*\(No space left on device\); free some space or choose "
+        r"another folder; step-000000001.pt is kept: then go on with --resume true$"
+    )
+    with pytest.raises(InputError, match=message):
+        save_checkpoint(tmp_path, 2, {"value": 2}, keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]
+    assert load_checkpoint(tmp_path / "step-000000001.pt")["value"] == 1
+
+
+def test_an_old_checkpoint_goes_only_when_the_new_one_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, {}, keep=1)
+    synced, fsync = [], os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), _names(tmp_path)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    save_checkpoint(tmp_path, 2, {}, keep=1)
+    old, new = "step-000000001.pt", "step-000000002.pt"
+    assert synced == [(False, [old]), (True, [old, new])]  # the file, then the folder, with the old one still there
+    assert _names(tmp_path) == [new]
 
 
 def test_a_missing_checkpoint(tmp_path: Path) -> None:

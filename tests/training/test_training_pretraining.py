@@ -71,6 +71,12 @@ def test_a_run_writes_what_it_promises(root: Path, reference: Path) -> None:
         assert all(math.isfinite(value) for value in line.values())
         assert line["loss"] == pytest.approx(line["contrastive_loss"] + line["saliency_loss"], rel=1e-5)
         assert 1 <= line["effective_rank"] <= 4
+        assert (line["masks_used"], line["masks_skipped"], line["replaced_share"]) == (3, 0, 0)
+        assert 0 <= line["false_negative_share"] <= 1
+        assert 0.01 <= line["foreground_share"] <= 0.99
+    assert [line["queue_age"] for line in lines] == [1, 1.4, 1.4, 1.4, 1.4, 1.4]  # five rows, three a step
+    assert all(line["memory_mib"] > 0 for line in read_metrics(reference) if "memory_mib" in line)
+    assert not (reference / "alarms.jsonl").exists()
     rates = [0.05 * factor**0.9 for factor in (1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3)]
     assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
     assert [path.name for path in list_checkpoints(reference / "checkpoints")] == [
@@ -93,6 +99,27 @@ def test_the_same_seed_gives_the_same_run(root: Path, reference: Path, tmp_path:
     assert (result.num_steps, result.num_replaced) == (6, 0)
     assert result.final_loss == numbers(reference)[-1]["loss"]
     assert result.seconds > 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_cache_changes_nothing_and_goes_with_the_run(
+    root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    """Interrupted, the cache of the run folder stays; at the end it goes. One elsewhere stays."""
+    settings = changed(training={"cache_gb": 1.0, "num_workers": num_workers})
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(root, run, settings)
+    assert len(list((run / "cache").iterdir())) == 1
+    train(root, run, settings, resume=True)
+    assert not (run / "cache").exists()
+    train(root, tmp_path / "own", changed(settings, training={"cache": tmp_path / "elsewhere"}))
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    for found in (run, tmp_path / "own"):
+        assert numbers(found) == numbers(reference)
+        assert _same_tensors(load_file(found / "final.safetensors"), load_file(reference / "final.safetensors"))
 
 
 def test_another_seed_gives_another_run(root: Path, reference: Path, tmp_path: Path) -> None:
@@ -142,6 +169,51 @@ def test_every_kind_of_run_goes_on_exactly(
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     whole, parts = (load_file(tmp_path / name / "final.safetensors") for name in ("whole", "parts"))
     assert _same_tensors(parts, whole)
+
+
+class _Rude:
+    """An evaluation that does what could disturb training: it draws numbers, predicts, and leaves modes changed."""
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+
+    def __call__(self, model: torch.nn.Module) -> dict[str, float]:
+        self.num_calls += 1
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        model.eval()(torch.randn(2, 3, 32, 32))
+        torch.manual_seed(5)
+        np.random.default_rng().random(3)
+        return {"cluster_stability": 0.5}
+
+
+def test_evaluation_does_not_disturb_training(root: Path, reference: Path, tmp_path: Path) -> None:
+    rude, settings = _Rude(), changed(training={"evaluate_every": 2})
+    train(root, tmp_path / "run", settings, evaluate=rude)
+    lines = numbers(tmp_path / "run")
+    assert rude.num_calls == 2
+    assert [line["step"] for line in lines if "cluster_stability" in line] == [4, 6]  # after 2 epochs, and at the end
+    without = [{key: value for key, value in line.items() if key != "cluster_stability"} for line in lines]
+    assert without == numbers(reference)
+    last = "checkpoints/step-000000006.pt"
+    assert _same_tensors(_without_time(tmp_path / "run" / last), _without_time(reference / last))
+
+
+@pytest.mark.parametrize("after", [3, 5])
+def test_an_evaluated_run_goes_on_exactly(
+    root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    settings = changed(training={"evaluate_every": 1, "log_every": 3})
+    train(root, tmp_path / "whole", settings, evaluate=_Rude())
+    with monkeypatch.context() as patch:
+        _interrupt(patch, after, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            train(root, tmp_path / "parts", settings, evaluate=_Rude())
+    train(root, tmp_path / "parts", settings, evaluate=_Rude(), resume=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    assert [line["step"] for line in numbers(tmp_path / "parts")] == [2, 3, 4, 6]
+    last = "checkpoints/step-000000006.pt"
+    assert _same_tensors(_without_time(tmp_path / "parts" / last), _without_time(reference / last))
 
 
 def test_resuming_a_finished_run_changes_nothing(root: Path, reference: Path, tmp_path: Path) -> None:
@@ -387,3 +459,52 @@ def test_masks_embedded_as_wholes_train_the_head(root: Path, tmp_path: Path) -> 
     assert {"embedding_head.0.weight", "embedding_head.2.bias", "saliency_head.weight"} <= moved
     assert any(name.startswith("encoder.backbone.layer4") for name in moved)
     assert all(line["contrastive_loss"] > 0 for line in read_metrics(tmp_path / "run"))
+
+
+def test_parts_of_a_step_add_up(root: Path, tmp_path: Path) -> None:
+    """With the bank as the only source of negatives and views that differ little, parts are nearly the whole."""
+    sections = {
+        "model": {"batch_norm": "frozen", "decoder": "none", "dropout": 0.0},
+        "views": {"min_scale": 1.0, "jitter": 0.0, "grayscale": 0.0},
+        "training": {"epochs": 2, "batch_size": 6},
+    }
+    losses = []
+    for accumulate in (1, 2, 6):
+        settings = changed(changed(**sections), training={"accumulate": accumulate}, objective={"mode": "formula"})
+        train(root, tmp_path / str(accumulate), settings)
+        losses.append([line["contrastive_loss"] for line in numbers(tmp_path / str(accumulate))])
+        bank = load_checkpoint(list_checkpoints(tmp_path / str(accumulate) / "checkpoints")[-1])["bank"]
+        assert int(bank["num_enqueued"]) == 12
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
+    assert losses[2] == pytest.approx(losses[0], rel=2e-2)
+
+
+def test_parts_resume_exactly(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = changed(training={"epochs": 2, "accumulate": 2, "recompute_activations": True})
+    train(root, tmp_path / "whole", settings)
+    with monkeypatch.context() as patch:
+        _interrupt(patch, 5, KeyboardInterrupt())  # in the third step, between its parts
+        with pytest.raises(KeyboardInterrupt):
+            train(root, tmp_path / "parts", settings)
+    train(root, tmp_path / "parts", settings, resume=True)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+
+
+def test_more_parts_than_images_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"accumulate is 4, but a process sees 3 images.*lower it, or raise"):
+        train(root, tmp_path / "run", changed(training={"accumulate": 4}))
+
+
+def test_computing_activations_again_changes_nothing(root: Path, reference: Path, tmp_path: Path) -> None:
+    """Batch-norm statistics included, which a second forward pass would move again."""
+    train(root, tmp_path / "run", changed(training={"recompute_activations": True}))
+    assert numbers(tmp_path / "run") == numbers(reference)
+    assert _same_tensors(load_file(tmp_path / "run/final.safetensors"), load_file(reference / "final.safetensors"))
+
+
+def test_a_profile_says_where_the_time_goes(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(root, tmp_path / "run", profile=True)
+    table = (tmp_path / "run" / "profile.txt").read_text()
+    for stage in ("wait for data", "query forward", "key forward", "contrastive loss", "backward", "optimiser"):
+        assert stage in table
+    assert "query forward" in capsys.readouterr().err

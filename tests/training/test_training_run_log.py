@@ -1,11 +1,16 @@
-"""The run log: lines, resumption without duplicates, a line cut off by a kill."""
+"""The run log: lines, alarms, resumption without duplicates, a line cut off by a kill."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 
+from densessl.data.views import ViewSettings
+from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.training.alarms import AlarmWatch
 from densessl.training.run_log import RunLog, last_logged_loss, read_metrics
+from densessl.training.settings import TrainingSettings
 
 
 def _write(run: Path, steps: range, first_step: int = 0, **options: bool) -> None:
@@ -52,3 +57,22 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     _write(tmp_path, range(1, 3), is_shown=False)
     assert list(tmp_path.iterdir()) == []
     assert read_metrics(tmp_path) == []
+
+
+def test_alarms_are_printed_and_kept_once_also_when_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(steps: range, first_step: int) -> str:
+        watch = AlarmWatch(TrainingSettings(), ObjectiveSettings(), ViewSettings(), 10)
+        with RunLog(tmp_path, 10, first_step, watch) as log:
+            for step in steps:
+                log.write({"step": step, "epoch": 0, "loss": 1.0, "images_per_second": 10.0, "data_wait": 0.9})
+        return capsys.readouterr().err
+
+    def kept() -> list[int]:
+        return [json.loads(line)["step"] for line in (tmp_path / "alarms.jsonl").read_text().splitlines()]
+
+    assert write(range(1, 6), 0).count("alarm after step 3: training waits for data 90% of the time") == 1
+    assert kept() == [3]
+    assert "alarm" not in write(range(5, 7), 4)  # it began before the checkpoint
+    assert kept() == [3]
+    assert "alarm after step 3" in write(range(3, 5), 2)  # it began after it
+    assert kept() == [3]

@@ -50,3 +50,12 @@ def test_reading_starts_anew_at_the_last_step(clock: _Clock) -> None:
 def test_a_clock_that_stands_still_does_not_divide_by_zero(clock: _Clock) -> None:
     meter = ThroughputMeter(batch_size=4)
     assert meter.read() == {"images_per_second": 0.0, "data_wait": 0.0}
+
+
+def test_time_spent_otherwise_is_left_out(clock: _Clock) -> None:
+    meter = ThroughputMeter(batch_size=4)
+    _step(meter, clock, wait=0.0, work=1.0)
+    clock.now += 50.0  # an evaluation
+    meter.skip()
+    assert _step(meter, clock, wait=1.0, work=2.0) == pytest.approx(3.0)
+    assert meter.read() == pytest.approx({"images_per_second": 8 / 4, "data_wait": 1 / 4})

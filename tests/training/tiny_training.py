@@ -14,7 +14,7 @@ from densessl.data.views import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.devices import make_fabric
-from densessl.training.pretraining import PretrainResult, PretrainSettings, pretrain_model
+from densessl.training.pretraining import Evaluate, PretrainResult, PretrainSettings, pretrain_model
 from densessl.training.run_log import read_metrics
 from densessl.training.settings import TrainingSettings
 
@@ -35,7 +35,7 @@ TRAINING = TrainingSettings(
 SETTINGS = PretrainSettings(model=MODEL, views=ViewSettings(size_px=32), objective=OBJECTIVE, training=TRAINING)
 """Six steps on the six images of `draw_images`."""
 
-TIMINGS = {"images_per_second", "data_wait"}
+UNREPEATABLE = {"images_per_second", "data_wait", "memory_mib"}
 
 
 def changed(settings: PretrainSettings = SETTINGS, **sections: dict[str, Any]) -> PretrainSettings:
@@ -59,7 +59,15 @@ def draw_images(root: Path, num: int = 6) -> Path:
     return root
 
 
-def train(root: Path, run: Path, settings: PretrainSettings = SETTINGS, *, resume: bool = False) -> PretrainResult:
+def train(
+    root: Path,
+    run: Path,
+    settings: PretrainSettings = SETTINGS,
+    *,
+    evaluate: Evaluate | None = None,
+    resume: bool = False,
+    profile: bool = False,
+) -> PretrainResult:
     """Pretrain on the images of `draw_images`, on one thread."""
     images = open_image_folder(root / "images").images
     masks = open_mask_folder(root / "masks", images)
@@ -68,13 +76,15 @@ def train(root: Path, run: Path, settings: PretrainSettings = SETTINGS, *, resum
     try:
         torch.manual_seed(settings.seed)
         model = build_model(settings.model)
-        run.mkdir(exist_ok=True)
-        fabric = make_fabric(settings.training.precision)
-        return pretrain_model(fabric, model, images, masks, run, settings, resume=resume)
+        run.mkdir(parents=True, exist_ok=True)
+        fabric = make_fabric(settings.training.precision, settings.training.strategy)
+        return pretrain_model(
+            fabric, model, images, masks, run, settings, evaluate=evaluate, resume=resume, profile=profile
+        )
     finally:
         torch.set_num_threads(num_threads)
 
 
 def numbers(run: Path) -> list[dict[str, float]]:
-    """Return the log lines without what depends on the clock."""
-    return [{key: value for key, value in line.items() if key not in TIMINGS} for line in read_metrics(run)]
+    """Return the log lines without what depends on the clock and the machine."""
+    return [{key: value for key, value in line.items() if key not in UNREPEATABLE} for line in read_metrics(run)]

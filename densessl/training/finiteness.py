@@ -1,0 +1,54 @@
+"""Losses and weights that are no numbers end a run before they reach a checkpoint."""
+
+import torch
+from lightning_fabric import Fabric
+
+from densessl.errors import InputError
+from densessl.training.settings import TrainingSettings
+from densessl.training.step import StepResult
+
+
+def check_loss(fabric: Fabric, result: StepResult, step: int, training: TrainingSettings) -> None:
+    """Refuse a loss that is no number; where one process has it all raise together, so that none waits for another.
+
+    Args:
+        fabric: the processes; all call together.
+        result: of the step.
+        step: its number, from 1.
+        training: names the values to change.
+
+    Raises:
+        InputError: the loss of this process or of another is infinite or not a number.
+    """
+    is_finite = torch.isfinite(result.loss.detach())
+    if float(torch.as_tensor(fabric.all_reduce(is_finite.float()))) < 1:  # the mean over the processes
+        loss = "not finite in another process" if bool(is_finite) else float(result.loss.detach())
+        raise InputError(
+            f"the loss became {loss} at step {step} (contrastive {float(result.term.loss.detach()):.4g}, saliency "
+            f"{float(result.saliency_loss):.4g}); {_remedy(training)}"
+        )
+
+
+def check_weights(weights: dict[str, torch.Tensor], step: int, training: TrainingSettings) -> None:
+    """Refuse to save weights that a step with a finite loss but broken gradients has spoilt.
+
+    Args:
+        weights: the network's state dictionary.
+        step: the number of steps done.
+        training: names the values to change.
+
+    Raises:
+        InputError: a tensor holds an infinite value or one that is not a number.
+    """
+    broken = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InputError(
+            f"{len(broken)} weights, {broken[0]} the first, are not finite after step {step}; {_remedy(training)}"
+        )
+
+
+def _remedy(training: TrainingSettings) -> str:
+    return (
+        "training stopped and the last good checkpoint is kept. Lower training.learning_rate (now "
+        f"{training.learning_rate}), set training.max_grad_norm, or use training.precision fp32"
+    )

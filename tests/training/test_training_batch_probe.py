@@ -1,0 +1,65 @@
+"""The batch size that fits: by arithmetic, and with a real step on this machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import SETTINGS, changed
+
+from densessl.errors import InputError
+from densessl.training import batch_probe, pretraining
+from densessl.training.batch_probe import fitting_batch_size, measured_peak, synthetic_batch, usable_memory
+from densessl.training.devices import make_fabric
+from densessl.training.pretraining import find_batch_size
+
+IS_LINUX = Path("/proc/self/clear_refs").exists()
+
+
+@pytest.mark.parametrize(
+    ("usable", "most", "expected"),
+    [(1000, 10_000, 64), (1000, 50, 32), (1000, 1, 1), (110, 10_000, 1), (0, 10_000, 1), (740, 10_000, 64)],
+)
+def test_the_largest_power_of_two_that_fits(usable: float, most: int, expected: int) -> None:
+    """A step needs 100 bytes and 10 for each image."""
+    assert fitting_batch_size(lambda num: 100.0 + 10.0 * num, usable, most) == expected
+
+
+def test_memory_that_does_not_grow_bounds_nothing() -> None:
+    assert fitting_batch_size(lambda num: 100.0, 1e9, 300) == 256
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="the peak of a process can be set back on Linux alone")
+def test_the_peak_is_that_of_the_block() -> None:
+    cpu = torch.device("cpu")
+    torch.ones(2**27)  # 512 MiB, before the block
+    with measured_peak(cpu) as small:
+        torch.ones(2**20)
+    with measured_peak(cpu) as large:
+        torch.ones(2**26)  # 256 MiB
+    assert 200 * 2**20 < large.bytes - small.bytes < 300 * 2**20
+    assert small.bytes < usable_memory(cpu) < 2**45
+
+
+def test_a_system_that_does_not_say_gets_a_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(batch_probe, "_PROCESS", tmp_path / "none")
+    with (
+        pytest.raises(InputError, match=r"batch_size is 0.*give a number \(published 64\)"),
+        measured_peak(torch.device("cpu")),
+    ):
+        pass
+
+
+@pytest.mark.skipif(not IS_LINUX, reason="the peak of a process can be set back on Linux alone")
+def test_more_memory_fits_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = changed(SETTINGS, training={"batch_size": 0, "accumulate": 2}, views={"size_px": 64})
+    found = []
+    for usable in (0.0, 1e15):
+        monkeypatch.setattr(pretraining, "usable_memory", lambda _, usable=usable: usable)
+        found.append(find_batch_size(make_fabric("fp32"), settings, 100))
+    assert found == [2, 64]  # two parts of 1, two of 32
+
+
+def test_the_synthetic_batch_has_views_of_the_size() -> None:
+    batch = synthetic_batch(3, 32)
+    assert batch.query_images.shape == (3, 3, 32, 32)
+    assert (batch.key_masks > 0).float().mean() == 0.5
