@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from densessl.models.atrous_convolution import AtrousConvolution
+from densessl.models.atrous_convolution import MANY_CHANNELS, AtrousConvolution
 
 
 def _both(rate: int, size: tuple[int, int], kernel: int = 3) -> tuple[nn.Conv2d, AtrousConvolution, torch.Tensor]:
@@ -50,6 +50,31 @@ def test_half_precision_under_autocast() -> None:
     assert ours.weight.grad is not None
     assert ours.weight.grad.dtype == torch.float32
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_many_channels_in_half_precision(is_trained: bool) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(4, MANY_CHANNELS, 3, 3) / MANY_CHANNELS**0.5
+    theirs = nn.Conv2d(MANY_CHANNELS, 4, 3, padding=6, dilation=6, bias=False)
+    theirs.weight = nn.Parameter(weight.bfloat16().float(), requires_grad=is_trained)
+    ours = AtrousConvolution(theirs)
+    features = torch.randn(2, MANY_CHANNELS, 9, 13).bfloat16().to(memory_format=torch.channels_last)
+    inputs = [features.float().requires_grad_(), features.clone().requires_grad_()]
+    exact = theirs(inputs[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = ours(inputs[1])
+    assert output.dtype == torch.bfloat16
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(output.float(), exact, rtol=0.01, atol=0.01)
+    gradient = torch.randn_like(exact).bfloat16()
+    exact.backward(gradient.float())
+    of_weight = None if theirs.weight.grad is None else theirs.weight.grad.clone()
+    ours.weight.grad = None
+    output.backward(gradient)
+    torch.testing.assert_close(inputs[1].grad.float(), inputs[0].grad, rtol=0.02, atol=0.05)
+    if is_trained:
+        torch.testing.assert_close(ours.weight.grad, of_weight, rtol=0.02, atol=0.2)
 
 
 def test_no_gradient_where_none_is_asked_for() -> None:
