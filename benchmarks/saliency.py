@@ -7,7 +7,8 @@
     python -m benchmarks.saliency --render-table
 
 Rows go to results/saliency.jsonl; the last line writes the newest row of each method as a table into docs/saliency.md.
-Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out. `mask_iou` is the IoU of the mask
+Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out. With `--classes 8,10,12` only
+these are foreground, and pixels of other classes are left out too. `mask_iou` is the IoU of the mask
 that `saliency` would write, averaged over images, a rejected image counting as an empty mask; the other measures are
 those of `saliency_metrics`, of the soft map. The rate counts reading and proposing, without the start of the workers
 and without writing. Labels are used for these numbers alone.
@@ -26,11 +27,13 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.rows import Row, append_row, latest, markdown_table, measured_on, read_rows, replace_block
+from densessl.commands.classes import parse_classes
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.evaluation.saliency_scores import ImageMeasures, average_measures, measure_image
+from densessl.evaluation.saliency_truth import only_classes
 from densessl.saliency.deep_estimator import feature_record
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS
@@ -82,7 +85,8 @@ def _measure(
     labels: str,
 ) -> None:
     """Measure one method and append its row; `settings` None reads the maps of `arguments.predictions`."""
-    work = functools.partial(measure, arguments.data, arguments.split, settings, arguments.predictions)
+    classes = parse_classes(arguments.classes)
+    work = functools.partial(measure, arguments.data, arguments.split, classes, settings, arguments.predictions)
     context = get_context("spawn")
     with ProcessPoolExecutor(arguments.num_workers, context, _start_worker, (settings,)) as executor:
         results = list(executor.map(work, images, chunksize=4))
@@ -98,6 +102,7 @@ def _measure(
             "data": arguments.data.name,
             "split": arguments.split,
             "num_images": len(images),
+            "classes": arguments.classes or "all",
             "method": method,
             "refine": refine,
             "labels": labels,
@@ -113,10 +118,15 @@ def _measure(
 
 
 def measure(
-    data: Path, split: str, settings: SaliencySettings | None, predictions: Path | None, image: ImageRef
+    data: Path,
+    split: str,
+    classes: tuple[int, ...] | None,
+    settings: SaliencySettings | None,
+    predictions: Path | None,
+    image: ImageRef,
 ) -> Measured:
-    """Measure one image."""
-    labels = _open_labels(data, split)(image)
+    """Measure one image; `classes` None counts all labels."""
+    labels = _open_labels(data, split, classes)(image)
     started = time.perf_counter()
     if settings is None:
         maps = _open_maps(data, split, predictions or data)
@@ -138,10 +148,13 @@ def measure(
 def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
     scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in downstream}
-    newest = latest(rows, lambda row: tuple(row[key] for key in ("data", "split", "num_images", "method", "refine")))
+    newest = latest(
+        rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
+    )
     lines = [
         [
             f"{row['data']} {row['split']}, {row['num_images']}",
+            _classes(row),
             row["method"],
             row["refine"],
             f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
@@ -150,13 +163,17 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
             row["labels"],
         ]
-        for row in sorted(newest, key=lambda row: (row["data"], row["split"], -row["mask_iou"]))
+        for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
     ]
-    header = ["data, images", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
+    header = ["data, images", "classes", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
     header.append("k-means mIoU")
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
     places = sorted({measured_on(row) for row in newest})
     return f"{table}\n\nMeasured on {'; '.join(places)}. Rows: `results/saliency.jsonl`."
+
+
+def _classes(row: Row) -> str:
+    return str(row.get("classes", "all"))
 
 
 def _segmentation(row: Row | None) -> str:
@@ -226,8 +243,9 @@ def labels_behind(settings: SaliencySettings) -> str:
 
 
 @functools.cache
-def _open_labels(data: Path, split: str) -> LabelReader:
-    labels = open_data_set(data, split).labels
+def _open_labels(data: Path, split: str, classes: tuple[int, ...] | None) -> LabelReader:
+    images = open_data_set(data, split)
+    labels = (images if classes is None else only_classes(images, classes, IGNORE)).labels
     if labels is None:
         raise InputError(f"{data} has no labels for split {split}; the benchmark needs a labelled one")
     return labels
@@ -244,6 +262,7 @@ def _parse() -> argparse.Namespace:
     work.add_argument("--data", type=Path, help="measure on this data set")
     work.add_argument("--render-table", action="store_true", help="write the table in docs/saliency.md")
     parser.add_argument("--split", default="val")
+    parser.add_argument("--classes", default=None, help="labels that are foreground, others being ignored: 8,10,12")
     add_method_arguments(parser)
     parser.add_argument("--num-images", type=int, default=None, help="a random sample; by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")

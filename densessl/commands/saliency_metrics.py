@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
 from densessl.evaluation.label_map_folders import first_few
@@ -16,7 +17,7 @@ from densessl.evaluation.saliency_instances import InstanceSource, find_instance
 from densessl.evaluation.saliency_overlap import ProposalScores
 from densessl.evaluation.saliency_proposals import read_proposal_file, score_proposal_file
 from densessl.evaluation.saliency_scores import SaliencyScores
-from densessl.evaluation.saliency_truth import LabelKind, open_truth_folder
+from densessl.evaluation.saliency_truth import ChosenClasses, LabelKind, only_classes, open_truth_folder
 from densessl.files import write_json
 from densessl.structures import IGNORE, ImageSet
 
@@ -33,6 +34,7 @@ def saliency_metrics(
     normalize: bool = True,
     ignore_index: int = IGNORE,
     label_kind: LabelKind = "auto",
+    classes: ClassSelection = None,
 ) -> SaliencyScores:
     """Score saliency maps against masks or labels: MAE, F-measures, S-measure, E-measures, IoU, accuracy.
 
@@ -58,6 +60,8 @@ def saliency_metrics(
         ignore_index: Label of pixels that take no part. In masks of two values nothing is ignored.
         label_kind: How files of --labels are read. auto: masks or class ids, judged by all files. ids: always class
             ids, for greyscale label maps with ids above 63.
+        classes: Only these class ids are foreground; pixels of other classes are ignored, as is fair where a data set
+            is about some of its classes. By default all are. Not together with proposals.
 
     Returns:
         The scores, as fractions.
@@ -68,6 +72,14 @@ def saliency_metrics(
     """
     settings = ScoringSettings(missing, threshold, normalize, ignore_index)
     truth = _open_truth(labels, data, split, ignore_index, label_kind)
+    chosen = parse_classes(classes)
+    if chosen is not None:
+        if proposals is not None:
+            raise InputError(
+                f"classes {classes} choose pixels, but proposals {proposals} are scored against whole objects of any "
+                "class; score them in a call of its own without classes"
+            )
+        truth = only_classes(truth, chosen, ignore_index)
     file = None if proposals is None else read_proposal_file(proposals)
     with _progress_bar() as bar:
         task = bar.add_task("scoring maps", total=None)
@@ -169,7 +181,10 @@ def _to_json(folder: FolderScores, scores: SaliencyScores, truth: ImageSet) -> d
 
 
 def _labels_read_as(truth: ImageSet) -> str:
-    return str(truth.labels) if not truth.class_names else f"class ids of split {truth.name}"
+    if not truth.class_names:
+        return str(truth.labels)
+    read = f"class ids of split {truth.name}"
+    return read if not isinstance(truth.labels, ChosenClasses) else f"{read}, {truth.labels.rule}"
 
 
 def _print_notes(folder: FolderScores, truth: ImageSet, missing: MissingRule) -> None:

@@ -1,7 +1,7 @@
 """The ground truth of saliency: a folder of masks or label maps as an image set, and which pixels are foreground."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +10,9 @@ import numpy as np
 from densessl.data.label_maps import read_label_map
 from densessl.data.mask_encodings import MaskCode, load_mask_file
 from densessl.data.masks import judge_encoding
+from densessl.errors import InputError
 from densessl.evaluation.label_map_folders import label_map_paths
-from densessl.structures import ImageRef, ImageSet, LabelMap, MaskArray
+from densessl.structures import ImageRef, ImageSet, LabelMap, LabelReader, MaskArray
 
 LabelKind = Literal["auto", "ids"]
 
@@ -51,6 +52,44 @@ class MaskLabels:
         if self.code.name in _ID_ENCODINGS:
             return f"class ids ({self.code.name})"
         return f"masks ({self.code.name})"
+
+
+@dataclass(frozen=True)
+class ChosenClasses:
+    """Reads label maps in which only 0 and some classes count: all other labels become `ignore_index`."""
+
+    labels: LabelReader
+    classes: tuple[int, ...]
+    ignore_index: int
+
+    def __call__(self, ref: ImageRef) -> LabelMap:
+        """Return the label map (height, width) of an image."""
+        label_map = self.labels(ref)
+        return np.where(np.isin(label_map, (0, *self.classes)), label_map, self.ignore_index)
+
+    @property
+    def rule(self) -> str:
+        """Which labels count, in words."""
+        return f"of which {', '.join(map(str, self.classes))} are foreground and others but 0 ignored"
+
+    def __str__(self) -> str:
+        return f"{self.labels}, {self.rule}"
+
+
+def only_classes(truth: ImageSet, classes: tuple[int, ...], ignore_index: int) -> ImageSet:
+    """Return the set with labels in which only the background and `classes` count; others are ignored.
+
+    Raises `InputError` where the set has no labels, or where a class is negative or the ignore index.
+    """
+    if truth.labels is None:
+        raise InputError(f"{truth.name} has no labels, so no classes can be chosen from them")
+    wrong = [index for index in classes if index < 0 or index == ignore_index]
+    if wrong:
+        raise InputError(
+            f"class {wrong[0]} cannot be scored: classes are 0 or more and not the ignore index {ignore_index}; take "
+            "it off the list of classes"
+        )
+    return replace(truth, labels=ChosenClasses(truth.labels, classes, ignore_index))
 
 
 def open_truth_folder(

@@ -89,6 +89,24 @@ def test_prints_a_table_and_how_files_were_read(folders: tuple[Path, Path], caps
     assert "labels read as class ids (palette labels)" in printed.err
 
 
+def test_classes_of_a_data_set(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """A class that does not count is no foreground, and what a map says of it is no mistake."""
+    labels = np.zeros((6, 9), dtype=np.int64)
+    labels[1:4, 2:6] = 3
+    labels[5] = 4
+    for stem in ("a", "b", "sub/c"):
+        write_label_map(folders[1] / f"{stem}.png", labels)
+    saliency_metrics(*folders, classes="3", json=tmp_path / "scores.json")
+    value = read(tmp_path / "scores.json")
+    assert value["iou"] == 1
+    assert value["num_ignored_px"] == 3 * 9
+    assert value["labels_read_as"].endswith("of which 3 are foreground and others but 0 ignored")
+    assert saliency_metrics(*folders).iou == pytest.approx(12 / 21)
+    proposals = tmp_path / "proposals.json"
+    with pytest.raises(InputError, match=r"proposals .* are scored against whole objects"):
+        saliency_metrics(*folders, classes="3", proposals=proposals)
+
+
 def test_data_set_and_proposals(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = open_data_set(tree, "val")
     if truth.labels is None:

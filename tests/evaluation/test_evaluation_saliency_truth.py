@@ -8,7 +8,7 @@ from PIL import Image
 
 from densessl.data.label_maps import write_label_map
 from densessl.errors import InputError, MissingInputError
-from densessl.evaluation.saliency_truth import foreground_of, open_truth_folder
+from densessl.evaluation.saliency_truth import foreground_of, only_classes, open_truth_folder
 from densessl.structures import IGNORE, ImageSet
 
 
@@ -86,3 +86,25 @@ def test_errors(tmp_path: Path) -> None:
         open_truth_folder(tmp_path, IGNORE)
     write_grey(tmp_path / "b.png", [[0, 1]])  # the broken file is met again when it is read
     assert len(open_truth_folder(tmp_path, IGNORE)) == 2
+
+
+def test_only_some_classes_count(tmp_path: Path) -> None:
+    write_label_map(tmp_path / "a.png", np.array([[0, 3, 7, 255]]))
+    truth = open_truth_folder(tmp_path, IGNORE)
+    assert masks_of(only_classes(truth, (3,), IGNORE)) == [([[0, 1, 0, 0]], [[1, 1, 0, 0]])]
+    assert masks_of(only_classes(truth, (0, 7, 3), IGNORE)) == masks_of(truth)
+    assert str(only_classes(truth, (3, 7), IGNORE).labels).endswith(
+        ", of which 3, 7 are foreground and others but 0 ignored"
+    )
+
+
+@pytest.mark.parametrize("index", [-1, 255])
+def test_classes_that_cannot_count(tmp_path: Path, index: int) -> None:
+    write_label_map(tmp_path / "a.png", np.array([[0, 3]]))
+    with pytest.raises(InputError, match=f"class {index} cannot be scored.*take it off the list"):
+        only_classes(open_truth_folder(tmp_path, IGNORE), (3, index), IGNORE)
+
+
+def test_a_set_without_labels_has_no_classes() -> None:
+    with pytest.raises(InputError, match="photos has no labels"):
+        only_classes(ImageSet("photos", ()), (3,), IGNORE)
