@@ -102,7 +102,7 @@ def pretrain_step_table(rows: list[Row]) -> str:
             f"{row['floor_images_per_second']:.2f} ({row['share_of_floor']:.0%})",
             measured_on(row),
         ]
-        for row in latest(counted, lambda row: tuple(row[key] for key in keys))
+        for row in latest(counted, lambda row: (row["hardware"]["device"], *(row[key] for key in keys)))
     ]
     header = [
         *("encoder", "batch", "variant", "images/s", "times plain", "peak GiB (above imports)", "loss against plain"),
@@ -115,7 +115,7 @@ def pretrain_input_table(rows: list[Row]) -> str:
     """Pairs a second of the loader alone, and what the loop keeps of the speed of its step."""
     keys = ("part", "image_px", "size_px", "reduced", "cached", "num_workers", "encoder", "output_stride", "batch")
     lines = []
-    for row in latest(rows, lambda row: tuple(row.get(key) for key in keys)):
+    for row in latest(rows, lambda row: (row["hardware"]["device"], *(row.get(key) for key in keys))):
         is_loader = row["part"] == "loader"
         lines.append(
             [
