@@ -46,8 +46,14 @@ def stretch(values: Values, min_range: float = 1e-3) -> Values:
     return (values - low) / spread
 
 
-def balance(values: FloatMap) -> FloatMap:
-    """Return a map (height, width) scaled to [0, 1] so that Otsu's threshold of it (IEEE TSMC 1979) becomes 0.5."""
+def balance(values: FloatMap, above: float = 0.0) -> FloatMap:
+    """Return a map (height, width) scaled to [0, 1] so that Otsu's threshold of it (IEEE TSMC 1979) becomes 0.5.
+
+    `above`: how far above Otsu's threshold, in units of `values`, that 0.5 lies; at most halfway to the maximum.
+    """
     stretched = stretch(values)
     threshold, _ = cv2.threshold(np.rint(stretched * 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
-    return np.interp(stretched, [0, (threshold + 0.5) / 255, 1], [0, 0.5, 1]).astype(np.float32)
+    middle = (threshold + 0.5) / 255
+    if above > 0:
+        middle += min(above / max(float(np.ptp(values)), 1e-9), (1 - middle) / 2)
+    return np.interp(stretched, [0, middle, 1], [0, 0.5, 1]).astype(np.float32)

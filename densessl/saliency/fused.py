@@ -34,6 +34,9 @@ DENSITY_FLOOR = 0.01
 """Density below which appearances count as equally rare: the share of the image of the smallest part that is kept."""
 SMOOTHING = 3.0
 """Strength of the smoothing; 1, 3 and 10 were compared on 100 rendered scenes."""
+ABOVE_OTSU = 1.0
+"""How far above Otsu's threshold foreground begins: one standard deviation of one cue. Otsu's leans towards halves; with
+this, masks cover as much of a photograph as those of a self-trained network do (docs/saliency.md)."""
 NOTICEABLE_DIFFERENCE = 2.3
 """Lab units below which colours look the same (Mahy, Van Eycken, Oosterlinck, Color Research & Application 1994)."""
 
@@ -53,7 +56,7 @@ def fused(image: ImageArray) -> FloatMap:
 
     The six cues of each superpixel (`measure_regions`) are standardised over the image and added up with equal
     weights; the sum is smoothed between neighbours of like colour (`smooth`) and averaged over two sizes of
-    superpixels. Otsu's threshold of the result becomes 0.5 (`balance`). An image without a noticeable difference of
+    superpixels. A threshold `ABOVE_OTSU` Otsu's of the result becomes 0.5 (`balance`). An image without a noticeable difference of
     colour is all background.
     """
     height, width = image.shape[:2]
@@ -66,7 +69,7 @@ def fused(image: ImageArray) -> FloatMap:
         regions = segment(lab, num_regions)
         total = sum(standardise(cue, regions) for cue in measure_regions(cues, regions))
         evidence += regions.paint(smooth(np.asarray(total), regions)) / len(NUM_REGIONS)
-    return resize_map(balance(evidence), height, width)
+    return resize_map(balance(evidence, ABOVE_OTSU), height, width)
 
 
 def measure_pixels(image: ImageArray, lab: LabImage) -> PixelCues:
