@@ -43,7 +43,7 @@ class RunLog:
             _truncate(self._path, first_step)
             if watch is not None:
                 keep_alarms(run, [alarm for line in read_metrics(run) for alarm in watch.inspect(line)])
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
         self._progress = Progress(
             TextColumn("pretrain"),
             BarColumn(),

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from densessl.data.views import ViewSettings
 from densessl.objectives.mask_contrast import ObjectiveSettings
@@ -36,6 +37,14 @@ def test_resuming_drops_the_lines_that_are_done_again(tmp_path: Path) -> None:
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
     _write(tmp_path, range(1, 2), first_step=0)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+
+
+def test_tensorboard_keeps_the_line_of_the_checkpoint(tmp_path: Path) -> None:
+    _write(tmp_path, range(1, 6))
+    _write(tmp_path, range(3, 7), first_step=2)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_line_cut_off_is_left_out_and_mended_on_resume(tmp_path: Path) -> None:
