@@ -296,7 +296,7 @@ def _train(
     with RunLog(run, num_steps, state.step, watch, is_shown=fabric.is_global_zero) as log:
         last_loss = last_logged_loss(run)
         wrapped.train()
-        meter = ThroughputMeter(training.batch_size)
+        meter = ThroughputMeter(sampler.images_per_step)
         for batch, num_replaced in waiting(batches):
             meter.loaded()
             learning_rate = training.learning_rate * learning_rate_factor(

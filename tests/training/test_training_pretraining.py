@@ -1,10 +1,12 @@
 """Pretraining end to end: it runs, repeats itself, resumes exactly, and stops where the loss is no number."""
 
 import gc
+import itertools
 import math
 import multiprocessing
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_training import SETTINGS, changed, draw_images, numbers, train
 
 from densessl.errors import InputError
-from densessl.training import pretraining
+from densessl.training import pretraining, throughput
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.diagnostics import effective_rank, embedding_spread
 from densessl.training.pretraining import PretrainSettings
@@ -242,6 +244,18 @@ def test_any_batch_size(root: Path, tmp_path: Path, batch_size: int) -> None:
     assert result.num_steps == {1: 6, 4: 1, 50: 1}[batch_size]
     bank = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1])["bank"]
     assert int(bank["num_enqueued"]) == {1: 6, 4: 4, 50: 6}[batch_size]
+
+
+def test_images_per_second_are_those_of_the_images_there_are(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that moves by one second a look: a step takes as many seconds however large the batch may be."""
+    rates = {}
+    for batch_size in (6, 600):
+        monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+        train(root, tmp_path / str(batch_size), changed(training={"batch_size": batch_size, "epochs": 2}))
+        rates[batch_size] = [line["images_per_second"] for line in read_metrics(tmp_path / str(batch_size))]
+    assert rates[600] == rates[6]
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
