@@ -347,6 +347,7 @@ def _train(
             if table is not None:
                 log.say(table)
                 meter.skip()
+            meter.asked()
     return last_loss
 
 

@@ -258,6 +258,23 @@ def test_images_per_second_are_those_of_the_images_there_are(
     assert rates[600] == rates[6]
 
 
+def test_writing_checkpoints_is_no_waiting_for_data(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, save = SimpleNamespace(now=0.0), pretraining.save_checkpoint
+
+    def save_slowly(*arguments: Any) -> Path:
+        clock.now += 100.0
+        return save(*arguments)
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(pretraining, "save_checkpoint", save_slowly)
+    train(root, tmp_path / "run", changed(training={"checkpoint_every": 1}))
+    lines = read_metrics(tmp_path / "run")
+    assert [line["data_wait"] for line in lines] == [0.0] * 6
+    assert lines[-1]["images_per_second"] == pytest.approx(3 / 100)
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
