@@ -53,12 +53,19 @@ class AlarmWatch:
     Args:
         training, objective, views: settings of the run, whose flags the messages name.
         num_steps: of the whole run.
+        num_processes: that train together; the lines count the masks of the first.
     """
 
     def __init__(
-        self, training: TrainingSettings, objective: ObjectiveSettings, views: ViewSettings, num_steps: int
+        self,
+        training: TrainingSettings,
+        objective: ObjectiveSettings,
+        views: ViewSettings,
+        num_steps: int,
+        num_processes: int = 1,
     ) -> None:
         self._training, self._objective, self._views = training, objective, views
+        self._num_together = (num_processes if objective.negatives == "global" else 1) / training.accumulate
         earliest, latest = FLAT_FROM_STEPS
         self._flat_from = max(earliest, min(num_steps // 2, latest))
         self._seen = {kind: deque[bool](maxlen=lines) for kind, lines in PATIENCE.items()}
@@ -100,7 +107,8 @@ class AlarmWatch:
     def _flat_loss(self, line: Mapping[str, float]) -> str | None:
         """The loss of rows that are equally similar to every column is ln(number of columns)."""
         num_negatives = self._objective.queue_length * (1 - self._objective.exclude_similar)
-        num_columns = num_negatives + (line.get("masks_used", 0) if self._objective.mode == "reference" else 1)
+        num_in_batch = line.get("masks_used", 0) * self._num_together  # masks that one loss sees
+        num_columns = num_negatives + (num_in_batch if self._objective.mode == "reference" else 1)
         loss = line.get("contrastive_loss", -math.inf)
         if line["step"] <= self._flat_from or num_columns < 2:
             return None

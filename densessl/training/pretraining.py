@@ -292,7 +292,7 @@ def _train(
     training, twin, bank = settings.training, state.twin, state.bank
     num_steps = sampler.steps_per_epoch * training.epochs
     every = training.checkpoint_every or sampler.steps_per_epoch
-    watch = AlarmWatch(training, settings.objective, settings.views, num_steps)
+    watch = AlarmWatch(training, settings.objective, settings.views, num_steps, fabric.world_size)
     with RunLog(run, num_steps, state.step, watch, is_shown=fabric.is_global_zero) as log:
         last_loss = last_logged_loss(run)
         wrapped.train()

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -96,6 +96,22 @@ def test_the_level_of_chance_knows_mode_and_excluded_negatives() -> None:
     lines = [{"contrastive_loss": 0.99 * math.log(1 + 32)}] * 340
     assert alarms(lines, watch()) == []
     assert len(alarms(lines, watch(mode="formula", exclude_similar=0.5))) == 1
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "negatives", "num_processes", "num_masks"),
+    [(1, "local", 4, 16), (4, "local", 1, 4), (1, "global", 4, 64), (2, "global", 4, 32)],
+)
+def test_the_level_of_chance_is_that_of_the_masks_that_one_loss_sees(
+    accumulate: int, negatives: Literal["local", "global"], num_processes: int, num_masks: int
+) -> None:
+    """Lines count the 16 masks of one process; chance is ln(masks together + memory bank)."""
+    training = TrainingSettings(accumulate=accumulate)
+    objective = ObjectiveSettings(queue_length=64, negatives=negatives)
+    for share, num_alarms in ((1.0, 1), (0.97, 0)):
+        over = AlarmWatch(training, objective, ViewSettings(), 40, num_processes)
+        lines = [{"contrastive_loss": share * math.log(64 + num_masks)}] * 340
+        assert len(alarms(lines, over)) == num_alarms
 
 
 def test_the_loss_may_be_flat_at_first() -> None:
