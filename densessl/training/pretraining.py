@@ -31,7 +31,7 @@ from densessl.training.batches import load_batches, split_batch
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from densessl.training.compilation import can_compile
 from densessl.training.devices import share_buffers
-from densessl.training.finiteness import check_loss, check_weights
+from densessl.training.finiteness import check_gradient, check_loss, check_weights
 from densessl.training.log_line import describe_batch, describe_step
 from densessl.training.recomputation import recompute_activations, unchanged_statistics
 from densessl.training.run_folder import read_run_record, record_run, save_weights
@@ -316,7 +316,9 @@ def _train(
             result = _find_gradients(fabric, state, wrapped, batch, settings)
             with stage("optimiser"):
                 if training.max_grad_norm > 0:
-                    fabric.clip_gradients(wrapped, optimizer, max_norm=training.max_grad_norm)
+                    most = training.max_grad_norm
+                    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=most, error_if_nonfinite=False)
+                    check_gradient(cast(torch.Tensor, norm), state.step + 1, training)
                 optimizer.step()
             with stage("memory bank"):
                 bank.enqueue(result.term.prototypes)

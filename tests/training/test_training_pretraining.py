@@ -5,6 +5,7 @@ import itertools
 import math
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -312,21 +313,34 @@ def test_broken_gradients_are_found_before_they_are_saved(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of the step is a number, the weights after it are not."""
+    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    settings = changed(training={"checkpoint_every": 1})
+    with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
+        train(root, tmp_path / "run", settings)
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+
+
+def test_broken_gradients_cannot_be_clipped(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    settings = changed(training={"checkpoint_every": 1, "max_grad_norm": 1.0})
+    message = r"the norm of the gradient became nan at step 2; .*lower training.max_grad_norm \(now 1.0\)"
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path / "run", settings)
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+
+
+def _with_broken_gradients(step: int) -> Callable[..., StepResult]:
     original, calls = pretraining.training_step, []
 
     def broken(fabric: Any, model: torch.nn.Module, *arguments: Any) -> StepResult:
         result = original(fabric, model, *arguments)
         calls.append(1)
-        if len(calls) != 2:
+        if len(calls) != step:
             return result
         weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
         return StepResult(result.loss + torch.sqrt(weight.sum() * 0), result.saliency_loss, result.term)
 
-    monkeypatch.setattr(pretraining, "training_step", broken)
-    settings = changed(training={"checkpoint_every": 1})
-    with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
-        train(root, tmp_path / "run", settings)
-    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+    return broken
 
 
 def test_frozen_parts_stay_as_they_were(root: Path, tmp_path: Path) -> None:
