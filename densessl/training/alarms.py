@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from densessl.data.views import ViewSettings
-from densessl.files import write_text
+from densessl.files import append_text, write_text
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
@@ -160,8 +160,7 @@ class AlarmWatch:
 
 def append_alarm(run: Path, alarm: Alarm) -> None:
     """Add an alarm to `run/alarms.jsonl`, one JSON object per line."""
-    with open(run / "alarms.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(asdict(alarm)) + "\n")
+    append_text(run / "alarms.jsonl", json.dumps(asdict(alarm)) + "\n")
 
 
 def keep_alarms(run: Path, alarms: Iterable[Alarm]) -> None:

@@ -1,7 +1,9 @@
 """Alarms: each rises on its fault, once, names its flag, and is silent on healthy lines and after a resumption."""
 
+import errno
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from densessl.data.views import ViewSettings
+from densessl.errors import InputError
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.alarms import Alarm, AlarmWatch, append_alarm, keep_alarms
 from densessl.training.settings import TrainingSettings
@@ -124,6 +127,15 @@ def test_the_loss_may_be_flat_at_first() -> None:
 def test_lines_of_an_earlier_version_lack_quantities() -> None:
     over = watch()
     assert all(over.inspect({"step": step, "loss": 1.0}) == () for step in range(1, 50))
+
+
+def test_an_alarm_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match=r"cannot write to .* \(No space left on device\); free some space"):
+        append_alarm(tmp_path, Alarm(1, "collapse", "the embeddings collapse"))
 
 
 def test_alarms_file(tmp_path: Path) -> None:
