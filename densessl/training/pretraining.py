@@ -163,8 +163,8 @@ def pretrain_model(
 def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int) -> int:
     """Return the largest power of two of images per step, over all processes, that fits into memory.
 
-    Two small steps are taken with a network of its own; what they need tells the rest. At least one image for each
-    process and part of a step, and at most `num_images`.
+    Small steps are taken with a network of its own; what they need tells the rest. At least one image for each process
+    and part of a step, and at most `num_images`.
 
     Raises:
         InputError: the system does not say how much memory a step needs (a CPU under another system than Linux).
@@ -182,7 +182,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
                 optimizer.zero_grad()
                 _find_gradients(fabric, state, wrapped, synthetic_batch(num, settings.views.size_px), probed)
                 optimizer.step()
-        return peak.bytes
+        most = fabric.all_reduce(torch.tensor(peak.bytes, dtype=torch.float64, device=fabric.device), reduce_op="max")
+        return float(torch.as_tensor(most))  # the same in all processes, which must agree on whether to measure again
 
     num_parts = fabric.world_size * settings.training.accumulate
     fitting = fitting_batch_size(peak_bytes, usable_memory(fabric.device), max(1, num_images // num_parts))
