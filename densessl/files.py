@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     and the process that write it (see `remove_abandoned_writes`). Missing parent folders are made. Raises
     `InputError` where the folder cannot be written.
     """
-    with _writable_folder(path.parent):
+    with writable_folder(path.parent):
         prefix = f".partial-{_host()}-{os.getpid()}-"
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
         os.close(descriptor)
@@ -55,7 +55,7 @@ def append_text(path: Path, text: str) -> None:
 
     Not atomic: a full disk or a kill can leave the first part of `text` there.
     """
-    with _writable_folder(path.parent), path.open("a", encoding="utf-8") as handle:
+    with writable_folder(path.parent), path.open("a", encoding="utf-8") as handle:
         handle.write(text)
 
 
@@ -76,7 +76,7 @@ def read_json(path: Path, expected: str) -> Any:
 
 def make_folder(path: Path) -> Path:
     """Make a folder for output and check that it can be written; raises `InputError` where it cannot."""
-    with _writable_folder(path), tempfile.TemporaryFile(dir=path):
+    with writable_folder(path), tempfile.TemporaryFile(dir=path):
         return path
 
 
@@ -89,7 +89,7 @@ def remove_abandoned_writes(folder: Path) -> None:
 
     Raises `InputError` where a file may not be removed.
     """
-    with _writable_folder(folder):
+    with writable_folder(folder):
         for parent, _, names in os.walk(folder):
             for name in names:
                 if _is_abandoned(name):
@@ -121,7 +121,8 @@ def _host() -> str:
 
 
 @contextlib.contextmanager
-def _writable_folder(folder: Path) -> Iterator[None]:
+def writable_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and turn what the system says of a write in the block that fails into an `InputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

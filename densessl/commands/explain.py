@@ -76,7 +76,7 @@ def explain(
         notes.append("The run draws the key view from neighbours of the image; here both views show the image itself.")
     described = describe_pair(pair, end)
     others = tuple(ref for ref in image_set.images if ref.path.resolve() != image.resolve())
-    similar = gather_similar(others, run_masks, end.model, described.prototype, views.size_px, num_images, num_similar)
+    similar = gather_similar(others, run_masks, end.model, described.prototype, views, num_images, num_similar)
     source = {"run": str(run.resolve()), "image": str(image.resolve()), "mask": chosen.note, "seed": seed}
     page = write_explanation(described.to_explanation(chosen.ref.stem, similar, notes, source), out)
     print(f"explanation: {page}")

@@ -14,7 +14,7 @@ from densessl.commands.online_evaluation import spread_evenly
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
 from densessl.data.view_sources import instance_map
-from densessl.data.views import ViewPair, collate_views, unpack_views
+from densessl.data.views import ViewPair, ViewSettings, collate_views, unpack_views
 from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
@@ -189,7 +189,7 @@ def gather_similar(
     masks: MaskFolder,
     model: MaskContrastModel,
     prototype: NDArray[np.float32],
-    image_size_px: int,
+    views: ViewSettings,
     num_images: int,
     num_similar: int,
 ) -> tuple[SimilarMask, ...]:
@@ -198,15 +198,24 @@ def gather_similar(
     Args:
         images: where to look, `num_images` of them at most, spread evenly; those without a mask are passed over.
         masks: their masks.
-        model: embeds them, at height and width `image_size_px`.
+        model: embeds them, at the height and width of views.
         prototype: (dim,), unit vector.
+        views: how the run draws its views, and whether it takes connected regions for masks.
         num_images, num_similar: how many are looked at, and how many are returned.
     """
     looked_at = spread_evenly([ref for ref in images if ref.stem in masks.files], num_images)
     weighting: Weighting = "mask_sum" if model.embedding_of == "masks" else "mask_mean"  # as in training
-    protocol = replace(protocol_by_name("native", image_size_px), weighting=weighting)
+    protocol = replace(protocol_by_name("native", views.size_px), weighting=weighting)
     device = next(model.parameters()).device
-    embedded = embed_images(looked_at, NetworkFeatures(model, "embedding"), protocol, "masks", masks, device=device)
+    embedded = embed_images(
+        looked_at,
+        NetworkFeatures(model, "embedding"),
+        protocol,
+        "masks",
+        masks,
+        split_instances=views.split_instances,
+        device=device,
+    )
     found = [
         (float(vector @ prototype), ref, number)
         for ref, item in zip(looked_at, embedded, strict=True)
@@ -215,12 +224,14 @@ def gather_similar(
         if has_prototype
     ]
     found.sort(key=lambda entry: -entry[0])
-    return tuple(_similar_mask(*entry, masks) for entry in found[:num_similar])
+    return tuple(_similar_mask(*entry, masks, views.split_instances) for entry in found[:num_similar])
 
 
-def _similar_mask(similarity: float, ref: ImageRef, number: int, masks: MaskFolder) -> SimilarMask:
+def _similar_mask(
+    similarity: float, ref: ImageRef, number: int, masks: MaskFolder, split_instances: bool
+) -> SimilarMask:
     photo = read_image(ref.path)
-    mask = instance_map(masks, ref, photo.shape[:2]) == number
+    mask = instance_map(masks, ref, photo.shape[:2], split_instances) == number
     return SimilarMask(ref.stem, number, similarity, photo, mask)
 
 

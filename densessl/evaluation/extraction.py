@@ -72,6 +72,7 @@ def embed_images(
     foreground: Foreground,
     masks: MaskFolder | None,
     *,
+    split_instances: bool = False,
     batch_size: int = 8,
     num_workers: int = 0,
     device: torch.device | None = None,
@@ -84,6 +85,7 @@ def embed_images(
         protocol: gives the image size and how masks are pooled.
         foreground: head (the encoder's saliency logits), masks (from `masks`), or all (every pixel is clustered).
         masks: the mask folder for foreground masks.
+        split_instances: count the connected regions of plain masks as masks of their own.
         batch_size: images per forward pass.
         num_workers: loader processes.
         device: where the encoder is; None for the CPU.
@@ -98,7 +100,7 @@ def embed_images(
         weighting = (
             "mask_sum"  # the published weights come from the head; masks from elsewhere weigh their pixels equally
         )
-    inputs = _Inputs(images, protocol.image_size_px, masks if foreground == "masks" else None)
+    inputs = _Inputs(images, protocol.image_size_px, masks if foreground == "masks" else None, split_instances)
     loader = DataLoader(inputs, batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=_start_worker)
     for items in loader:
         good = [item for item in items if isinstance(item, _Input)]
@@ -133,8 +135,10 @@ class _Input:
 class _Inputs(Dataset["_Input | Rejection | InputError"]):
     """Reads and resizes images; a fault is returned, not raised, so that it keeps its message across processes."""
 
-    def __init__(self, images: Sequence[ImageRef], size: tuple[int, int], masks: MaskFolder | None) -> None:
-        self.images, self.size, self.masks = images, size, masks
+    def __init__(
+        self, images: Sequence[ImageRef], size: tuple[int, int], masks: MaskFolder | None, split_instances: bool
+    ) -> None:
+        self.images, self.size, self.masks, self.split_instances = images, size, masks, split_instances
         self.missing = set(masks.missing) if masks is not None else set()
 
     def __len__(self) -> int:
@@ -149,13 +153,16 @@ class _Inputs(Dataset["_Input | Rejection | InputError"]):
         except InputError as error:
             return Rejection(ref.stem, str(error))
         try:
-            instances = instance_map(self.masks, ref, image.shape[:2]) if self.masks is not None else None
+            instances = self._instances(ref, image.shape[:2])
         except InputError as error:
             return error
         height, width = self.size
         is_smaller = image.shape[0] > height or image.shape[1] > width
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
         return _Input(ref.stem, normalise_image(resized), image.shape[:2], instances)
+
+    def _instances(self, ref: ImageRef, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+        return None if self.masks is None else instance_map(self.masks, ref, size, self.split_instances)
 
 
 def _embed(

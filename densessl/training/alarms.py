@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from densessl.data.views import ViewSettings
-from densessl.files import write_text
+from densessl.files import append_text, write_text
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
@@ -53,12 +53,19 @@ class AlarmWatch:
     Args:
         training, objective, views: settings of the run, whose flags the messages name.
         num_steps: of the whole run.
+        num_processes: that train together; the lines count the masks of the first.
     """
 
     def __init__(
-        self, training: TrainingSettings, objective: ObjectiveSettings, views: ViewSettings, num_steps: int
+        self,
+        training: TrainingSettings,
+        objective: ObjectiveSettings,
+        views: ViewSettings,
+        num_steps: int,
+        num_processes: int = 1,
     ) -> None:
         self._training, self._objective, self._views = training, objective, views
+        self._num_together = (num_processes if objective.negatives == "global" else 1) / training.accumulate
         earliest, latest = FLAT_FROM_STEPS
         self._flat_from = max(earliest, min(num_steps // 2, latest))
         self._seen = {kind: deque[bool](maxlen=lines) for kind, lines in PATIENCE.items()}
@@ -100,7 +107,8 @@ class AlarmWatch:
     def _flat_loss(self, line: Mapping[str, float]) -> str | None:
         """The loss of rows that are equally similar to every column is ln(number of columns)."""
         num_negatives = self._objective.queue_length * (1 - self._objective.exclude_similar)
-        num_columns = num_negatives + (line.get("masks_used", 0) if self._objective.mode == "reference" else 1)
+        num_in_batch = line.get("masks_used", 0) * self._num_together  # masks that one loss sees
+        num_columns = num_negatives + (num_in_batch if self._objective.mode == "reference" else 1)
         loss = line.get("contrastive_loss", -math.inf)
         if line["step"] <= self._flat_from or num_columns < 2:
             return None
@@ -152,8 +160,7 @@ class AlarmWatch:
 
 def append_alarm(run: Path, alarm: Alarm) -> None:
     """Add an alarm to `run/alarms.jsonl`, one JSON object per line."""
-    with open(run / "alarms.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(asdict(alarm)) + "\n")
+    append_text(run / "alarms.jsonl", json.dumps(asdict(alarm)) + "\n")
 
 
 def keep_alarms(run: Path, alarms: Iterable[Alarm]) -> None:

@@ -1,4 +1,4 @@
-"""How many images fit into memory in one training step: two small steps are measured, the rest follows from them."""
+"""How many images fit into memory in one training step: a few small ones are measured, the rest follows from them."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -14,7 +14,10 @@ from densessl.structures import ViewBatch
 SHARE_OF_MEMORY = 0.8
 """Of the memory that is free; the rest is for the loader, evaluation, and the allocator's waste."""
 
-_PROBED = (2, 4)
+TOLD_APART = 128 * 2**20
+"""Bytes by which two peaks must differ: a CPU's allocator keeps some and gives some back, tens of MiB either way."""
+
+_FEWEST = 2
 _PROCESS = Path("/proc/self")
 _SYSTEM_MEMORY = Path("/proc/meminfo")
 _GROUP_LIMITS = (
@@ -33,16 +36,22 @@ class Peak:
 def fitting_batch_size(peak_bytes: Callable[[int], float], usable_bytes: float, most: int) -> int:
     """Return the largest power of two, at most `most` and at least 1, whose step needs at most `usable_bytes`.
 
-    Memory grows linearly with the number of images, above what the network itself takes.
+    Memory grows linearly with the number of images, above what the network itself takes. A step of 2 images is measured
+    and one of 4, or of four times as many again and again until its peak can be told from the first, which for small
+    networks takes many images.
 
     Args:
         peak_bytes: measures the peak memory of a step on so many images.
         usable_bytes: what may be in use at the peak, counted as `peak_bytes` counts.
         most: images that there are.
     """
-    small, large = (peak_bytes(num) for num in _PROBED)
-    per_image = max((large - small) / (_PROBED[1] - _PROBED[0]), 1.0)
-    fixed = small - per_image * _PROBED[0]
+    num = 2 * _FEWEST
+    small, large = peak_bytes(_FEWEST), peak_bytes(num)
+    while large - small < TOLD_APART and num < most:
+        num = min(4 * num, most)
+        large = peak_bytes(num)
+    per_image = max((large - small) / (num - _FEWEST), 1.0)
+    fixed = small - per_image * _FEWEST
     fitting = max(1, min(most, int((usable_bytes - fixed) // per_image)))
     return 1 << (fitting.bit_length() - 1)
 

@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import ModelParallelStrategy
 
+from densessl.errors import InputError
 from densessl.models.precision import choose_precision
 from densessl.objectives.mask_contrast import WholeBatch
 from densessl.training.sharding import shard_network
@@ -15,10 +17,13 @@ from densessl.training.sharding import shard_network
 def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["ddp", "fsdp"] = "ddp") -> Fabric:
     """Start Fabric on what is there: the processes torchrun or SLURM made, else one process on one device.
 
-    At one process there is no process group, and `strategy` does not matter.
+    At one process there is no process group, and `strategy` does not matter. A plain call within an allocation of
+    SLURM is one process too, whatever tasks were asked for: only srun starts several.
+
+    Raises:
+        InputError: srun started several processes and does not say how many on each machine.
     """
-    num_processes = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", num_processes)))
+    num_processes, local = _count_processes()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     chosen: Literal["32-true", "bf16-mixed"] = (
         "bf16-mixed" if choose_precision(precision, device) == "bf16" else "32-true"
@@ -29,9 +34,25 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["d
         num_nodes=max(1, num_processes // local),
         strategy=_strategy(strategy, num_processes),
         precision=chosen,
+        plugins=[LightningEnvironment()] if num_processes == 1 else None,  # else it would look at the allocation
     )
     fabric.launch()
     return fabric
+
+
+def _count_processes() -> tuple[int, int]:
+    """Return how many processes torchrun or srun started together, and how many of them on each machine."""
+    if "WORLD_SIZE" in os.environ:
+        num_processes = int(os.environ["WORLD_SIZE"])
+        return num_processes, int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+    num_processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    local = os.environ.get("SLURM_NTASKS_PER_NODE")
+    if num_processes > 1 and local is None:
+        raise InputError(
+            f"srun started {num_processes} processes (SLURM_STEP_NUM_TASKS), but SLURM_NTASKS_PER_NODE is not set, so "
+            "that they cannot find each other; start them with srun --ntasks-per-node N --nodes M"
+        )
+    return num_processes, int(local) if local is not None and num_processes > 1 else num_processes
 
 
 def whole_batch(fabric: Fabric) -> WholeBatch | None:

@@ -1,7 +1,10 @@
-"""Losses and weights that are no numbers end a run before they reach a checkpoint."""
+"""Losses, gradients and weights that are no numbers end a run before they reach a checkpoint."""
+
+import math
 
 import torch
 from lightning_fabric import Fabric
+from torch.distributed.tensor import DTensor
 
 from densessl.errors import InputError
 from densessl.training.settings import TrainingSettings
@@ -29,6 +32,22 @@ def check_loss(fabric: Fabric, result: StepResult, step: int, training: Training
         )
 
 
+def check_gradient(norm: torch.Tensor, step: int, training: TrainingSettings) -> None:
+    """Refuse a gradient that cannot be clipped, as its norm is no number; all processes hold the same norm.
+
+    Args:
+        norm: of the gradient of all weights, before it was clipped.
+        step: its number, from 1.
+        training: names the values to change.
+
+    Raises:
+        InputError: the norm is infinite or not a number.
+    """
+    value = float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    if not math.isfinite(value):
+        raise InputError(f"the norm of the gradient became {value} at step {step}; {_remedy(training)}")
+
+
 def check_weights(weights: dict[str, torch.Tensor], step: int, training: TrainingSettings) -> None:
     """Refuse to save weights that a step with a finite loss but broken gradients has spoilt.
 
@@ -48,7 +67,10 @@ def check_weights(weights: dict[str, torch.Tensor], step: int, training: Trainin
 
 
 def _remedy(training: TrainingSettings) -> str:
+    """Say what to change; a run goes on with its own settings only, so that other ones are for a new run."""
+    clips = f"lower training.max_grad_norm (now {training.max_grad_norm})"
     return (
         "training stopped and the last good checkpoint is kept. Lower training.learning_rate (now "
-        f"{training.learning_rate}), set training.max_grad_norm, or use training.precision fp32"
+        f"{training.learning_rate}), {clips if training.max_grad_norm else 'set training.max_grad_norm'}, or use "
+        "training.precision fp32, in a new run in another folder"
     )

@@ -31,7 +31,7 @@ from densessl.training.batches import load_batches, split_batch
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
 from densessl.training.compilation import can_compile
 from densessl.training.devices import share_buffers
-from densessl.training.finiteness import check_loss, check_weights
+from densessl.training.finiteness import check_gradient, check_loss, check_weights
 from densessl.training.log_line import describe_batch, describe_step
 from densessl.training.recomputation import recompute_activations, unchanged_statistics
 from densessl.training.run_folder import read_run_record, record_run, save_weights
@@ -163,8 +163,8 @@ def pretrain_model(
 def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int) -> int:
     """Return the largest power of two of images per step, over all processes, that fits into memory.
 
-    Two small steps are taken with a network of its own; what they need tells the rest. At least one image for each
-    process and part of a step, and at most `num_images`.
+    Small steps are taken with a network of its own; what they need tells the rest. At least one image for each process
+    and part of a step, and at most `num_images`.
 
     Raises:
         InputError: the system does not say how much memory a step needs (a CPU under another system than Linux).
@@ -182,7 +182,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
                 optimizer.zero_grad()
                 _find_gradients(fabric, state, wrapped, synthetic_batch(num, settings.views.size_px), probed)
                 optimizer.step()
-        return peak.bytes
+        most = fabric.all_reduce(torch.tensor(peak.bytes, dtype=torch.float64, device=fabric.device), reduce_op="max")
+        return float(torch.as_tensor(most))  # the same in all processes, which must agree on whether to measure again
 
     num_parts = fabric.world_size * settings.training.accumulate
     fitting = fitting_batch_size(peak_bytes, usable_memory(fabric.device), max(1, num_images // num_parts))
@@ -292,11 +293,11 @@ def _train(
     training, twin, bank = settings.training, state.twin, state.bank
     num_steps = sampler.steps_per_epoch * training.epochs
     every = training.checkpoint_every or sampler.steps_per_epoch
-    watch = AlarmWatch(training, settings.objective, settings.views, num_steps)
+    watch = AlarmWatch(training, settings.objective, settings.views, num_steps, fabric.world_size)
     with RunLog(run, num_steps, state.step, watch, is_shown=fabric.is_global_zero) as log:
         last_loss = last_logged_loss(run)
         wrapped.train()
-        meter = ThroughputMeter(training.batch_size)
+        meter = ThroughputMeter(sampler.images_per_step)
         for batch, num_replaced in waiting(batches):
             meter.loaded()
             learning_rate = training.learning_rate * learning_rate_factor(
@@ -316,7 +317,9 @@ def _train(
             result = _find_gradients(fabric, state, wrapped, batch, settings)
             with stage("optimiser"):
                 if training.max_grad_norm > 0:
-                    fabric.clip_gradients(wrapped, optimizer, max_norm=training.max_grad_norm)
+                    most = training.max_grad_norm
+                    norm = fabric.clip_gradients(wrapped, optimizer, max_norm=most, error_if_nonfinite=False)
+                    check_gradient(cast(torch.Tensor, norm), state.step + 1, training)
                 optimizer.step()
             with stage("memory bank"):
                 bank.enqueue(result.term.prototypes)
@@ -347,6 +350,7 @@ def _train(
             if table is not None:
                 log.say(table)
                 meter.skip()
+            meter.asked()
     return last_loss
 
 

@@ -1,5 +1,6 @@
 """The log of a run: one JSON object per line, TensorBoard beside it, and a progress bar."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.progress import (
 )
 from torch.utils.tensorboard import SummaryWriter
 
-from densessl.files import append_text, write_text
+from densessl.files import append_text, writable_folder, write_text
 from densessl.training.alarms import AlarmWatch, append_alarm, keep_alarms
 
 _EVALUATIONS = {
@@ -43,7 +44,7 @@ class RunLog:
             _truncate(self._path, first_step)
             if watch is not None:
                 keep_alarms(run, [alarm for line in read_metrics(run) for alarm in watch.inspect(line)])
-            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
         self._progress = Progress(
             TextColumn("pretrain"),
             BarColumn(),
@@ -60,10 +61,12 @@ class RunLog:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Close the files; where an error ends the run already, a full disk has nothing to add to it."""
         self._progress.stop()
         if self._is_shown:
-            self._writer.close()
+            with writable_folder(self._path.parent) if error is None else contextlib.suppress(OSError):
+                self._writer.close()
 
     def advance(self, step: int) -> None:
         """Move the progress bar to `step` steps done."""
@@ -74,9 +77,10 @@ class RunLog:
         if not self._is_shown:
             return
         append_text(self._path, json.dumps(line) + "\n")
-        for key, value in line.items():
-            if key not in {"step", "epoch"}:
-                self._writer.add_scalar(key, value, line["step"])
+        with writable_folder(self._path.parent):  # TensorBoard's thread writes; what befell it comes out here
+            for key, value in line.items():
+                if key not in {"step", "epoch"}:
+                    self._writer.add_scalar(key, value, line["step"])
         note = f"loss {line['loss']:.3f}  {line['images_per_second']:.1f} images/s"
         self._progress.update(self._task, note=note)
         if not self._progress.console.is_terminal:

@@ -32,13 +32,13 @@ class BatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if min(num_images, batch_size) < world_size:
-            raise InputError(
-                f"a batch of {min(num_images, batch_size)} images cannot be shared by {world_size} processes; raise "
-                "training.batch_size, give more images, or start fewer processes"
-            )
         self.num_images = num_images
         self.batch_size = batch_size
+        if self.images_per_step < world_size:
+            raise InputError(
+                f"a batch of {self.images_per_step} images cannot be shared by {world_size} processes; raise "
+                "training.batch_size, give more images, or start fewer processes"
+            )
         self.epochs = epochs
         self.seed = seed
         self.first_step = first_step
@@ -49,6 +49,11 @@ class BatchSampler(Sampler[list[SampleKey]]):
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch, at least 1."""
         return max(1, self.num_images // self.batch_size)
+
+    @property
+    def images_per_step(self) -> int:
+        """Number of images of a batch over all processes."""
+        return min(self.num_images, self.batch_size)
 
     def __len__(self) -> int:
         return self.steps_per_epoch * self.epochs - self.first_step

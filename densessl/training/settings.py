@@ -13,7 +13,7 @@ class TrainingSettings:
 
     Args:
         epochs: passes over the images.
-        batch_size: images per step over all processes; an epoch's last incomplete batch is dropped. 0 tries two small
+        batch_size: images per step over all processes; an epoch's last incomplete batch is dropped. 0 tries a few small
             steps and takes the largest power of two that fits into memory; the run's configuration keeps it.
         accumulate: cut each process's part of a batch into so many parts, one forward and backward pass each, before
             the weights change: less memory. A mask's negatives in the batch, and batch norm, are then those of its

@@ -63,12 +63,17 @@ class StepProfile:
         self._profiler: profile | None = None
 
     def stepped(self, *, is_last: bool) -> str | None:
-        """Note that a step is done; returns the table, once, after the last profiled step."""
+        """Note that a step is done; returns the table, once, after the last profiled step, or why there is none."""
         if not self._is_enabled:
             return None
         self._num_steps += 1
         num_recorded = self._num_steps - _NUM_SKIPPED
-        if num_recorded == 0 and not is_last:
+        if is_last and num_recorded <= 0:
+            return (
+                f"no profile: {self._num_steps} steps were left and the first {_NUM_SKIPPED} are not counted, as they "
+                "also build kernels; raise --training.epochs or lower --training.batch_size"
+            )
+        if num_recorded == 0:
             activities = [ProfilerActivity.CPU]
             if self._device.type == "cuda":
                 activities.append(ProfilerActivity.CUDA)

@@ -6,7 +6,9 @@ import time
 class ThroughputMeter:
     """Measures images per second and the share of time spent waiting for data since it was last read.
 
-    Call `loaded` when a batch has arrived and `stepped` when its step is done, in turn.
+    Call `asked` when the next batch is wanted, `loaded` when it has arrived and `stepped` when its step is done, in
+    turn. What lies between a step and the next `asked`, such as writing a checkpoint, counts to the next step but is
+    no waiting for data.
 
     Args:
         batch_size: images per step over all processes.
@@ -14,12 +16,16 @@ class ThroughputMeter:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._started = self._mark = time.perf_counter()
+        self._started = self._mark = self._asked = time.perf_counter()
         self._waited, self._steps = 0.0, 0
 
+    def asked(self) -> None:
+        """Note that the next batch is wanted from now on; the first is from the beginning."""
+        self._asked = time.perf_counter()
+
     def loaded(self) -> None:
-        """Note that a batch has arrived: the time since the last step was spent waiting for it."""
-        self._waited += time.perf_counter() - self._mark
+        """Note that a batch has arrived: the time since it was asked for was spent waiting for it."""
+        self._waited += time.perf_counter() - self._asked
 
     def stepped(self) -> float:
         """Note that a step is done; returns its seconds, the wait for its batch included."""

@@ -38,6 +38,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(drawn: DrawnFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over the drawn images, whose saliency head is set so that it finds foreground; read only."""
+    torch.set_num_threads(1)  # as the tests that repeat it: the number of threads decides how sums are rounded
     run = tmp_path_factory.mktemp("trained") / "run"
     outcome = command("pretrain", "--out", run, *drawn.flags(), *TINY)
     if outcome.status != 0:

@@ -84,6 +84,21 @@ def test_a_network_that_embeds_masks_and_a_run_on_neighbours(drawn: DrawnFolder,
     assert "draws the key view from neighbours" in notes
 
 
+def test_a_run_on_connected_regions_is_compared_with_regions(drawn: DrawnFolder, tmp_path: Path) -> None:
+    masks = Path(shutil.copytree(drawn.masks, tmp_path / "masks"))
+    for path in masks.glob("*.png"):
+        mask = np.zeros_like(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+        mask[4:-4, 4:20] = mask[4:-4, 28:44] = 255
+        cv2.imwrite(str(path), mask)
+    flags = ("--images", drawn.images, "--masks", masks, *TINY, "--views.split_instances", "true")
+    outcome = command("pretrain", "--out", tmp_path / "run", *flags)
+    assert outcome.status == 0, outcome.err
+    outcome = explain(tmp_path / "run", drawn.images / "1.jpg", tmp_path / "out", "--num_similar", "99")
+    assert outcome.status == 0, outcome.err
+    found = [(item["stem"], item["mask"]) for item in numbers(tmp_path / "out")["similar"]]
+    assert sorted(found) == [(str(number), region) for number in (0, *range(2, 8)) for region in (1, 2)]
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -33,8 +33,12 @@ def start(function: Callable[..., Any], *arguments: Any, **environment: str) -> 
     return process, receiver
 
 
-def run_processes(num: int, function: Callable[..., Any], *arguments: Any, seconds: float = 90) -> list[Any]:
+def run_processes(
+    num: int, function: Callable[..., Any], *arguments: Any, seconds: float = 90, is_srun: bool = False
+) -> list[Any]:
     """Call a function in `num` processes that know of each other as torchrun's do; returns their results by rank.
+
+    With `is_srun` they know of each other as srun's do, on one machine.
 
     Raises `RuntimeError` with the text of every process's error, `TimeoutError` where they do not end in time.
     """
@@ -44,6 +48,11 @@ def run_processes(num: int, function: Callable[..., Any], *arguments: Any, secon
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)}
     ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0"} for rank in range(num)]
     kind = {"TORCHELASTIC_RUN_ID": "test"} if num > 1 else {}
+    if is_srun:
+        kind = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "test", "SLURM_NTASKS": str(num), "SLURM_NNODES": "1"}
+        job = {name: job[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
+        job |= {"SLURM_STEP_NUM_TASKS": str(num), "SLURM_NTASKS_PER_NODE": str(num), "SLURM_NODEID": "0"}
+        ranks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(num)]
     started = [start(function, *arguments, **(job | rank | kind if num > 1 else {})) for rank in ranks]
     try:
         results = [_receive(process, receiver, seconds) for process, receiver in started]

@@ -1,14 +1,17 @@
 """Alarms: each rises on its fault, once, names its flag, and is silent on healthy lines and after a resumption."""
 
+import errno
 import json
 import math
+import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from densessl.data.views import ViewSettings
+from densessl.errors import InputError
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.alarms import Alarm, AlarmWatch, append_alarm, keep_alarms
 from densessl.training.settings import TrainingSettings
@@ -98,6 +101,22 @@ def test_the_level_of_chance_knows_mode_and_excluded_negatives() -> None:
     assert len(alarms(lines, watch(mode="formula", exclude_similar=0.5))) == 1
 
 
+@pytest.mark.parametrize(
+    ("accumulate", "negatives", "num_processes", "num_masks"),
+    [(1, "local", 4, 16), (4, "local", 1, 4), (1, "global", 4, 64), (2, "global", 4, 32)],
+)
+def test_the_level_of_chance_is_that_of_the_masks_that_one_loss_sees(
+    accumulate: int, negatives: Literal["local", "global"], num_processes: int, num_masks: int
+) -> None:
+    """Lines count the 16 masks of one process; chance is ln(masks together + memory bank)."""
+    training = TrainingSettings(accumulate=accumulate)
+    objective = ObjectiveSettings(queue_length=64, negatives=negatives)
+    for share, num_alarms in ((1.0, 1), (0.97, 0)):
+        over = AlarmWatch(training, objective, ViewSettings(), 40, num_processes)
+        lines = [{"contrastive_loss": share * math.log(64 + num_masks)}] * 340
+        assert len(alarms(lines, over)) == num_alarms
+
+
 def test_the_loss_may_be_flat_at_first() -> None:
     flat = {"contrastive_loss": CHANCE}
     assert alarms([flat] * 305) == []
@@ -108,6 +127,15 @@ def test_the_loss_may_be_flat_at_first() -> None:
 def test_lines_of_an_earlier_version_lack_quantities() -> None:
     over = watch()
     assert all(over.inspect({"step": step, "loss": 1.0}) == () for step in range(1, 50))
+
+
+def test_an_alarm_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match=r"cannot write to .* \(No space left on device\); free some space"):
+        append_alarm(tmp_path, Alarm(1, "collapse", "the embeddings collapse"))
 
 
 def test_alarms_file(tmp_path: Path) -> None:

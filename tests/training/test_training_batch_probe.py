@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import SETTINGS, changed
@@ -22,6 +23,19 @@ IS_LINUX = Path("/proc/self/clear_refs").exists()
 def test_the_largest_power_of_two_that_fits(usable: float, most: int, expected: int) -> None:
     """A step needs 100 bytes and 10 for each image."""
     assert fitting_batch_size(lambda num: 100.0 + 10.0 * num, usable, most) == expected
+
+
+@pytest.mark.parametrize("mebibytes", [0.5, 2.0, 40.0])
+def test_peaks_that_cannot_be_told_apart_are_measured_with_more_images(mebibytes: float) -> None:
+    """An allocator that keeps 30 MiB at random makes four images look like nothing, or like many times as much."""
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+
+        def peak(num: int, generator: np.random.Generator = generator) -> float:
+            return (1000 + mebibytes * num + generator.uniform(-30, 30)) * 2**20
+
+        found = fitting_batch_size(peak, 16_000 * 2**20, 10**6)
+        assert 15_000 / mebibytes / 4 < found < 15_000 / mebibytes * 2
 
 
 def test_memory_that_does_not_grow_bounds_nothing() -> None:

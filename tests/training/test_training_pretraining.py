@@ -1,10 +1,13 @@
 """Pretraining end to end: it runs, repeats itself, resumes exactly, and stops where the loss is no number."""
 
 import gc
+import itertools
 import math
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from safetensors.torch import load_file
 from tiny_training import SETTINGS, changed, draw_images, numbers, train
 
 from densessl.errors import InputError
-from densessl.training import pretraining
+from densessl.training import pretraining, throughput
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.diagnostics import effective_rank, embedding_spread
 from densessl.training.pretraining import PretrainSettings
@@ -244,6 +247,35 @@ def test_any_batch_size(root: Path, tmp_path: Path, batch_size: int) -> None:
     assert int(bank["num_enqueued"]) == {1: 6, 4: 4, 50: 6}[batch_size]
 
 
+def test_images_per_second_are_those_of_the_images_there_are(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that moves by one second a look: a step takes as many seconds however large the batch may be."""
+    rates = {}
+    for batch_size in (6, 600):
+        monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
+        train(root, tmp_path / str(batch_size), changed(training={"batch_size": batch_size, "epochs": 2}))
+        rates[batch_size] = [line["images_per_second"] for line in read_metrics(tmp_path / str(batch_size))]
+    assert rates[600] == rates[6]
+
+
+def test_writing_checkpoints_is_no_waiting_for_data(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, save = SimpleNamespace(now=0.0), pretraining.save_checkpoint
+
+    def save_slowly(*arguments: Any) -> Path:
+        clock.now += 100.0
+        return save(*arguments)
+
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(pretraining, "save_checkpoint", save_slowly)
+    train(root, tmp_path / "run", changed(training={"checkpoint_every": 1}))
+    lines = read_metrics(tmp_path / "run")
+    assert [line["data_wait"] for line in lines] == [0.0] * 6
+    assert lines[-1]["images_per_second"] == pytest.approx(3 / 100)
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,21 +313,34 @@ def test_broken_gradients_are_found_before_they_are_saved(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of the step is a number, the weights after it are not."""
+    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    settings = changed(training={"checkpoint_every": 1})
+    with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
+        train(root, tmp_path / "run", settings)
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+
+
+def test_broken_gradients_cannot_be_clipped(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    settings = changed(training={"checkpoint_every": 1, "max_grad_norm": 1.0})
+    message = r"the norm of the gradient became nan at step 2; .*lower training.max_grad_norm \(now 1.0\)"
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path / "run", settings)
+    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+
+
+def _with_broken_gradients(step: int) -> Callable[..., StepResult]:
     original, calls = pretraining.training_step, []
 
     def broken(fabric: Any, model: torch.nn.Module, *arguments: Any) -> StepResult:
         result = original(fabric, model, *arguments)
         calls.append(1)
-        if len(calls) != 2:
+        if len(calls) != step:
             return result
         weight = next(parameter for parameter in model.parameters() if parameter.requires_grad)
         return StepResult(result.loss + torch.sqrt(weight.sum() * 0), result.saliency_loss, result.term)
 
-    monkeypatch.setattr(pretraining, "training_step", broken)
-    settings = changed(training={"checkpoint_every": 1})
-    with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
-        train(root, tmp_path / "run", settings)
-    assert [path.name for path in list_checkpoints(tmp_path / "run/checkpoints")] == ["step-000000001.pt"]
+    return broken
 
 
 def test_frozen_parts_stay_as_they_were(root: Path, tmp_path: Path) -> None:

@@ -187,6 +187,15 @@ def test_two_processes_train_as_one(tmp_path: Path, sections: dict[str, dict[str
 
 
 @pytest.mark.slow
+def test_the_tasks_of_srun_train_as_the_processes_of_torchrun(tmp_path: Path) -> None:
+    root = draw_images(tmp_path / "set", 11)
+    for name, is_srun in (("torchrun", False), ("srun", True)):
+        run_processes(2, _train_part, root, tmp_path / name, TEN_STEPS, is_srun=is_srun)
+    assert numbers(tmp_path / "srun") == numbers(tmp_path / "torchrun")
+    assert len(numbers(tmp_path / "srun")) == 10
+
+
+@pytest.mark.slow
 def test_local_negatives_are_those_of_each_process(tmp_path: Path) -> None:
     root = draw_images(tmp_path / "set", 11)
     run_processes(1, _train_part, root, tmp_path / "one", TEN_STEPS)

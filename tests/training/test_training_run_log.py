@@ -1,12 +1,17 @@
 """The run log: lines, alarms, resumption without duplicates, a line cut off by a kill."""
 
+import errno
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from densessl.data.views import ViewSettings
+from densessl.errors import InputError
 from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.training.alarms import AlarmWatch
 from densessl.training.run_log import RunLog, last_logged_loss, read_metrics
@@ -38,6 +43,14 @@ def test_resuming_drops_the_lines_that_are_done_again(tmp_path: Path) -> None:
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
 
 
+def test_tensorboard_keeps_the_line_of_the_checkpoint(tmp_path: Path) -> None:
+    _write(tmp_path, range(1, 6))
+    _write(tmp_path, range(3, 7), first_step=2)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_line_cut_off_is_left_out_and_mended_on_resume(tmp_path: Path) -> None:
     _write(tmp_path, range(1, 3))
     path = tmp_path / "metrics.jsonl"
@@ -45,6 +58,32 @@ def test_a_line_cut_off_is_left_out_and_mended_on_resume(tmp_path: Path) -> None
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
     _write(tmp_path, range(3, 4), first_step=2)
     assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("method", ["add_scalar", "close"])
+def test_a_full_disk_is_said_once_by_whatever_write_meets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """TensorBoard raises what its thread met at its next call."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(SummaryWriter, method, full)
+    message = r"cannot write to .* \(No space left on device\); free some space"
+    with pytest.raises(InputError, match=message):
+        _write(tmp_path, range(1, 3))
+
+
+def test_closing_on_a_full_disk_does_not_hide_the_error_that_ended_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(SummaryWriter, "close", full)
+    with pytest.raises(InputError, match="the loss became nan"), RunLog(tmp_path, 10, 0):
+        raise InputError("the loss became nan")
 
 
 def test_the_last_logged_loss(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_ranks_partition_every_batch(world_size: int) -> None:
 
 def test_fewer_images_than_a_batch_make_one_batch_of_all() -> None:
     sampler = BatchSampler(3, 64, 2, seed=0)
-    assert sampler.steps_per_epoch == 1
+    assert (sampler.steps_per_epoch, sampler.images_per_step) == (1, 3)
     assert [sorted(key.index for key in batch) for batch in sampler] == [[0, 1, 2], [0, 1, 2]]
 
 

@@ -25,6 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 
 
 def _step(meter: ThroughputMeter, clock: _Clock, wait: float, work: float) -> float:
+    meter.asked()
     clock.now += wait
     meter.loaded()
     clock.now += work
@@ -41,10 +42,10 @@ def test_two_steps_by_hand(clock: _Clock) -> None:
 def test_reading_starts_anew_at_the_last_step(clock: _Clock) -> None:
     meter = ThroughputMeter(batch_size=4)
     _step(meter, clock, wait=9.0, work=1.0)
-    clock.now += 5.0  # a checkpoint is written after the step
+    clock.now += 5.0  # a checkpoint is written after the step: that takes time, but is no waiting for data
     meter.read()
-    assert _step(meter, clock, wait=0.0, work=5.0) == pytest.approx(10.0)
-    assert meter.read() == pytest.approx({"images_per_second": 4 / 10, "data_wait": 0.5})
+    assert _step(meter, clock, wait=2.0, work=3.0) == pytest.approx(10.0)
+    assert meter.read() == pytest.approx({"images_per_second": 4 / 10, "data_wait": 0.2})
 
 
 def test_a_clock_that_stands_still_does_not_divide_by_zero(clock: _Clock) -> None:
