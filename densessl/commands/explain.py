@@ -16,7 +16,7 @@ from densessl.data.views import PairedViews, SampleKey, ViewSettings
 from densessl.errors import InputError, MissingInputError
 from densessl.files import make_folder, read_json
 from densessl.models.precision import on_device
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.report.explanation import write_explanation
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings

@@ -21,9 +21,10 @@ from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import Weighting, protocol_by_name
 from densessl.models.mask_contrast_model import MaskContrastModel, ViewMasks
 from densessl.objectives.false_negatives import false_negative_share
-from densessl.objectives.mask_contrast import ObjectiveSettings, select_cells
+from densessl.objectives.loss_rows import select_cells
 from densessl.objectives.mask_prototypes import index_masks, mask_membership, mask_prototypes
 from densessl.objectives.row_losses import row_losses
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.report.explanation import Explanation, SimilarMask
 from densessl.structures import ImageArray, ImageRef, ViewBatch
 

@@ -23,7 +23,7 @@ from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.weights import load_encoder_weights, load_network_weights
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection

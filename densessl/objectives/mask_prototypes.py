@@ -34,6 +34,22 @@ def index_masks(query_masks: torch.Tensor, key_masks: torch.Tensor) -> MaskIndex
     return MaskIndex(query, key, image)
 
 
+def number_masks(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Number the masks of a further view of a batch as `index_masks` did those of two.
+
+    Args:
+        masks: int64 (batch, height, width), instance map; 0 background.
+        image: int64 (num_masks,), the image of each mask, from `index_masks`.
+
+    Returns:
+        int64 (batch, height, width), the mask of each pixel, -1 for background and for masks that neither of the two
+        views shows.
+    """
+    per_image = torch.bincount(image, minlength=len(masks)).view(-1, 1, 1)
+    offsets = per_image.cumsum(0) - per_image
+    return torch.where((masks > 0) & (masks <= per_image), masks - 1 + offsets, -1)
+
+
 def mask_membership(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """Split numbered masks of a batch into single ones.
 

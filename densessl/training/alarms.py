@@ -10,7 +10,7 @@ from typing import Literal
 
 from densessl.data.views import ViewSettings
 from densessl.files import write_text
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
 AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks"]

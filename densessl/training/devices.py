@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import ModelParallelStrategy
 
 from densessl.models.precision import choose_precision
-from densessl.objectives.mask_contrast import WholeBatch
+from densessl.objectives.whole_batch import WholeBatch
 from densessl.training.sharding import shard_network
 
 

@@ -22,7 +22,7 @@ from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
 from densessl.models.precision import choose_memory_format
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ImageRef, ViewBatch
 from densessl.training.alarms import AlarmWatch
 from densessl.training.batch_norm import synchronise_batch_norm

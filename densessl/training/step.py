@@ -7,15 +7,11 @@ import torch
 from lightning_fabric import Fabric
 
 from densessl.models.mask_contrast_model import ViewMasks
-from densessl.objectives.mask_contrast import (
-    ContrastiveTerm,
-    ObjectiveSettings,
-    WholeBatch,
-    contrast_masks,
-    contrast_views,
-)
+from densessl.objectives.mask_contrast import ContrastiveTerm, contrast_masks, contrast_views
 from densessl.objectives.mask_prototypes import index_masks, mask_membership
 from densessl.objectives.saliency_loss import balanced_saliency_loss
+from densessl.objectives.settings import ObjectiveSettings
+from densessl.objectives.whole_batch import WholeBatch
 from densessl.structures import ViewBatch
 from densessl.training.batch_norm import embed_shuffled
 from densessl.training.devices import gather_rows, whole_batch

@@ -9,7 +9,8 @@ from densessl.data.views import ViewPair, collate_views, unpack_views
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import ModelSettings, ViewMasks, build_model
 from densessl.models.momentum_twin import make_twin
-from densessl.objectives.mask_contrast import ObjectiveSettings, contrast_masks, contrast_views
+from densessl.objectives.mask_contrast import contrast_masks, contrast_views
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ViewBatch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from densessl.data.views import ViewSettings
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import Alarm, AlarmWatch, append_alarm, keep_alarms
 from densessl.training.settings import TrainingSettings
 

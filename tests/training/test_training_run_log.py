@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from densessl.data.views import ViewSettings
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import AlarmWatch
 from densessl.training.run_log import RunLog, last_logged_loss, read_metrics
 from densessl.training.settings import TrainingSettings
