@@ -14,7 +14,7 @@ from densessl.data.masks import MaskFolder
 from densessl.data.source_cache import Source, SourceCache
 from densessl.data.view_sources import ViewSources
 from densessl.errors import InputError
-from densessl.structures import ImageArray, ImageRef, ViewBatch
+from densessl.structures import ImageArray, ImageRef, LocalViews, ViewBatch
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request to the network at import
 import albumentations
@@ -46,6 +46,18 @@ class ViewSettings:
             section 2.1, here as positives); 0 draws both views from the same image, as published. The masks of an
             image then count as one; not together with split_instances.
         neighbours_size_px: height and width of the images by whose features neighbours are found.
+        num_local: also draw so many small crops of the image of the query view, which the query network alone sees;
+            their foreground pixels are pulled to the same prototypes as those of the query view (multi-crop, local to
+            global: SwAV, arXiv:2006.09882, section 3.2; DINO, arXiv:2104.14294, section 3.1), and the contrastive loss
+            is the mean over the query view and the local ones, each with its own mean; 0 for none, as published. A
+            local crop is drawn again, at most max_tries times, until min_foreground of it is foreground; there is no
+            upper limit. If none is found the last one stays: its foreground takes part, and without any it gives no
+            row. The query and the key view are the same with and without local crops. These go through the network in
+            a pass of their own, all together: batch norm that is trained normalises them by their own statistics, and
+            its running ones move a second time in each step, towards those of small crops.
+        local_size_px: height and width of a local crop, at most size_px.
+        local_min_scale: smallest share of the image's area that a local crop may take.
+        local_max_scale: largest share of the image's area that a local crop may take.
         reduce_images: read images that are larger than views need at reduced size, so that the smallest crop still has
             size_px pixels (`densessl.data.view_sources.source_size`). For photographs of 2000 px and more this takes a
             fraction of the time. Views differ: crops are resized from averaged pixels and not from single ones.
@@ -65,6 +77,10 @@ class ViewSettings:
     split_instances: bool = False
     neighbours: int = 0
     neighbours_size_px: int = 320
+    num_local: int = 0
+    local_size_px: int = 96
+    local_min_scale: float = 0.05
+    local_max_scale: float = 0.2
     reduce_images: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +106,18 @@ class ViewSettings:
             raise InputError(f"views.neighbours is {self.neighbours}; it must be 0 (the image itself) or more")
         if self.neighbours_size_px < 16:
             raise InputError(f"views.neighbours_size_px is {self.neighbours_size_px}; it must be at least 16 pixels")
+        if self.num_local < 0:
+            raise InputError(f"views.num_local is {self.num_local}; it must be 0 (no local crops) or more")
+        if not 0 < self.local_min_scale <= self.local_max_scale <= 1:
+            raise InputError(
+                f"views.local_min_scale {self.local_min_scale} and local_max_scale {self.local_max_scale} must satisfy "
+                "0 < min <= max <= 1"
+            )
+        if self.num_local and not 16 <= self.local_size_px <= self.size_px:
+            raise InputError(
+                f"views.local_size_px is {self.local_size_px}; a local crop must have at least 16 pixels and at most "
+                f"those of a view, views.size_px {self.size_px}"
+            )
         if self.neighbours and self.split_instances:
             raise InputError(
                 f"views.neighbours is {self.neighbours} and views.split_instances true; neighbours are those of whole "
@@ -110,7 +138,8 @@ class ViewPair(NamedTuple):
 
     query_image, key_image: (3, size, size), RGB, not normalised yet. query_mask, key_mask: (size, size), instance
     maps. stem: the image of the query view. num_replaced: how many images were passed over because no pair of their
-    views held enough foreground.
+    views held enough foreground. local_images, local_masks: (num_local, 3, local size, local size) and (num_local,
+    local size, local size), crops of the image of the query view, where there are any.
     """
 
     query_image: torch.Tensor
@@ -119,13 +148,16 @@ class ViewPair(NamedTuple):
     key_mask: torch.Tensor
     stem: str
     num_replaced: int
+    local_images: torch.Tensor | None = None
+    local_masks: torch.Tensor | None = None
 
 
 class PackedViews(NamedTuple):
     """A batch of view pairs as it travels between processes: a quarter and an eighth of the bytes of a `ViewBatch`.
 
     query_images, key_images: uint8 (batch, 3, size, size), RGB. query_masks, key_masks: uint8 (batch, size, size).
-    num_replaced: how many images were passed over for it.
+    num_replaced: how many images were passed over for it. local_images, local_masks: uint8 (num_local, batch, 3, local
+    size, local size) and (num_local, batch, local size, local size), where there are any.
     """
 
     query_images: torch.Tensor
@@ -134,6 +166,8 @@ class PackedViews(NamedTuple):
     key_masks: torch.Tensor
     stems: tuple[str, ...]
     num_replaced: int
+    local_images: torch.Tensor | None = None
+    local_masks: torch.Tensor | None = None
 
 
 class PairedViews(Dataset[ViewPair]):
@@ -163,6 +197,7 @@ class PairedViews(Dataset[ViewPair]):
         self.settings = settings
         self.neighbours = neighbours
         self._geometric = geometric_transform(settings)
+        self._local_geometric = geometric_transform(local_settings(settings))
         self._colours = colour_transform(settings)
 
     def __len__(self) -> int:
@@ -193,7 +228,7 @@ class PairedViews(Dataset[ViewPair]):
             query, query_mask = self._crop(*query_source, generator)
             key, key_mask = self._crop(*key_source, generator)
             if self._is_two_sided(query_mask) and self._is_two_sided(key_mask):
-                return ViewPair(
+                pair = ViewPair(
                     self._colour(query, generator),
                     torch.from_numpy(np.ascontiguousarray(query_mask)),
                     self._colour(key, generator),
@@ -201,17 +236,35 @@ class PairedViews(Dataset[ViewPair]):
                     self.images[index].stem,
                     num_replaced,
                 )
+                return self._with_local(pair, query_source, generator) if self.settings.num_local else pair
         return None
+
+    def _with_local(self, pair: ViewPair, source: Source, generator: np.random.Generator) -> ViewPair:
+        """Add local crops; drawn last, so that the pair is the same without them."""
+        images, masks = [], []
+        for _ in range(self.settings.num_local):
+            for _ in range(self.settings.max_tries):
+                image, mask = self._crop(*source, generator, self._local_geometric)
+                if np.count_nonzero(mask) >= self.settings.min_foreground * mask.size:
+                    break
+            images.append(self._colour(image, generator))
+            masks.append(torch.from_numpy(np.ascontiguousarray(mask)))
+        return pair._replace(local_images=torch.stack(images), local_masks=torch.stack(masks))
 
     def _read(self, index: int) -> Source:
         image, masks = self.sources.read(index)
         return image, masks if self.neighbours is None else (masks > 0).astype(np.uint8)
 
     def _crop(
-        self, image: ImageArray, masks: NDArray[np.uint8], generator: np.random.Generator
+        self,
+        image: ImageArray,
+        masks: NDArray[np.uint8],
+        generator: np.random.Generator,
+        geometric: "albumentations.Compose | None" = None,
     ) -> tuple[ImageArray, NDArray[np.uint8]]:
-        self._geometric.set_random_seed(int(generator.integers(2**31)))
-        view = self._geometric(image=image, mask=masks)
+        geometric = geometric or self._geometric
+        geometric.set_random_seed(int(generator.integers(2**31)))
+        view = geometric(image=image, mask=masks)
         return view["image"], view["mask"]
 
     def _colour(self, image: ImageArray, generator: np.random.Generator) -> torch.Tensor:
@@ -225,8 +278,31 @@ class PairedViews(Dataset[ViewPair]):
 
 def sources_for(images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings) -> ViewSources:
     """Return what reads images and masks as the settings of the views want them, without a cache."""
-    reduced_for = (settings.size_px, settings.min_scale) if settings.reduce_images else None
+    reduced_for = (settings.size_px, finest_scale(settings)) if settings.reduce_images else None
     return ViewSources(images, masks, settings.split_instances, reduced_for)
+
+
+def local_settings(settings: ViewSettings) -> ViewSettings:
+    """Return the settings of a view that is drawn as local crops are."""
+    if not settings.num_local:
+        return settings
+    return replace(
+        settings,
+        size_px=settings.local_size_px,
+        min_scale=settings.local_min_scale,
+        max_scale=settings.local_max_scale,
+        num_local=0,
+    )
+
+
+def finest_scale(settings: ViewSettings) -> float:
+    """Return the smallest share of an image that a view of `size_px` pixels would have to show to be as fine as any.
+
+    That is min_scale, or less where local crops show the image larger than such a view does.
+    """
+    if not settings.num_local:
+        return settings.min_scale
+    return min(settings.min_scale, settings.local_min_scale * (settings.size_px / settings.local_size_px) ** 2)
 
 
 def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
@@ -277,7 +353,15 @@ def collate_views(pairs: list[ViewPair]) -> PackedViews:
         key_masks=torch.stack([pair.key_mask for pair in pairs]),
         stems=tuple(pair.stem for pair in pairs),
         num_replaced=sum(pair.num_replaced for pair in pairs),
+        local_images=_stacked([pair.local_images for pair in pairs]),
+        local_masks=_stacked([pair.local_masks for pair in pairs]),
     )
+
+
+def _stacked(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Stack what each pair has (num_local, ...) to (num_local, batch, ...); None where pairs have none."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present, dim=1) if present else None
 
 
 def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
@@ -289,11 +373,15 @@ def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
     masks = [tensor.to(device, non_blocking=True) for tensor in (views.query_masks, views.key_masks)]
     query_images, key_images = (_normalise_bytes(image) for image in images)
     query_masks, key_masks = (mask.long() for mask in masks)
-    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems)
+    local = None
+    if views.local_images is not None and views.local_masks is not None:
+        local_images = _normalise_bytes(views.local_images.to(device, non_blocking=True))
+        local = LocalViews(local_images, views.local_masks.to(device, non_blocking=True).long())
+    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems, local)
 
 
 def _normalise_bytes(images: torch.Tensor) -> torch.Tensor:
-    """Return `(x - 255 mean) / (255 std)` of uint8 images (batch, 3, height, width), in albumentations' order."""
+    """Return `(x - 255 mean) / (255 std)` of uint8 images (..., 3, height, width), in albumentations' order."""
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)
     return images.float().sub_(mean).mul_(std.reciprocal_())

@@ -80,12 +80,14 @@ class DenseOutput(NamedTuple):
     decoder: (batch, decoder channels, h, w), what both heads see.
     embedding: (batch, dim, h, w), or (num_masks, dim) of the masks where masks were given; not normalised.
     saliency: (batch, 1, h, w), logits.
+    local_embedding: the embedding of further, smaller images, where such were given.
     """
 
     encoder: torch.Tensor
     decoder: torch.Tensor
     embedding: torch.Tensor
     saliency: torch.Tensor
+    local_embedding: torch.Tensor | None = None
 
 
 class MaskContrastModel(nn.Module):
@@ -116,17 +118,31 @@ class MaskContrastModel(nn.Module):
         for name, parameter in encoder.backbone.named_parameters():
             parameter.requires_grad = not _is_part_of(name, frozen)
 
-    def forward(self, images: torch.Tensor, masks: ViewMasks | None = None) -> DenseOutput:
+    def forward(
+        self,
+        images: torch.Tensor,
+        masks: ViewMasks | None = None,
+        local_images: torch.Tensor | None = None,
+        local_masks: ViewMasks | None = None,
+    ) -> DenseOutput:
         """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid.
 
         `masks` are embedded as wholes in place of the pixels, by a network whose `embedding_of` is masks.
+        `local_images`, of another size, go through the network after them, in a pass of their own (one call for both,
+        because distributed wrappers count calls): in training, batch norm normalises them by their own statistics and
+        moves its running ones once more. `local_masks` are for them what `masks` are for the images.
         """
-        if masks is not None and self.embedding_of != "masks":
+        if (masks is not None or local_masks is not None) and self.embedding_of != "masks":
             raise ValueError("this network embeds pixels; build it with embedding_of masks to embed whole masks")
         features = self.encoder(images)
         decoded = self.decoder(features)
         embedding = self.embed(decoded if masks is None else _masked_mean(decoded, masks))
-        return DenseOutput(features, decoded, embedding, self.saliency_head(decoded))
+        saliency = self.saliency_head(decoded)
+        local_embedding = None
+        if local_images is not None:
+            local = self.decoder(self.encoder(local_images))
+            local_embedding = self.embed(local if local_masks is None else _masked_mean(local, local_masks))
+        return DenseOutput(features, decoded, embedding, saliency, local_embedding)
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         """Apply the embedding head to decoder features (num, channels) or (batch, channels, h, w), not normalised.

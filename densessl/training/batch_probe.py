@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from densessl.errors import InputError
-from densessl.structures import ViewBatch
+from densessl.structures import LocalViews, ViewBatch
 
 SHARE_OF_MEMORY = 0.8
 """Of the memory that is free; the rest is for the loader, evaluation, and the allocator's waste."""
@@ -87,12 +87,17 @@ def usable_memory(device: torch.device) -> float:
     return _kibibytes(_PROCESS / "status", "VmRSS") * 1024.0 + SHARE_OF_MEMORY * free
 
 
-def synthetic_batch(num_images: int, size_px: int) -> ViewBatch:
-    """Return noise whose masks are the upper halves."""
-    images = torch.randn(num_images, 3, size_px, size_px)
-    masks = torch.zeros(num_images, size_px, size_px, dtype=torch.int64)
-    masks[:, : size_px // 2] = 1
-    return ViewBatch(images, masks, images, masks, tuple(str(number) for number in range(num_images)))
+def synthetic_batch(num_images: int, size_px: int, num_local: int = 0, local_size_px: int = 0) -> ViewBatch:
+    """Return noise whose masks are the upper halves, with local views if asked for."""
+    images, masks = _halves((num_images,), size_px)
+    local = LocalViews(*_halves((num_local, num_images), local_size_px)) if num_local else None
+    return ViewBatch(images, masks, images, masks, tuple(str(number) for number in range(num_images)), local)
+
+
+def _halves(shape: tuple[int, ...], size_px: int) -> tuple[torch.Tensor, torch.Tensor]:
+    masks = torch.zeros(*shape, size_px, size_px, dtype=torch.int64)
+    masks[..., : size_px // 2, :] = 1
+    return torch.randn(*shape, 3, size_px, size_px), masks
 
 
 def _kibibytes(path: Path, name: str) -> int:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from densessl.data.views import PairedViews, collate_views, unpack_views
 from densessl.errors import InputError
-from densessl.structures import ViewBatch
+from densessl.structures import LocalViews, ViewBatch
 from densessl.training.sampler import BatchSampler
 
 CPU = torch.device("cpu")
@@ -77,10 +77,14 @@ def split_batch(batch: ViewBatch, num_parts: int) -> list[ViewBatch]:
 
 
 def _part(batch: ViewBatch, first: int, end: int) -> ViewBatch:
+    local = None
+    if batch.local is not None:
+        local = LocalViews(batch.local.images[:, first:end], batch.local.masks[:, first:end])
     return ViewBatch(
         query_images=batch.query_images[first:end],
         query_masks=batch.query_masks[first:end],
         key_images=batch.key_images[first:end],
         key_masks=batch.key_masks[first:end],
         stems=batch.stems[first:end],
+        local=local,
     )

@@ -170,6 +170,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
         InputError: the system does not say how much memory a step needs (a CPU under another system than Linux).
     """
 
+    views = settings.views
+
     def peak_bytes(num: int) -> float:
         training = replace(settings.training, batch_size=num, accumulate=1, compile=False)
         probed = replace(settings, training=training)
@@ -180,7 +182,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
         with measured_peak(fabric.device) as peak:
             for _ in range(2):  # the optimiser has moments from the second step on
                 optimizer.zero_grad()
-                _find_gradients(fabric, state, wrapped, synthetic_batch(num, settings.views.size_px), probed)
+                batch = synthetic_batch(num, views.size_px, views.num_local, views.local_size_px)
+                _find_gradients(fabric, state, wrapped, batch, probed)
                 optimizer.step()
         return peak.bytes
 

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from lightning_fabric import Fabric
 
-from densessl.models.mask_contrast_model import ViewMasks
-from densessl.objectives.mask_contrast import ContrastiveTerm, contrast_masks, contrast_views
-from densessl.objectives.mask_prototypes import index_masks, mask_membership
+from densessl.models.mask_contrast_model import DenseOutput
+from densessl.objectives.mask_contrast import ContrastiveTerm, LocalPixels, contrast_masks, contrast_views
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.objectives.whole_batch import WholeBatch
 from densessl.structures import ViewBatch
 from densessl.training.batch_norm import embed_shuffled
 from densessl.training.devices import gather_rows, whole_batch
+from densessl.training.membership import Membership, membership_of
 from densessl.training.step_profile import stage
 
 
@@ -48,38 +48,56 @@ def training_step(
         model: the network as `fabric.setup` wrapped it; gradient flows into it alone.
         twin: its momentum twin.
         queue: (length, dim), unit vectors of the memory bank.
-        batch: two views of each image, with their masks.
+        batch: two views of each image, with their masks, and local views if there are any.
         objective: the settings of the loss.
         embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
         shuffle_seed: embed the key images on processes chosen by it, the same on all; None embeds each where it is.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    query_view = key_view = None
+    local_images = local_masks = wholes = None
+    if batch.local is not None:
+        local_images, local_masks = fabric.to_device(batch.local.images), fabric.to_device(batch.local.masks)
     if embedding_of == "masks":
-        index = index_masks(query_masks, key_masks)
-        query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
-        key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
+        wholes = membership_of(query_masks, key_masks, local_masks)
     whole = whole_batch(fabric) if objective.negatives == "global" else None
     with stage("query forward"):
-        query = model(query_images, query_view)
+        query = _embed_query(model, query_images, local_images, wholes)
     with stage("key forward"), torch.no_grad(), fabric.autocast():
         if shuffle_seed is None or fabric.world_size == 1:
-            key = twin(key_images, key_view).embedding
+            key = twin(key_images, wholes and wholes.key).embedding
         else:
             key = embed_shuffled(fabric, twin, key_images, query_masks, key_masks, embedding_of, shuffle_seed)
     with stage("contrastive loss"):
-        if query_view is not None and key_view is not None:
-            is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
-            term = contrast_masks(query.embedding, key, is_present, queue, objective, whole)
+        if wholes is not None:
+            local = wholes.local_rows(query.local_embedding)
+            term = contrast_masks(query.embedding, key, wholes.is_present, queue, objective, whole, local)
         else:
-            term = contrast_views(query.embedding, query_masks, key, key_masks, queue, objective, whole)
+            pixels = _local_pixels(query.local_embedding, local_masks)
+            term = contrast_views(query.embedding, query_masks, key, key_masks, queue, objective, whole, pixels)
         if whole is None:
             term = term._replace(prototypes=gather_rows(fabric, term.prototypes))
     with stage("saliency loss"):
         saliency_loss = _saliency_loss(query.saliency.float(), query_masks > 0, objective, whole)
     loss = term.loss + objective.saliency_weight * saliency_loss
     return StepResult(loss, saliency_loss.detach(), term)
+
+
+def _embed_query(
+    model: torch.nn.Module, images: torch.Tensor, local_images: torch.Tensor | None, wholes: Membership | None
+) -> DenseOutput:
+    """Send the query view, and local views (num_local, batch, 3, height, width) after it, through the network."""
+    masks = None if wholes is None else wholes.query
+    if local_images is None:
+        return model(images, masks)
+    return model(images, masks, local_images.flatten(0, 1), None if wholes is None else wholes.local)
+
+
+def _local_pixels(embedding: torch.Tensor | None, masks: torch.Tensor | None) -> LocalPixels | None:
+    """Put the embedding of local views (num_local * batch, dim, h, w) together with their masks."""
+    if embedding is None or masks is None:
+        return None
+    return LocalPixels(embedding.unflatten(0, masks.shape[:2]), masks)
 
 
 def mean_result(results: list[StepResult]) -> StepResult:
