@@ -117,6 +117,8 @@ class DescribedPair:
                 "This network embeds whole masks: its loss has one row per mask, given below; the map of the loss "
                 "shows what each pixel would score by itself."
             )
+        if self.end.objective.confidence_weighted:
+            notes.append("In training pixels weigh as much as their mask is sure of them; here all weigh the same.")
         if self.end.objective.mode == "reference":
             notes.append("In training other masks of the batch are negatives too; here there are only this image's.")
         return notes

@@ -91,6 +91,11 @@ def pretrain(
         InputError: input that cannot be used; the message says what to change.
     """
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
+    if objective.confidence_weighted and masks is None and not saliency.keep_soft:
+        raise InputError(
+            "objective.confidence_weighted is true, but saliency.keep_soft is false, so that the proposed masks would "
+            "come without the soft maps it needs; add --saliency.keep_soft true"
+        )
     image_set = open_images(images, data, split)
     make_folder(out)
     fabric = make_fabric(training.precision, training.strategy)

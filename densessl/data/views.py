@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from densessl.data.confidence import MaskConfidence
 from densessl.data.masks import MaskFolder
 from densessl.data.source_cache import Source, SourceCache
 from densessl.data.view_sources import ViewSources
@@ -139,7 +140,8 @@ class ViewPair(NamedTuple):
     query_image, key_image: (3, size, size), RGB, not normalised yet. query_mask, key_mask: (size, size), instance
     maps. stem: the image of the query view. num_replaced: how many images were passed over because no pair of their
     views held enough foreground. local_images, local_masks: (num_local, 3, local size, local size) and (num_local,
-    local size, local size), crops of the image of the query view, where there are any.
+    local size, local size), crops of the image of the query view, where there are any. query_confidence,
+    key_confidence, local_confidence: shaped as the masks, how sure these are, where that is wanted.
     """
 
     query_image: torch.Tensor
@@ -150,6 +152,9 @@ class ViewPair(NamedTuple):
     num_replaced: int
     local_images: torch.Tensor | None = None
     local_masks: torch.Tensor | None = None
+    query_confidence: torch.Tensor | None = None
+    key_confidence: torch.Tensor | None = None
+    local_confidence: torch.Tensor | None = None
 
 
 class PackedViews(NamedTuple):
@@ -157,7 +162,8 @@ class PackedViews(NamedTuple):
 
     query_images, key_images: uint8 (batch, 3, size, size), RGB. query_masks, key_masks: uint8 (batch, size, size).
     num_replaced: how many images were passed over for it. local_images, local_masks: uint8 (num_local, batch, 3, local
-    size, local size) and (num_local, batch, local size, local size), where there are any.
+    size, local size) and (num_local, batch, local size, local size), where there are any. query_confidence,
+    key_confidence, local_confidence: uint8, shaped as the masks, where they are wanted.
     """
 
     query_images: torch.Tensor
@@ -168,6 +174,9 @@ class PackedViews(NamedTuple):
     num_replaced: int
     local_images: torch.Tensor | None = None
     local_masks: torch.Tensor | None = None
+    query_confidence: torch.Tensor | None = None
+    key_confidence: torch.Tensor | None = None
+    local_confidence: torch.Tensor | None = None
 
 
 class PairedViews(Dataset[ViewPair]):
@@ -177,7 +186,8 @@ class PairedViews(Dataset[ViewPair]):
     `max_foreground` foreground; then another image takes the place of this one, and the pair says so.
 
     `neighbours`: int64 (num_images, num_neighbours), rows of `images`, where key views come from neighbours; the
-    masks of an image then count as one. `cache` keeps what was decoded; the pairs are the same with it.
+    masks of an image then count as one. `cache` keeps what was decoded; the pairs are the same with it. `confidence`
+    goes through the same crops as the masks, which are the same with it.
     """
 
     max_replacements = 20
@@ -189,11 +199,12 @@ class PairedViews(Dataset[ViewPair]):
         settings: ViewSettings,
         neighbours: NDArray[np.int64] | None = None,
         cache: SourceCache | None = None,
+        confidence: MaskConfidence | None = None,
     ) -> None:
         if (neighbours is None) != (settings.neighbours == 0):
             raise ValueError("neighbours are given exactly where settings.neighbours asks for them")
         self.images = images
-        self.sources = replace(sources_for(images, masks, settings), cache=cache)
+        self.sources = replace(sources_for(images, masks, settings, confidence), cache=cache)
         self.settings = settings
         self.neighbours = neighbours
         self._geometric = geometric_transform(settings)
@@ -222,50 +233,58 @@ class PairedViews(Dataset[ViewPair]):
         key_source = query_source
         if self.neighbours is not None:
             key_source = self._read(int(generator.choice(self.neighbours[index])))
-        if not (query_source[1].any() and key_source[1].any()):
+        if not (query_source.masks.any() and key_source.masks.any()):
             return None
         for _ in range(self.settings.max_tries):
-            query, query_mask = self._crop(*query_source, generator)
-            key, key_mask = self._crop(*key_source, generator)
-            if self._is_two_sided(query_mask) and self._is_two_sided(key_mask):
+            query = self._crop(query_source, generator)
+            key = self._crop(key_source, generator)
+            if self._is_two_sided(query.masks) and self._is_two_sided(key.masks):
                 pair = ViewPair(
-                    self._colour(query, generator),
-                    torch.from_numpy(np.ascontiguousarray(query_mask)),
-                    self._colour(key, generator),
-                    torch.from_numpy(np.ascontiguousarray(key_mask)),
+                    self._colour(query.image, generator),
+                    _tensor(query.masks),
+                    self._colour(key.image, generator),
+                    _tensor(key.masks),
                     self.images[index].stem,
                     num_replaced,
+                    query_confidence=None if query.confidence is None else _tensor(query.confidence),
+                    key_confidence=None if key.confidence is None else _tensor(key.confidence),
                 )
                 return self._with_local(pair, query_source, generator) if self.settings.num_local else pair
         return None
 
     def _with_local(self, pair: ViewPair, source: Source, generator: np.random.Generator) -> ViewPair:
         """Add local crops; drawn last, so that the pair is the same without them."""
-        images, masks = [], []
+        images, crops = [], []
         for _ in range(self.settings.num_local):
             for _ in range(self.settings.max_tries):
-                image, mask = self._crop(*source, generator, self._local_geometric)
-                if np.count_nonzero(mask) >= self.settings.min_foreground * mask.size:
+                crop = self._crop(source, generator, self._local_geometric)
+                if np.count_nonzero(crop.masks) >= self.settings.min_foreground * crop.masks.size:
                     break
-            images.append(self._colour(image, generator))
-            masks.append(torch.from_numpy(np.ascontiguousarray(mask)))
-        return pair._replace(local_images=torch.stack(images), local_masks=torch.stack(masks))
+            images.append(self._colour(crop.image, generator))
+            crops.append(crop)
+        confidence = [_tensor(crop.confidence) for crop in crops if crop.confidence is not None]
+        return pair._replace(
+            local_images=torch.stack(images),
+            local_masks=torch.stack([_tensor(crop.masks) for crop in crops]),
+            local_confidence=torch.stack(confidence) if confidence else None,
+        )
 
     def _read(self, index: int) -> Source:
-        image, masks = self.sources.read(index)
-        return image, masks if self.neighbours is None else (masks > 0).astype(np.uint8)
+        source = self.sources.read(index)
+        if self.neighbours is None:
+            return source
+        return source._replace(masks=(source.masks > 0).astype(np.uint8))
 
     def _crop(
-        self,
-        image: ImageArray,
-        masks: NDArray[np.uint8],
-        generator: np.random.Generator,
-        geometric: "albumentations.Compose | None" = None,
-    ) -> tuple[ImageArray, NDArray[np.uint8]]:
+        self, source: Source, generator: np.random.Generator, geometric: "albumentations.Compose | None" = None
+    ) -> Source:
         geometric = geometric or self._geometric
         geometric.set_random_seed(int(generator.integers(2**31)))
-        view = geometric(image=image, mask=masks)
-        return view["image"], view["mask"]
+        if source.confidence is None:
+            view = geometric(image=source.image, mask=source.masks)
+            return Source(view["image"], view["mask"])
+        view = geometric(image=source.image, masks=[source.masks, source.confidence])
+        return Source(view["image"], *view["masks"])
 
     def _colour(self, image: ImageArray, generator: np.random.Generator) -> torch.Tensor:
         self._colours.set_random_seed(int(generator.integers(2**31)))
@@ -276,10 +295,16 @@ class PairedViews(Dataset[ViewPair]):
         return bool(self.settings.min_foreground <= share <= self.settings.max_foreground)
 
 
-def sources_for(images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings) -> ViewSources:
+def _tensor(values: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def sources_for(
+    images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings, confidence: MaskConfidence | None = None
+) -> ViewSources:
     """Return what reads images and masks as the settings of the views want them, without a cache."""
     reduced_for = (settings.size_px, finest_scale(settings)) if settings.reduce_images else None
-    return ViewSources(images, masks, settings.split_instances, reduced_for)
+    return ViewSources(images, masks, settings.split_instances, reduced_for, confidence=confidence)
 
 
 def local_settings(settings: ViewSettings) -> ViewSettings:
@@ -353,15 +378,18 @@ def collate_views(pairs: list[ViewPair]) -> PackedViews:
         key_masks=torch.stack([pair.key_mask for pair in pairs]),
         stems=tuple(pair.stem for pair in pairs),
         num_replaced=sum(pair.num_replaced for pair in pairs),
-        local_images=_stacked([pair.local_images for pair in pairs]),
-        local_masks=_stacked([pair.local_masks for pair in pairs]),
+        local_images=_stacked([pair.local_images for pair in pairs], dim=1),
+        local_masks=_stacked([pair.local_masks for pair in pairs], dim=1),
+        query_confidence=_stacked([pair.query_confidence for pair in pairs]),
+        key_confidence=_stacked([pair.key_confidence for pair in pairs]),
+        local_confidence=_stacked([pair.local_confidence for pair in pairs], dim=1),
     )
 
 
-def _stacked(tensors: list[torch.Tensor | None]) -> torch.Tensor | None:
-    """Stack what each pair has (num_local, ...) to (num_local, batch, ...); None where pairs have none."""
+def _stacked(tensors: list[torch.Tensor | None], dim: int = 0) -> torch.Tensor | None:
+    """Stack what each pair has; None where pairs have none."""
     present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present, dim=1) if present else None
+    return torch.stack(present, dim) if present else None
 
 
 def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
@@ -376,8 +404,15 @@ def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
     local = None
     if views.local_images is not None and views.local_masks is not None:
         local_images = _normalise_bytes(views.local_images.to(device, non_blocking=True))
-        local = LocalViews(local_images, views.local_masks.to(device, non_blocking=True).long())
-    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems, local)
+        local_masks = views.local_masks.to(device, non_blocking=True).long()
+        local = LocalViews(local_images, local_masks, _shares(views.local_confidence, device))
+    confidence = [_shares(values, device) for values in (views.query_confidence, views.key_confidence)]
+    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems, local, *confidence)
+
+
+def _shares(values: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
+    """Turn bytes into shares of 255."""
+    return None if values is None else values.to(device, non_blocking=True).float() / 255
 
 
 def _normalise_bytes(images: torch.Tensor) -> torch.Tensor:

@@ -12,12 +12,14 @@ class Rows(NamedTuple):
     """Rows of the contrastive loss, pixels or whole masks, that are computed when they are needed.
 
     given: what they are computed from; gradient flows into it. masks: int64 (num,), the prototype of each.
-    embed: turns `given` into unit vectors (num, dim).
+    embed: turns `given` into unit vectors (num, dim). weights: (num,), positive, how much each counts; all count 1
+    without them.
     """
 
     given: torch.Tensor
     masks: torch.Tensor
     embed: Callable[[torch.Tensor], torch.Tensor]
+    weights: torch.Tensor | None = None
 
 
 def pixel_rows(
@@ -26,6 +28,7 @@ def pixel_rows(
     column: torch.Tensor,
     resolution: Literal["grid", "full"],
     pixels_per_mask: int,
+    confidence: torch.Tensor | None = None,
 ) -> list[Rows]:
     """Return the foreground pixels of a view that have a positive, in one part or, at full resolution, image by image.
 
@@ -35,12 +38,18 @@ def pixel_rows(
         column: int64 (num_masks,), the prototype of each mask, -1 where it has none.
         resolution: grid takes the cells of the embedding, full the pixels of the masks.
         pixels_per_mask: at most so many pixels of each mask, drawn at random; 0 takes all.
+        confidence: (batch, height, width), in [0, 1]: the weight of each pixel as a row; those of weight 0 are no rows.
     """
     size = masks.shape[-2:] if resolution == "full" else embedding.shape[-2:]
+    weights = None
     with torch.no_grad():
+        if confidence is not None:
+            masks = torch.where(confidence > 0, masks, -1)
         cells, chosen_masks = select_cells(masks, column, size, pixels_per_mask)
+        if confidence is not None:
+            weights = _nearest(confidence, size).flatten()[cells]
     if resolution == "grid":
-        return [Rows(embedding, chosen_masks, partial(_embed_cells, cells=cells, size=size))]
+        return [Rows(embedding, chosen_masks, partial(_embed_cells, cells=cells, size=size), weights)]
     # image by image: all pixels of all images at once are many times the network's features
     ends = torch.searchsorted(cells, torch.arange(1, len(masks) + 1, device=cells.device) * size.numel())
     of_image = torch.tensor_split(torch.arange(len(cells), device=cells.device), ends[:-1].cpu())
@@ -49,6 +58,7 @@ def pixel_rows(
             embedding[image : image + 1],
             chosen_masks[chosen],
             partial(_embed_cells, cells=cells[chosen] - image * size.numel(), size=size),
+            None if weights is None else weights[chosen],
         )
         for image, chosen in enumerate(of_image)
     ]
@@ -73,7 +83,7 @@ def select_cells(
     Returns:
         cells, int64 (num,), ascending numbers into (batch, h, w) flattened, and int64 (num,), the prototype of each.
     """
-    masks = _nearest(masks, size)
+    masks = _nearest(masks, size).long()
     target = torch.full_like(masks, -1)
     is_foreground = masks >= 0
     target[is_foreground] = column[masks[is_foreground]]
@@ -111,7 +121,7 @@ def _sample_per_mask(chosen: torch.Tensor, masks: torch.Tensor, pixels_per_mask:
     return chosen[order[rank < pixels_per_mask].sort().values]
 
 
-def _nearest(masks: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    if masks.shape[-2:] == size:
-        return masks
-    return F.interpolate(masks.unsqueeze(1).float(), size=size, mode="nearest-exact").squeeze(1).long()
+def _nearest(values: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    if values.shape[-2:] == size:
+        return values
+    return F.interpolate(values.unsqueeze(1).float(), size=size, mode="nearest-exact").squeeze(1)

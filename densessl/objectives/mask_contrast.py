@@ -1,6 +1,7 @@
 """The MaskContrast objective: pull each pixel to its mask's mean in the other view, push it from other masks' means."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,11 +21,19 @@ class LocalPixels(NamedTuple):
     """Local views of a batch whose pixels are embedded: further crops of the images, seen by the query network alone.
 
     embedding: (num_local, batch, dim, h, w), not normalised; gradient flows. masks: int64 (num_local, batch, height,
-    width), instance maps with the numbers of the key view.
+    width), instance maps with the numbers of the key view. confidence: shaped as the masks, as in `Confidence`.
     """
 
     embedding: torch.Tensor
     masks: torch.Tensor
+    confidence: torch.Tensor | None = None
+
+
+class Confidence(NamedTuple):
+    """How much each pixel of the two views counts, float (batch, height, width), in [0, 1]; 0 leaves it out."""
+
+    query: torch.Tensor
+    key: torch.Tensor
 
 
 class LocalMasks(NamedTuple):
@@ -64,6 +73,7 @@ def contrast_views(
     settings: ObjectiveSettings,
     whole_batch: WholeBatch | None = None,
     local: LocalPixels | None = None,
+    confidence: Confidence | None = None,
 ) -> ContrastiveTerm:
     """Compute the MaskContrast loss of two views of a batch (arXiv:2102.06191, equation 3).
 
@@ -80,22 +90,27 @@ def contrast_views(
         local: local views, whose pixels are rows against the same columns; the loss is then the mean over the query
             view and those local views that have rows, each with a mean of its own (local to global: SwAV,
             arXiv:2006.09882, section 3.2; DINO, arXiv:2104.14294, section 3.1).
+        confidence: the weights of pixels: of the rows, where shares of masks are shares of weights too, and in the
+            means that are prototypes. All weigh 1 without it.
 
     Returns:
         The loss term; zero loss, with gradient zero, where no pixel has a positive.
     """
     index = index_masks(query_masks, key_masks)
+    weights = confidence or (None, None)
     with torch.no_grad():
-        prototypes, is_present = key_prototypes(key_embedding, index.key, index.image, settings.resolution)
-    column = _columns(is_present)
-    numbered = [(query_embedding, index.query)]
+        prototypes, is_present = key_prototypes(key_embedding, index.key, index.image, settings.resolution, weights[1])
+    rows_of = partial(
+        pixel_rows,
+        column=_columns(is_present),
+        resolution=settings.resolution,
+        pixels_per_mask=settings.pixels_per_mask,
+    )
+    views = [rows_of(query_embedding, index.query, confidence=weights[0])]
     if local is not None:
-        numbers = [number_masks(masks, index.image) for masks in local.masks]
-        numbered += zip(local.embedding, numbers, strict=True)
-    views = [
-        pixel_rows(embedding, masks, column, settings.resolution, settings.pixels_per_mask)
-        for embedding, masks in numbered
-    ]
+        local_weights = local.confidence if local.confidence is not None else [None] * len(local.masks)
+        for embedding, masks, own in zip(local.embedding, local.masks, local_weights, strict=True):
+            views.append(rows_of(embedding, number_masks(masks, index.image), confidence=own))
     return _term(views, prototypes[is_present], queue, settings, whole_batch)
 
 
@@ -188,14 +203,39 @@ def _view_loss(
     """Return the loss of the rows of one view; `first` is the number of this process's first prototype."""
     masks = [part.masks + first for part in parts]
     own_counts = torch.stack([torch.bincount(numbers, minlength=len(prototypes)) for numbers in masks]).sum(0)
-    counts = own_counts if whole_batch is None else whole_batch.total(own_counts)
+    counts = mass = own_counts if whole_batch is None else whole_batch.total(own_counts)
+    if parts[0].weights is not None:
+        weighed = [
+            torch.bincount(numbers, part.weights, minlength=len(prototypes))
+            for part, numbers in zip(parts, masks, strict=True)
+        ]
+        mass = torch.stack(weighed).sum(0)
+        mass = mass if whole_batch is None else whole_batch.total(mass)
     if len(parts) == 1:
-        known = None if whole_batch is None else counts  # of a whole batch, the loss counts by itself
-        loss, sums = _part_loss(parts[0].given, parts[0].embed, masks[0], prototypes, queue, settings, known)
+        is_known = whole_batch is not None or parts[0].weights is not None  # else the loss counts by itself
+        loss, sums = _part_loss(
+            parts[0].given,
+            parts[0].embed,
+            parts[0].weights,
+            masks[0],
+            prototypes,
+            queue,
+            settings,
+            mass if is_known else None,
+        )
     else:
         found = [
             checkpoint(
-                _part_loss, part.given, part.embed, numbers, prototypes, queue, settings, counts, use_reentrant=False
+                _part_loss,
+                part.given,
+                part.embed,
+                part.weights,
+                numbers,
+                prototypes,
+                queue,
+                settings,
+                mass,
+                use_reentrant=False,
             )
             for part, numbers in zip(parts, masks, strict=True)
         ]
@@ -208,6 +248,7 @@ def _view_loss(
 def _part_loss(
     given: torch.Tensor,
     embed: Callable[[torch.Tensor], torch.Tensor],
+    weights: torch.Tensor | None,
     masks: torch.Tensor,
     prototypes: torch.Tensor,
     queue: torch.Tensor,
@@ -229,6 +270,7 @@ def _part_loss(
         settings.temperature,
         exclude_similar=settings.exclude_similar,
         counts=counts,
+        weights=weights,
     )
     return loss, torch.zeros_like(prototypes).index_add_(0, masks, embeddings.detach())
 

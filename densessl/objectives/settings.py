@@ -25,6 +25,10 @@ class ObjectiveSettings:
         exclude_similar: share of the negatives, those most similar to a mask's own prototype, that do not count for
             that mask, because they are likely to show the same class (false negative elimination, Huynh et al. 2022,
             arXiv:2011.11765, section 3.2); 0 keeps all, as published.
+        confidence_weighted: a pixel of the query view counts as |2p - 1| pixels in the contrastive loss, p being the
+            soft map that its mask was cut from, and the key prototype is the mean with the same weights; where the
+            network embeds whole masks, the mean features of a mask have them. The saliency term stays as it is. Wants
+            soft maps: masks that are soft themselves, or `soft/` beside `masks/` (`saliency --keep_soft true`). Ours.
         negatives: with several processes, local (each computes the loss of its own part of the batch: the masks of
             its own images are the negatives and the means are over its own pixels, as published) or global (the loss,
             saliency term included, is that of the whole batch, as one process would compute it).
@@ -38,6 +42,7 @@ class ObjectiveSettings:
     resolution: Literal["grid", "full"] = "grid"
     pixels_per_mask: int = 0
     exclude_similar: float = 0.0
+    confidence_weighted: bool = False
     negatives: Literal["local", "global"] = "local"
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.structures import LocalViews, ViewBatch
 
@@ -87,17 +88,23 @@ def usable_memory(device: torch.device) -> float:
     return _kibibytes(_PROCESS / "status", "VmRSS") * 1024.0 + SHARE_OF_MEMORY * free
 
 
-def synthetic_batch(num_images: int, size_px: int, num_local: int = 0, local_size_px: int = 0) -> ViewBatch:
-    """Return noise whose masks are the upper halves, with local views if asked for."""
-    images, masks = _halves((num_images,), size_px)
-    local = LocalViews(*_halves((num_local, num_images), local_size_px)) if num_local else None
-    return ViewBatch(images, masks, images, masks, tuple(str(number) for number in range(num_images)), local)
+def synthetic_batch(num_images: int, views: ViewSettings, *, has_confidence: bool = False) -> ViewBatch:
+    """Return noise whose masks are the upper halves, of the sizes of these views, of which the masks may be sure."""
+    images, masks, confidence = _halves((num_images,), views.size_px, has_confidence)
+    local = None
+    if views.num_local:
+        local = LocalViews(*_halves((views.num_local, num_images), views.local_size_px, has_confidence))
+    stems = tuple(str(number) for number in range(num_images))
+    return ViewBatch(images, masks, images, masks, stems, local, confidence, confidence)
 
 
-def _halves(shape: tuple[int, ...], size_px: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _halves(
+    shape: tuple[int, ...], size_px: int, has_confidence: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    images = torch.randn(*shape, 3, size_px, size_px)
     masks = torch.zeros(*shape, size_px, size_px, dtype=torch.int64)
     masks[..., : size_px // 2, :] = 1
-    return torch.randn(*shape, 3, size_px, size_px), masks
+    return images, masks, torch.ones(masks.shape) if has_confidence else None
 
 
 def _kibibytes(path: Path, name: str) -> int:

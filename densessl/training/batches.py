@@ -79,7 +79,9 @@ def split_batch(batch: ViewBatch, num_parts: int) -> list[ViewBatch]:
 def _part(batch: ViewBatch, first: int, end: int) -> ViewBatch:
     local = None
     if batch.local is not None:
-        local = LocalViews(batch.local.images[:, first:end], batch.local.masks[:, first:end])
+        views = batch.local
+        confidence = None if views.confidence is None else views.confidence[:, first:end]
+        local = LocalViews(views.images[:, first:end], views.masks[:, first:end], confidence)
     return ViewBatch(
         query_images=batch.query_images[first:end],
         query_masks=batch.query_masks[first:end],
@@ -87,4 +89,6 @@ def _part(batch: ViewBatch, first: int, end: int) -> ViewBatch:
         key_masks=batch.key_masks[first:end],
         stems=batch.stems[first:end],
         local=local,
+        query_confidence=None if batch.query_confidence is None else batch.query_confidence[first:end],
+        key_confidence=None if batch.key_confidence is None else batch.key_confidence[first:end],
     )

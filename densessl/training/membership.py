@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 
 from densessl.models.mask_contrast_model import ViewMasks
-from densessl.objectives.mask_contrast import LocalMasks
+from densessl.objectives.mask_contrast import Confidence, LocalMasks
 from densessl.objectives.mask_prototypes import index_masks, mask_membership, number_masks
+from densessl.structures import LocalViews
 
 
 class Membership(NamedTuple):
@@ -35,24 +36,37 @@ class Membership(NamedTuple):
 
 
 def membership_of(
-    query_masks: torch.Tensor, key_masks: torch.Tensor, local_masks: torch.Tensor | None = None
+    query_masks: torch.Tensor,
+    key_masks: torch.Tensor,
+    local: LocalViews | None = None,
+    confidence: Confidence | None = None,
 ) -> Membership:
     """Split the masks of a batch into single ones.
 
     Args:
         query_masks, key_masks: int64 (batch, height, width), instance maps.
-        local_masks: int64 (num_local, batch, height, width), those of local views; masks that neither of the other two
-            views shows are left out.
+        local: local views; masks that neither of the other two views shows are left out there.
+        confidence: so much of each pixel belongs to its mask, as in `local`; all of it without.
     """
     index = index_masks(query_masks, key_masks)
-    query = ViewMasks(mask_membership(index.query, index.image), index.image)
-    key = ViewMasks(mask_membership(index.key, index.image), index.image)
-    if local_masks is None:
+    weights = confidence or (None, None)
+    query = ViewMasks(_weighed(index.query, index.image, weights[0]), index.image)
+    key = ViewMasks(_weighed(index.key, index.image, weights[1]), index.image)
+    if local is None:
         return Membership(query, key, None)
-    numbered = [number_masks(masks, index.image) for masks in local_masks]
-    membership = torch.cat([mask_membership(masks, index.image) for masks in numbered])
-    image = torch.cat([index.image + view * len(query_masks) for view in range(len(local_masks))])
+    local_weights = local.confidence if local.confidence is not None else [None] * len(local.masks)
+    found = [
+        _weighed(number_masks(masks, index.image), index.image, own)
+        for masks, own in zip(local.masks, local_weights, strict=True)
+    ]
+    membership = torch.cat(found)
+    image = torch.cat([index.image + view * len(query_masks) for view in range(len(local.masks))])
     return Membership(query, key, ViewMasks(membership, image))
+
+
+def _weighed(masks: torch.Tensor, image: torch.Tensor, confidence: torch.Tensor | None) -> torch.Tensor:
+    membership = mask_membership(masks, image)
+    return membership if confidence is None else membership * confidence[image]
 
 
 def _is_shown(view: ViewMasks) -> torch.Tensor:

@@ -14,9 +14,10 @@ from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from rich.console import Console
 
+from densessl.data.confidence import open_confidence
 from densessl.data.masks import MaskFolder
 from densessl.data.source_cache import SourceCache
-from densessl.data.view_sources import open_source_cache
+from densessl.data.view_sources import ViewSources, open_source_cache
 from densessl.data.views import PairedViews, ViewSettings, sources_for
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
@@ -147,8 +148,10 @@ def pretrain_model(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    cache = _open_cache(fabric, images, masks, run, settings)
-    views = PairedViews(images, masks, settings.views, neighbours, cache)
+    confidence = open_confidence(masks, images) if settings.objective.confidence_weighted else None
+    sources = sources_for(images, masks, settings.views, confidence)
+    cache = _open_cache(fabric, sources, run, training)
+    views = PairedViews(images, masks, settings.views, neighbours, cache, confidence)
     batches = load_batches(views, sampler, training.num_workers, fabric.device)
     profiler = StepProfile(run, fabric.device, is_enabled=profile and fabric.is_global_zero)
     loss = _train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
@@ -182,7 +185,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
         with measured_peak(fabric.device) as peak:
             for _ in range(2):  # the optimiser has moments from the second step on
                 optimizer.zero_grad()
-                batch = synthetic_batch(num, views.size_px, views.num_local, views.local_size_px)
+                is_weighted = settings.objective.confidence_weighted
+                batch = synthetic_batch(num, views, has_confidence=is_weighted)
                 _find_gradients(fabric, state, wrapped, batch, probed)
                 optimizer.step()
         return peak.bytes
@@ -193,16 +197,12 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
     return num_parts * round(-float(torch.as_tensor(fewest)))
 
 
-def _open_cache(
-    fabric: Fabric, images: tuple[ImageRef, ...], masks: MaskFolder, run: Path, settings: PretrainSettings
-) -> SourceCache | None:
+def _open_cache(fabric: Fabric, sources: ViewSources, run: Path, training: TrainingSettings) -> SourceCache | None:
     """Return the cache of decoded images that all processes share, `None` where none is wanted."""
-    training = settings.training
     if training.cache_gb == 0:
         return None
     cache = None
     if fabric.is_global_zero:
-        sources = sources_for(images, masks, settings.views)
         cache = open_source_cache(training.cache or run / "cache", sources, training.cache_gb * 1e9)
         cache.report()
     return fabric.broadcast(cache)

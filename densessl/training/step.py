@@ -7,11 +7,11 @@ import torch
 from lightning_fabric import Fabric
 
 from densessl.models.mask_contrast_model import DenseOutput
-from densessl.objectives.mask_contrast import ContrastiveTerm, LocalPixels, contrast_masks, contrast_views
+from densessl.objectives.mask_contrast import Confidence, ContrastiveTerm, LocalPixels, contrast_masks, contrast_views
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.objectives.whole_batch import WholeBatch
-from densessl.structures import ViewBatch
+from densessl.structures import LocalViews, ViewBatch
 from densessl.training.batch_norm import embed_shuffled
 from densessl.training.devices import gather_rows, whole_batch
 from densessl.training.membership import Membership, membership_of
@@ -55,26 +55,25 @@ def training_step(
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    local_images = local_masks = wholes = None
-    if batch.local is not None:
-        local_images, local_masks = fabric.to_device(batch.local.images), fabric.to_device(batch.local.masks)
-    if embedding_of == "masks":
-        wholes = membership_of(query_masks, key_masks, local_masks)
+    local, confidence = _local(fabric, batch), _confidence(fabric, batch)
+    wholes = membership_of(query_masks, key_masks, local, confidence) if embedding_of == "masks" else None
     whole = whole_batch(fabric) if objective.negatives == "global" else None
     with stage("query forward"):
-        query = _embed_query(model, query_images, local_images, wholes)
+        query = _embed_query(model, query_images, local, wholes)
     with stage("key forward"), torch.no_grad(), fabric.autocast():
         if shuffle_seed is None or fabric.world_size == 1:
             key = twin(key_images, wholes and wholes.key).embedding
         else:
-            key = embed_shuffled(fabric, twin, key_images, query_masks, key_masks, embedding_of, shuffle_seed)
+            masks = (query_masks, key_masks, confidence and confidence.key)
+            key = embed_shuffled(fabric, twin, key_images, *masks, embedding_of, shuffle_seed)
     with stage("contrastive loss"):
         if wholes is not None:
-            local = wholes.local_rows(query.local_embedding)
-            term = contrast_masks(query.embedding, key, wholes.is_present, queue, objective, whole, local)
+            rows = wholes.local_rows(query.local_embedding)
+            term = contrast_masks(query.embedding, key, wholes.is_present, queue, objective, whole, rows)
         else:
-            pixels = _local_pixels(query.local_embedding, local_masks)
-            term = contrast_views(query.embedding, query_masks, key, key_masks, queue, objective, whole, pixels)
+            pixels = _local_pixels(query.local_embedding, local)
+            views = (query.embedding, query_masks, key, key_masks)
+            term = contrast_views(*views, queue, objective, whole, pixels, confidence)
         if whole is None:
             term = term._replace(prototypes=gather_rows(fabric, term.prototypes))
     with stage("saliency loss"):
@@ -84,20 +83,35 @@ def training_step(
 
 
 def _embed_query(
-    model: torch.nn.Module, images: torch.Tensor, local_images: torch.Tensor | None, wholes: Membership | None
+    model: torch.nn.Module, images: torch.Tensor, local: LocalViews | None, wholes: Membership | None
 ) -> DenseOutput:
-    """Send the query view, and local views (num_local, batch, 3, height, width) after it, through the network."""
+    """Send the query view, and local views after it, through the network."""
     masks = None if wholes is None else wholes.query
-    if local_images is None:
+    if local is None:
         return model(images, masks)
-    return model(images, masks, local_images.flatten(0, 1), None if wholes is None else wholes.local)
+    return model(images, masks, local.images.flatten(0, 1), None if wholes is None else wholes.local)
 
 
-def _local_pixels(embedding: torch.Tensor | None, masks: torch.Tensor | None) -> LocalPixels | None:
+def _local_pixels(embedding: torch.Tensor | None, local: LocalViews | None) -> LocalPixels | None:
     """Put the embedding of local views (num_local * batch, dim, h, w) together with their masks."""
-    if embedding is None or masks is None:
+    if embedding is None or local is None:
         return None
-    return LocalPixels(embedding.unflatten(0, masks.shape[:2]), masks)
+    return LocalPixels(embedding.unflatten(0, local.masks.shape[:2]), local.masks, local.confidence)
+
+
+def _local(fabric: Fabric, batch: ViewBatch) -> LocalViews | None:
+    """Bring the local views to the device, where the batch has any."""
+    if batch.local is None:
+        return None
+    confidence = None if batch.local.confidence is None else fabric.to_device(batch.local.confidence)
+    return LocalViews(fabric.to_device(batch.local.images), fabric.to_device(batch.local.masks), confidence)
+
+
+def _confidence(fabric: Fabric, batch: ViewBatch) -> Confidence | None:
+    """Bring the confidence of the two views to the device, where the batch has one."""
+    if batch.query_confidence is None or batch.key_confidence is None:
+        return None
+    return Confidence(fabric.to_device(batch.query_confidence), fabric.to_device(batch.key_confidence))
 
 
 def mean_result(results: list[StepResult]) -> StepResult:

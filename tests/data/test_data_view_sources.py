@@ -163,7 +163,7 @@ def test_reduced_images_and_masks_stay_aligned(tmp_path: Path) -> None:
         picture.save(root / "images" / f"{index}.jpg", quality=95)
     settings = replace(SETTINGS, reduce_images=True, jitter=0.0, grayscale=0.0)
     views = _views(root, settings)
-    image, instances = views.sources.read(0)
+    image, instances, _ = views.sources.read(0)
     assert image.shape[:2] == instances.shape == source_size((900, 1300), 32, 0.2)
     assert ((image[..., 0] > 127) == (instances > 0)).mean() > 0.99
     for key in KEYS[:2]:

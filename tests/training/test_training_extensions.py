@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from forked import run_processes
+from PIL import Image
 from safetensors.torch import load_file
 from test_training_processes import TEN_STEPS, _close, _losses, _same, _train_part
 from tiny_training import changed, draw_images, numbers, train
@@ -15,17 +17,38 @@ from densessl.training.step import StepResult
 
 LOCAL = {"views": {"num_local": 2, "local_size_px": 32}}
 
+WEIGHTED = {"objective": {"confidence_weighted": True}}
+
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "local": LOCAL,
     "local of masks": {**LOCAL, "model": {"embedding_of": "masks"}},
+    "confidence": {"objective": {"confidence_weighted": True, "mode": "formula", "pixels_per_mask": 3}},
+    "confidence of masks": {**WEIGHTED, "model": {"embedding_of": "masks"}},
+    "confidence of local crops at full resolution": {
+        **LOCAL,
+        "objective": {"confidence_weighted": True, "resolution": "full"},
+        "training": {"cache_gb": 0.1},
+    },
     "local at full resolution": {**LOCAL, "objective": {"resolution": "full", "mode": "formula"}},
 }
 """Sections of settings that switch one extension on."""
 
 
+def _draw(root: Path, num: int = 6) -> Path:
+    """Draw images and masks, and soft maps that are less sure towards the right."""
+    draw_images(root, num)
+    (root / "soft").mkdir()
+    for path in sorted((root / "masks").iterdir()):
+        mask = np.asarray(Image.open(path)) > 0
+        sure = np.linspace(1, 0.1, mask.shape[1])[None]
+        soft = np.where(mask, 0.5 + sure / 2, 0.5 - sure / 2)
+        Image.fromarray(np.rint(soft * 255).astype(np.uint8)).save(root / "soft" / path.name)
+    return root
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_images(tmp_path_factory.mktemp("set"))
+    return _draw(tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +95,12 @@ def test_it_is_taken_in_parts(root: Path, tmp_path: Path, kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_train_as_one(tmp_path: Path, kind: str) -> None:
-    root = draw_images(tmp_path / "set", 11)
+    root = _draw(tmp_path / "set", 11)
     settings = changed(TEN_STEPS, training={"batch_norm_sync": "sync"}, objective={"negatives": "global"})
     settings = changed(settings, **KINDS[kind])
     if settings.model.embedding_of == "masks":  # embedded in single precision, which batch norm amplifies
         settings = changed(settings, model={"batch_norm": "frozen"})
+    settings = changed(settings, objective={"pixels_per_mask": 0})  # drawn by rank
     is_precise = settings.model.embedding_of == "pixels"
     (one,) = run_processes(1, _train_part, root, tmp_path / "one", settings, False, is_precise)
     parts = run_processes(2, _train_part, root, tmp_path / "two", settings, False, is_precise)
@@ -91,7 +115,7 @@ def test_two_processes_train_as_one(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("further", [{}, {"batch_norm_sync": "shuffle", "recompute_activations": True}])
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_with_local_negatives_resume_exactly(tmp_path: Path, kind: str, further: dict[str, Any]) -> None:
-    root = draw_images(tmp_path / "set", 11)
+    root = _draw(tmp_path / "set", 11)
     settings = changed(changed(TEN_STEPS, training=further), **KINDS[kind])
     whole = run_processes(2, _train_part, root, tmp_path / "run", settings)
     losses, weights = _losses(tmp_path / "run"), load_file(tmp_path / "run/final.safetensors")
@@ -105,7 +129,7 @@ def test_two_processes_with_local_negatives_resume_exactly(tmp_path: Path, kind:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_sharded_training_is_that_of_whole_networks(tmp_path: Path, kind: str) -> None:
-    root, settings = draw_images(tmp_path / "set", 11), changed(TEN_STEPS, **KINDS[kind])
+    root, settings = _draw(tmp_path / "set", 11), changed(TEN_STEPS, **KINDS[kind])
     is_precise = settings.model.embedding_of == "pixels"
     if not is_precise:
         settings = changed(settings, model={"batch_norm": "frozen"})
