@@ -145,6 +145,27 @@ def contrast_masks(
     return _term(views, prototypes, queue, settings, whole_batch)
 
 
+def mask_means(
+    query_embedding: torch.Tensor,
+    query_masks: torch.Tensor,
+    key_embedding: torch.Tensor,
+    key_masks: torch.Tensor,
+    confidence: Confidence | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means of the masks that both views show, on the feature grid; arguments as for `contrast_views`.
+
+    Returns:
+        Query means (num, dim), unit vectors, with gradient, and key means (num, dim), without.
+    """
+    index = index_masks(query_masks, key_masks)
+    weights = confidence or (None, None)
+    query, in_query = key_prototypes(query_embedding, index.query, index.image, "grid", weights[0])
+    with torch.no_grad():
+        key, in_key = key_prototypes(key_embedding, index.key, index.image, "grid", weights[1])
+    is_present = in_query & in_key
+    return query[is_present], key[is_present]
+
+
 def _columns(is_present: torch.Tensor) -> torch.Tensor:
     """Return the number of each mask among those present, int64 (num_masks,), -1 where it is not present."""
     return torch.where(is_present, is_present.cumsum(0) - 1, -1)

@@ -29,6 +29,16 @@ class ObjectiveSettings:
             soft map that its mask was cut from, and the key prototype is the mean with the same weights; where the
             network embeds whole masks, the mean features of a mask have them. The saliency term stays as it is. Wants
             soft maps: masks that are soft themselves, or `soft/` beside `masks/` (`saliency --keep_soft true`). Ours.
+        swav_weight: weight of a further loss, for which the mean of a mask in the query view predicts to which of
+            model.num_prototypes learned prototypes the same mask belongs in the key view; Sinkhorn-Knopp parts the
+            masks of all processes (of each part, with training.accumulate) equally among them (SwAV, arXiv:2006.09882,
+            section 3.1, here on masks in place of images and with codes from the key network alone). Local crops do
+            not take part. On the feature grid only; 0 leaves it out, as published.
+        swav_temperature: divides the similarities of the predictions (SwAV 0.1).
+        swav_use_bank: the prototypes in the memory bank join that partition and predict nothing, as the queue of SwAV
+            does where batches are small; random first vectors do not.
+        sinkhorn_epsilon: smoothness of the codes, the smaller the harder (SwAV 0.05).
+        sinkhorn_iterations: of Sinkhorn-Knopp (SwAV 3).
         negatives: with several processes, local (each computes the loss of its own part of the batch: the masks of
             its own images are the negatives and the means are over its own pixels, as published) or global (the loss,
             saliency term included, is that of the whole batch, as one process would compute it).
@@ -43,6 +53,11 @@ class ObjectiveSettings:
     pixels_per_mask: int = 0
     exclude_similar: float = 0.0
     confidence_weighted: bool = False
+    swav_weight: float = 0.0
+    swav_temperature: float = 0.1
+    swav_use_bank: bool = False
+    sinkhorn_epsilon: float = 0.05
+    sinkhorn_iterations: int = 3
     negatives: Literal["local", "global"] = "local"
 
     def __post_init__(self) -> None:
@@ -64,4 +79,24 @@ class ObjectiveSettings:
         if not 0 <= self.exclude_similar < 1:
             raise InputError(
                 f"objective.exclude_similar is {self.exclude_similar}; it is a share in [0, 1), 0 to keep all negatives"
+            )
+        self._check_swav()
+
+    def _check_swav(self) -> None:
+        if self.swav_weight < 0:
+            raise InputError(f"objective.swav_weight is {self.swav_weight}; it must be 0 (off) or more")
+        for name, source in (("swav_temperature", "SwAV 0.1"), ("sinkhorn_epsilon", "SwAV 0.05")):
+            if not getattr(self, name) > 0:
+                raise InputError(f"objective.{name} is {getattr(self, name)}; it must be positive ({source})")
+        if self.sinkhorn_iterations < 1:
+            raise InputError(f"objective.sinkhorn_iterations is {self.sinkhorn_iterations}; it must be 1 or more")
+        if self.swav_weight and self.resolution == "full":
+            raise InputError(
+                f"objective.swav_weight is {self.swav_weight}, whose means of masks are taken on the feature grid, but "
+                "objective.resolution is full; use grid"
+            )
+        if self.swav_use_bank and not (self.swav_weight and self.queue_length):
+            raise InputError(
+                f"objective.swav_use_bank is true, but objective.swav_weight is {self.swav_weight} and "
+                f"objective.queue_length {self.queue_length}; give both a value above 0, or leave it out"
             )

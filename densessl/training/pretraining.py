@@ -72,6 +72,11 @@ class PretrainSettings:
                 f"objective.pixels_per_mask is {self.objective.pixels_per_mask}, but model.embedding_of is masks, "
                 "whose rows are no pixels; use 0"
             )
+        if (self.objective.swav_weight > 0) != (self.model.num_prototypes > 0):
+            raise InputError(
+                f"objective.swav_weight is {self.objective.swav_weight} and model.num_prototypes "
+                f"{self.model.num_prototypes}; they go together, so give both a value above 0, or neither"
+            )
 
 
 @dataclass(frozen=True)
@@ -311,6 +316,7 @@ def _train(
             )
             set_learning_rate(state.optimizer, learning_rate)
             torch.manual_seed(_step_seed(settings.seed, state.step, fabric.global_rank))
+            state.model.normalise_prototypes()
             with stage("update twin"):
                 update_twin(twin, state.model, settings.objective.momentum)
                 for network in (twin, state.model):
@@ -389,6 +395,7 @@ def _find_gradients(
                 settings.objective,
                 settings.model.embedding_of,
                 shuffle_seed,
+                min(int(state.bank.num_enqueued), state.bank.length) if settings.objective.swav_use_bank else 0,
             )
             check_loss(fabric, result, state.step + 1, training)
             again = unchanged_statistics(state.model) if training.recompute_activations else nullcontext()

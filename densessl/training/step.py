@@ -5,9 +5,18 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn import functional as F
 
 from densessl.models.mask_contrast_model import DenseOutput
-from densessl.objectives.mask_contrast import Confidence, ContrastiveTerm, LocalPixels, contrast_masks, contrast_views
+from densessl.objectives.mask_contrast import (
+    Confidence,
+    ContrastiveTerm,
+    LocalPixels,
+    contrast_masks,
+    contrast_views,
+    mask_means,
+)
+from densessl.objectives.prototype_codes import prototype_loss
 from densessl.objectives.saliency_loss import balanced_saliency_loss
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.objectives.whole_batch import WholeBatch
@@ -20,7 +29,8 @@ from densessl.training.step_profile import stage
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term.
+    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term;
+    `swav_loss`, scalar without gradient, where the objective has it.
 
     The term's prototypes are those of all processes. The losses are those of this process's images, or of the whole
     batch where `objective.negatives` is global.
@@ -29,6 +39,7 @@ class StepResult:
     loss: torch.Tensor
     saliency_loss: torch.Tensor
     term: ContrastiveTerm
+    swav_loss: torch.Tensor | None = None
 
 
 def training_step(
@@ -40,8 +51,11 @@ def training_step(
     objective: ObjectiveSettings,
     embedding_of: Literal["pixels", "masks"],
     shuffle_seed: int | None = None,
+    num_queued: int = 0,
 ) -> StepResult:
     """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
+
+    Where the objective has it, the weighted prototype term of `densessl.objectives.prototype_codes` is added.
 
     Args:
         fabric: device and precision.
@@ -51,13 +65,15 @@ def training_step(
         batch: two views of each image, with their masks, and local views if there are any.
         objective: the settings of the loss.
         embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
+        num_queued: first rows of the memory bank that hold prototypes, where `objective.swav_use_bank` wants them.
         shuffle_seed: embed the key images on processes chosen by it, the same on all; None embeds each where it is.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
     local, confidence = _local(fabric, batch), _confidence(fabric, batch)
     wholes = membership_of(query_masks, key_masks, local, confidence) if embedding_of == "masks" else None
-    whole = whole_batch(fabric) if objective.negatives == "global" else None
+    processes = whole_batch(fabric)
+    whole = processes if objective.negatives == "global" else None
     with stage("query forward"):
         query = _embed_query(model, query_images, local, wholes)
     with stage("key forward"), torch.no_grad(), fabric.autocast():
@@ -79,7 +95,23 @@ def training_step(
     with stage("saliency loss"):
         saliency_loss = _saliency_loss(query.saliency.float(), query_masks > 0, objective, whole)
     loss = term.loss + objective.saliency_weight * saliency_loss
-    return StepResult(loss, saliency_loss.detach(), term)
+    if query.prototypes is None:
+        return StepResult(loss, saliency_loss.detach(), term)
+    with stage("prototype loss"):
+        if wholes is not None:
+            query_means, key_means = (F.normalize(rows[wholes.is_present].float()) for rows in (query.embedding, key))
+        else:
+            query_means, key_means = mask_means(query.embedding, query_masks, key, key_masks, confidence)
+        swav_loss = prototype_loss(
+            query_means,
+            key_means,
+            query.prototypes,
+            queue[:num_queued],
+            objective,
+            processes,
+            is_whole=whole is not None,
+        )
+    return StepResult(loss + objective.swav_weight * swav_loss, saliency_loss.detach(), term, swav_loss.detach())
 
 
 def _embed_query(
@@ -128,7 +160,8 @@ def mean_result(results: list[StepResult]) -> StepResult:
     loss, saliency_loss = (
         torch.stack([getattr(result, name).detach() for result in results]).mean() for name in ("loss", "saliency_loss")
     )
-    return StepResult(loss, saliency_loss, term)
+    swav_losses = [result.swav_loss for result in results if result.swav_loss is not None]
+    return StepResult(loss, saliency_loss, term, torch.stack(swav_losses).mean() if swav_losses else None)
 
 
 def _saliency_loss(

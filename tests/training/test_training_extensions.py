@@ -6,18 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from forked import run_processes
 from PIL import Image
 from safetensors.torch import load_file
 from test_training_processes import TEN_STEPS, _close, _losses, _same, _train_part
 from tiny_training import changed, draw_images, numbers, train
 
+from densessl.errors import InputError
 from densessl.training import pretraining
+from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.step import StepResult
 
 LOCAL = {"views": {"num_local": 2, "local_size_px": 32}}
 
 WEIGHTED = {"objective": {"confidence_weighted": True}}
+
+SWAV = {"objective": {"swav_weight": 0.5}, "model": {"num_prototypes": 3}}
 
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "local": LOCAL,
@@ -28,6 +33,12 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         **LOCAL,
         "objective": {"confidence_weighted": True, "resolution": "full"},
         "training": {"cache_gb": 0.1},
+    },
+    "prototypes": SWAV,
+    "prototypes, with the bank": {**SWAV, "objective": {"swav_weight": 2.0, "swav_use_bank": True, "mode": "formula"}},
+    "prototypes of masks": {
+        "objective": {"swav_weight": 1.0, "saliency_weight": 0.0},
+        "model": {"num_prototypes": 4, "embedding_of": "masks", "embedding_hidden": 6},
     },
     "local at full resolution": {**LOCAL, "objective": {"resolution": "full", "mode": "formula"}},
 }
@@ -80,7 +91,8 @@ def test_it_trains_and_goes_on_exactly(
     lines = numbers(tmp_path / "whole")
     assert len(lines) == 4
     assert all(math.isfinite(value) for line in lines for value in line.values())
-    assert lines[0]["contrastive_loss"] != plain[0]["contrastive_loss"]  # it is on
+    changed_by = "loss" if "prototypes" in kind else "contrastive_loss"
+    assert lines[0][changed_by] != plain[0][changed_by]  # it is on
     assert numbers(tmp_path / "parts") == lines
     assert _same(*(load_file(tmp_path / name / "final.safetensors") for name in ("whole", "parts")))
 
@@ -138,3 +150,37 @@ def test_sharded_training_is_that_of_whole_networks(tmp_path: Path, kind: str) -
     run_processes(2, _train_part, root, tmp_path / "parts", sharded, False, is_precise)
     assert _losses(tmp_path / "parts") == pytest.approx(_losses(tmp_path / "whole"), abs=1e-5)
     assert _close(*(load_file(tmp_path / name / "final.safetensors") for name in ("whole", "parts")))
+
+
+def test_prototypes_are_learned_and_stay_unit_vectors(root: Path, tmp_path: Path) -> None:
+    """They are in the optimiser, in the twin, in the checkpoint and in the final weights."""
+    train(root, tmp_path / "run", changed(**SWAV))
+    lines = numbers(tmp_path / "run")
+    for line in lines:
+        total = line["contrastive_loss"] + line["saliency_loss"] + 0.5 * line["swav_loss"]
+        assert line["loss"] == pytest.approx(total, rel=1e-5)
+    first, last = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("initial", "final"))
+    assert torch.allclose(first["prototypes.weight"].norm(dim=1), torch.ones(3))
+    assert torch.allclose(last["prototypes.weight"].norm(dim=1), torch.ones(3), atol=0.1)  # one step after
+    assert not torch.allclose(first["prototypes.weight"], last["prototypes.weight"], atol=1e-3)
+    saved = load_checkpoint(list_checkpoints(tmp_path / "run/checkpoints")[-1])
+    assert torch.equal(saved["model"]["prototypes.weight"], last["prototypes.weight"])
+    assert not torch.equal(saved["twin"]["prototypes.weight"], first["prototypes.weight"])
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"objective": {"swav_weight": 1.0}}, r"swav_weight is 1\.0 and model\.num_prototypes 0; they go together"),
+        ({"model": {"num_prototypes": 3}}, r"swav_weight is 0\.0 and model\.num_prototypes 3; they go together"),
+        ({**SWAV, "objective": {"swav_weight": 1.0, "resolution": "full"}}, r"resolution is full; use grid"),
+        ({"objective": {"swav_use_bank": True}}, r"swav_use_bank is true, but objective\.swav_weight is 0\.0"),
+        ({"objective": {"sinkhorn_epsilon": 0.0}}, r"sinkhorn_epsilon is 0\.0; it must be positive"),
+        ({"objective": {"sinkhorn_iterations": 0}}, r"sinkhorn_iterations is 0; it must be 1 or more"),
+        ({"objective": {"swav_weight": -1.0}}, r"swav_weight is -1\.0; it must be 0"),
+        ({"model": {"num_prototypes": 1}}, r"num_prototypes is 1; it must be 0 \(none\), or 2 or more"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(sections: dict[str, dict[str, Any]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        changed(**sections)
