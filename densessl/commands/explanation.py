@@ -119,6 +119,8 @@ class DescribedPair:
             )
         if self.end.objective.confidence_weighted:
             notes.append("In training pixels weigh as much as their mask is sure of them; here all weigh the same.")
+        if self.end.objective.background == "negatives":
+            notes.append("In training the backgrounds of the batch are negatives too; here they are left out.")
         if self.end.objective.swav_weight:
             notes.append("The run's loss also has a term of learned prototypes, which is not drawn.")
         if self.end.objective.mode == "reference":

@@ -1,4 +1,4 @@
-"""What the rows of the contrastive loss are pulled to: the prototypes of the key view."""
+"""What the rows of the contrastive loss are compared with in the key view: prototypes of masks, and of backgrounds."""
 
 from typing import Literal
 
@@ -40,3 +40,24 @@ def key_prototypes(
         found.append(mask_prototypes(keys, own.unsqueeze(0), torch.zeros_like(numbers), weights))
     prototypes, is_present = (torch.cat(values) for values in zip(*found, strict=True))
     return prototypes, is_present
+
+
+def background_prototypes(
+    embedding: torch.Tensor,
+    masks: torch.Tensor,
+    resolution: Literal["grid", "full"],
+    confidence: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the prototype of each image's background: the normalised sum of its pixels' unit embeddings.
+
+    Args:
+        embedding, resolution, confidence: as for `key_prototypes`.
+        masks: int64 (batch, height, width), instance maps, 0 for background.
+
+    Returns:
+        (num, dim), unit vectors, of the images that have any background, in order.
+    """
+    image = torch.arange(len(masks), device=masks.device)
+    numbered = torch.where(masks == 0, image.view(-1, 1, 1), -1)
+    prototypes, is_present = key_prototypes(embedding, numbered, image, resolution, confidence)
+    return prototypes[is_present]

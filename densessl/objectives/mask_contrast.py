@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from densessl.objectives.contrastive_losses import formula_loss, reference_loss
 from densessl.objectives.false_negatives import false_negative_share
-from densessl.objectives.key_prototypes import key_prototypes
+from densessl.objectives.key_prototypes import background_prototypes, key_prototypes
 from densessl.objectives.loss_rows import Rows, pixel_rows, whole_rows
 from densessl.objectives.mask_prototypes import index_masks, number_masks
 from densessl.objectives.settings import ObjectiveSettings
@@ -52,8 +52,9 @@ class ContrastiveTerm(NamedTuple):
 
     loss: scalar. prototypes: (num_masks, dim), the key prototypes of this batch, to be enqueued. positive_similarity,
     negative_similarity: scalars in [-1, 1], mean cosine of the rows (pixels, or whole masks) of the query view to their
-    own mask's prototype, and to all negatives, excluded ones too. num_rows: rows of the query view that took part, of
-    this process alone. false_negative_share: scalar, of this process alone, see `densessl.objectives.false_negatives`.
+    own mask's prototype, and to all negatives, backgrounds and excluded ones too. num_rows: rows of the query view that
+    took part, of this process alone. false_negative_share: scalar, of this process alone, see
+    `densessl.objectives.false_negatives`.
     """
 
     loss: torch.Tensor
@@ -100,6 +101,9 @@ def contrast_views(
     weights = confidence or (None, None)
     with torch.no_grad():
         prototypes, is_present = key_prototypes(key_embedding, index.key, index.image, settings.resolution, weights[1])
+        background = None
+        if settings.background == "negatives":
+            background = background_prototypes(key_embedding, key_masks, settings.resolution, weights[1])
     rows_of = partial(
         pixel_rows,
         column=_columns(is_present),
@@ -111,7 +115,7 @@ def contrast_views(
         local_weights = local.confidence if local.confidence is not None else [None] * len(local.masks)
         for embedding, masks, own in zip(local.embedding, local.masks, local_weights, strict=True):
             views.append(rows_of(embedding, number_masks(masks, index.image), confidence=own))
-    return _term(views, prototypes[is_present], queue, settings, whole_batch)
+    return _term(views, prototypes[is_present], queue, settings, whole_batch, background)
 
 
 def contrast_masks(
@@ -190,14 +194,21 @@ def _term(
     queue: torch.Tensor,
     settings: ObjectiveSettings,
     whole_batch: WholeBatch | None,
+    background: torch.Tensor | None = None,
 ) -> ContrastiveTerm:
-    """Compare the rows of the query view, and of local views after it, with the columns."""
-    first = 0
+    """Compare the rows of the query view, and of local views after it, with the columns.
+
+    `background`, (num, dim), are negatives beside the memory bank.
+    """
+    first, negatives = 0, queue
     if whole_batch is not None:
         prototypes, first = whole_batch.gather(prototypes)
-    found = [_view_loss(parts, first, prototypes, queue, settings, whole_batch) for parts in views]
+    if background is not None:
+        background = background if whole_batch is None else whole_batch.gather(background)[0]
+        negatives = torch.cat([queue, background])
+    found = [_view_loss(parts, first, prototypes, negatives, settings, whole_batch) for parts in views]
     query = found[0]
-    positive, negative = _similarities(query.sums, query.num_rows, prototypes, queue)
+    positive, negative = _similarities(query.sums, query.num_rows, prototypes, negatives)
     if whole_batch is not None:
         share = query.num_rows / query.num_all.clamp_min(1)
         positive, negative = whole_batch.total(torch.stack([positive, negative]) * share)
@@ -217,7 +228,7 @@ def _view_loss(
     parts: list[Rows],
     first: int,
     prototypes: torch.Tensor,
-    queue: torch.Tensor,
+    negatives: torch.Tensor,
     settings: ObjectiveSettings,
     whole_batch: WholeBatch | None,
 ) -> _ViewLoss:
@@ -240,7 +251,7 @@ def _view_loss(
             parts[0].weights,
             masks[0],
             prototypes,
-            queue,
+            negatives,
             settings,
             mass if is_known else None,
         )
@@ -253,7 +264,7 @@ def _view_loss(
                 part.weights,
                 numbers,
                 prototypes,
-                queue,
+                negatives,
                 settings,
                 mass,
                 use_reentrant=False,
@@ -272,7 +283,7 @@ def _part_loss(
     weights: torch.Tensor | None,
     masks: torch.Tensor,
     prototypes: torch.Tensor,
-    queue: torch.Tensor,
+    negatives: torch.Tensor,
     settings: ObjectiveSettings,
     counts: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -287,7 +298,7 @@ def _part_loss(
         embeddings,
         masks,
         prototypes,
-        queue,
+        negatives,
         settings.temperature,
         exclude_similar=settings.exclude_similar,
         counts=counts,
@@ -297,16 +308,16 @@ def _part_loss(
 
 
 def _similarities(
-    sums: torch.Tensor, num_rows: int, prototypes: torch.Tensor, queue: torch.Tensor
+    sums: torch.Tensor, num_rows: int, prototypes: torch.Tensor, negatives: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean cosine of the rows to their positive and to all negatives (batch and bank).
+    """Return the mean cosine of the rows to their positive and to all negatives (batch, bank and backgrounds).
 
     Args:
         sums: (num_masks, dim), the sum of the rows of each mask.
         num_rows: how many rows there are.
-        prototypes, queue: (num_masks, dim) and (length, dim), the columns.
+        prototypes, negatives: (num_masks, dim) and (length, dim), the columns.
     """
     positives = (sums * prototypes).sum()
-    total = sums.sum(0) @ torch.cat([prototypes, queue]).sum(0) - positives
-    num_negatives = num_rows * (len(prototypes) + len(queue) - 1)
+    total = sums.sum(0) @ torch.cat([prototypes, negatives]).sum(0) - positives
+    num_negatives = num_rows * (len(prototypes) + len(negatives) - 1)
     return positives / max(num_rows, 1), total / max(num_negatives, 1)

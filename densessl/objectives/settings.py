@@ -25,6 +25,11 @@ class ObjectiveSettings:
         exclude_similar: share of the negatives, those most similar to a mask's own prototype, that do not count for
             that mask, because they are likely to show the same class (false negative elimination, Huynh et al. 2022,
             arXiv:2011.11765, section 3.2); 0 keeps all, as published.
+        background: none, or negatives: the mean key embedding of what no mask covers in an image is one more negative
+            for the rows of all images of the process (of all processes, with negatives global), which pushes foreground
+            from background. It does not enter the memory bank; exclude_similar counts it among the negatives, and
+            confidence_weighted weighs its pixels too. Foreground against the backgrounds of all images is the idea of
+            C2AM, arXiv:2203.13505, which learns masks by it; as columns of this loss it is ours.
         confidence_weighted: a pixel of the query view counts as |2p - 1| pixels in the contrastive loss, p being the
             soft map that its mask was cut from, and the key prototype is the mean with the same weights; where the
             network embeds whole masks, the mean features of a mask have them. The saliency term stays as it is. Wants
@@ -52,6 +57,7 @@ class ObjectiveSettings:
     resolution: Literal["grid", "full"] = "grid"
     pixels_per_mask: int = 0
     exclude_similar: float = 0.0
+    background: Literal["none", "negatives"] = "none"
     confidence_weighted: bool = False
     swav_weight: float = 0.0
     swav_temperature: float = 0.1

@@ -101,6 +101,8 @@ class AlarmWatch:
         """The loss of rows that are equally similar to every column is ln(number of columns)."""
         num_negatives = self._objective.queue_length * (1 - self._objective.exclude_similar)
         num_columns = num_negatives + (line.get("masks_used", 0) if self._objective.mode == "reference" else 1)
+        if self._objective.background == "negatives":  # one an image, of which the line says no more than its masks
+            num_columns += line.get("masks_used", 0)
         loss = line.get("contrastive_loss", -math.inf)
         if line["step"] <= self._flat_from or num_columns < 2:
             return None

@@ -72,6 +72,11 @@ class PretrainSettings:
                 f"objective.pixels_per_mask is {self.objective.pixels_per_mask}, but model.embedding_of is masks, "
                 "whose rows are no pixels; use 0"
             )
+        if self.model.embedding_of == "masks" and self.objective.background != "none":
+            raise InputError(
+                f"objective.background is {self.objective.background}, but model.embedding_of is masks, and such a "
+                "network embeds masks alone; use none, or embedding_of pixels"
+            )
         if (self.objective.swav_weight > 0) != (self.model.num_prototypes > 0):
             raise InputError(
                 f"objective.swav_weight is {self.objective.swav_weight} and model.num_prototypes "
@@ -232,7 +237,8 @@ def _check_negatives(num_images: int, num_processes: int, masks: MaskFolder, set
     has_several = not is_merged and (
         settings.views.split_instances or masks.encoding in {"instances", "palette labels"}
     )
-    if settings.objective.queue_length == 0 and num_seen == 1 and not has_several:
+    has_background = settings.objective.background == "negatives"
+    if settings.objective.queue_length == 0 and num_seen == 1 and not (has_several or has_background):
         raise InputError(
             "objective.queue_length is 0 and a process sees 1 image, so one mask, per step (training.batch_size "
             f"{settings.training.batch_size}, {num_images} usable images, {num_processes} processes): it has no "

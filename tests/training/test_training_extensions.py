@@ -40,6 +40,28 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "objective": {"swav_weight": 1.0, "saliency_weight": 0.0},
         "model": {"num_prototypes": 4, "embedding_of": "masks", "embedding_hidden": 6},
     },
+    "background": {"objective": {"background": "negatives"}},
+    "background at full resolution, all at once": {
+        "views": {"num_local": 1, "local_size_px": 32, "split_instances": True},
+        "objective": {
+            "background": "negatives",
+            "confidence_weighted": True,
+            "resolution": "full",
+            "mode": "formula",
+            "exclude_similar": 0.2,
+        },
+    },
+    "everything with prototypes": {
+        "views": {"num_local": 1, "local_size_px": 32},
+        "model": {"num_prototypes": 3},
+        "objective": {
+            "background": "negatives",
+            "confidence_weighted": True,
+            "swav_weight": 1.0,
+            "swav_use_bank": True,
+            "exclude_similar": 0.2,
+        },
+    },
     "local at full resolution": {**LOCAL, "objective": {"resolution": "full", "mode": "formula"}},
 }
 """Sections of settings that switch one extension on."""
@@ -91,7 +113,7 @@ def test_it_trains_and_goes_on_exactly(
     lines = numbers(tmp_path / "whole")
     assert len(lines) == 4
     assert all(math.isfinite(value) for line in lines for value in line.values())
-    changed_by = "loss" if "prototypes" in kind else "contrastive_loss"
+    changed_by = "loss" if kind.startswith("prototypes") else "contrastive_loss"
     assert lines[0][changed_by] != plain[0][changed_by]  # it is on
     assert numbers(tmp_path / "parts") == lines
     assert _same(*(load_file(tmp_path / name / "final.safetensors") for name in ("whole", "parts")))
@@ -175,6 +197,10 @@ def test_prototypes_are_learned_and_stay_unit_vectors(root: Path, tmp_path: Path
         ({"model": {"num_prototypes": 3}}, r"swav_weight is 0\.0 and model\.num_prototypes 3; they go together"),
         ({**SWAV, "objective": {"swav_weight": 1.0, "resolution": "full"}}, r"resolution is full; use grid"),
         ({"objective": {"swav_use_bank": True}}, r"swav_use_bank is true, but objective\.swav_weight is 0\.0"),
+        (
+            {"objective": {"background": "negatives"}, "model": {"embedding_of": "masks"}},
+            r"background is negatives, but model\.embedding_of is masks",
+        ),
         ({"objective": {"sinkhorn_epsilon": 0.0}}, r"sinkhorn_epsilon is 0\.0; it must be positive"),
         ({"objective": {"sinkhorn_iterations": 0}}, r"sinkhorn_iterations is 0; it must be 1 or more"),
         ({"objective": {"swav_weight": -1.0}}, r"swav_weight is -1\.0; it must be 0"),
