@@ -12,16 +12,15 @@ from torch.utils.data import Dataset
 
 from densessl.data.confidence import MaskConfidence
 from densessl.data.masks import MaskFolder
+from densessl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from densessl.data.source_cache import Source, SourceCache
+from densessl.data.view_batches import ViewPair
 from densessl.data.view_sources import ViewSources
 from densessl.errors import InputError
-from densessl.structures import ImageArray, ImageRef, LocalViews, ViewBatch
+from densessl.structures import ImageArray, ImageRef
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request to the network at import
 import albumentations
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -132,51 +131,6 @@ class SampleKey(NamedTuple):
     seed: int
     epoch: int
     index: int  # type: ignore[assignment]  # a tuple's method of that name is not used
-
-
-class ViewPair(NamedTuple):
-    """Two views of one image, or of an image and one of its neighbours; all tensors are uint8.
-
-    query_image, key_image: (3, size, size), RGB, not normalised yet. query_mask, key_mask: (size, size), instance
-    maps. stem: the image of the query view. num_replaced: how many images were passed over because no pair of their
-    views held enough foreground. local_images, local_masks: (num_local, 3, local size, local size) and (num_local,
-    local size, local size), crops of the image of the query view, where there are any. query_confidence,
-    key_confidence, local_confidence: shaped as the masks, how sure these are, where that is wanted.
-    """
-
-    query_image: torch.Tensor
-    query_mask: torch.Tensor
-    key_image: torch.Tensor
-    key_mask: torch.Tensor
-    stem: str
-    num_replaced: int
-    local_images: torch.Tensor | None = None
-    local_masks: torch.Tensor | None = None
-    query_confidence: torch.Tensor | None = None
-    key_confidence: torch.Tensor | None = None
-    local_confidence: torch.Tensor | None = None
-
-
-class PackedViews(NamedTuple):
-    """A batch of view pairs as it travels between processes: a quarter and an eighth of the bytes of a `ViewBatch`.
-
-    query_images, key_images: uint8 (batch, 3, size, size), RGB. query_masks, key_masks: uint8 (batch, size, size).
-    num_replaced: how many images were passed over for it. local_images, local_masks: uint8 (num_local, batch, 3, local
-    size, local size) and (num_local, batch, local size, local size), where there are any. query_confidence,
-    key_confidence, local_confidence: uint8, shaped as the masks, where they are wanted.
-    """
-
-    query_images: torch.Tensor
-    query_masks: torch.Tensor
-    key_images: torch.Tensor
-    key_masks: torch.Tensor
-    stems: tuple[str, ...]
-    num_replaced: int
-    local_images: torch.Tensor | None = None
-    local_masks: torch.Tensor | None = None
-    query_confidence: torch.Tensor | None = None
-    key_confidence: torch.Tensor | None = None
-    local_confidence: torch.Tensor | None = None
 
 
 class PairedViews(Dataset[ViewPair]):
@@ -367,63 +321,3 @@ def colour_transform(settings: ViewSettings) -> "albumentations.Compose":
             albumentations.ToGray(p=settings.grayscale),
         ]
     )
-
-
-def collate_views(pairs: list[ViewPair]) -> PackedViews:
-    """Stack pairs into a batch."""
-    return PackedViews(
-        query_images=torch.stack([pair.query_image for pair in pairs]),
-        query_masks=torch.stack([pair.query_mask for pair in pairs]),
-        key_images=torch.stack([pair.key_image for pair in pairs]),
-        key_masks=torch.stack([pair.key_mask for pair in pairs]),
-        stems=tuple(pair.stem for pair in pairs),
-        num_replaced=sum(pair.num_replaced for pair in pairs),
-        local_images=_stacked([pair.local_images for pair in pairs], dim=1),
-        local_masks=_stacked([pair.local_masks for pair in pairs], dim=1),
-        query_confidence=_stacked([pair.query_confidence for pair in pairs]),
-        key_confidence=_stacked([pair.key_confidence for pair in pairs]),
-        local_confidence=_stacked([pair.local_confidence for pair in pairs], dim=1),
-    )
-
-
-def _stacked(tensors: list[torch.Tensor | None], dim: int = 0) -> torch.Tensor | None:
-    """Stack what each pair has; None where pairs have none."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    return torch.stack(present, dim) if present else None
-
-
-def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
-    """Move a batch to the device, where its images are normalised and its masks become int64.
-
-    The images equal, bit by bit on the CPU, those that `photometric_transform` normalises.
-    """
-    images = [tensor.to(device, non_blocking=True) for tensor in (views.query_images, views.key_images)]
-    masks = [tensor.to(device, non_blocking=True) for tensor in (views.query_masks, views.key_masks)]
-    query_images, key_images = (_normalise_bytes(image) for image in images)
-    query_masks, key_masks = (mask.long() for mask in masks)
-    local = None
-    if views.local_images is not None and views.local_masks is not None:
-        local_images = _normalise_bytes(views.local_images.to(device, non_blocking=True))
-        local_masks = views.local_masks.to(device, non_blocking=True).long()
-        local = LocalViews(local_images, local_masks, _shares(views.local_confidence, device))
-    confidence = [_shares(values, device) for values in (views.query_confidence, views.key_confidence)]
-    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems, local, *confidence)
-
-
-def _shares(values: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
-    """Turn bytes into shares of 255."""
-    return None if values is None else values.to(device, non_blocking=True).float() / 255
-
-
-def _normalise_bytes(images: torch.Tensor) -> torch.Tensor:
-    """Return `(x - 255 mean) / (255 std)` of uint8 images (..., 3, height, width), in albumentations' order."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)
-    return images.float().sub_(mean).mul_(std.reciprocal_())
-
-
-def normalise_image(image: ImageArray) -> torch.Tensor:
-    """Turn an RGB image (height, width, 3), uint8, into the network's input (3, height, width), float32."""
-    mean, std = np.array(IMAGENET_MEAN, dtype=np.float32), np.array(IMAGENET_STD, dtype=np.float32)
-    values = (image.astype(np.float32) / 255.0 - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from densessl.data.views import PairedViews, collate_views, unpack_views
+from densessl.data.view_batches import collate_views, unpack_views
+from densessl.data.views import PairedViews
 from densessl.errors import InputError
 from densessl.structures import LocalViews, ViewBatch
 from densessl.training.sampler import BatchSampler

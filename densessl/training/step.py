@@ -65,12 +65,12 @@ def training_step(
         batch: two views of each image, with their masks, and local views if there are any.
         objective: the settings of the loss.
         embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
-        num_queued: first rows of the memory bank that hold prototypes, where `objective.swav_use_bank` wants them.
         shuffle_seed: embed the key images on processes chosen by it, the same on all; None embeds each where it is.
+        num_queued: first rows of the memory bank that hold prototypes, where `objective.swav_use_bank` wants them.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    local, confidence = _local(fabric, batch), _confidence(fabric, batch)
+    local, confidence = _local(fabric, batch, objective), _confidence(fabric, batch, objective)
     wholes = membership_of(query_masks, key_masks, local, confidence) if embedding_of == "masks" else None
     processes = whole_batch(fabric)
     whole = processes if objective.negatives == "global" else None
@@ -131,18 +131,22 @@ def _local_pixels(embedding: torch.Tensor | None, local: LocalViews | None) -> L
     return LocalPixels(embedding.unflatten(0, local.masks.shape[:2]), local.masks, local.confidence)
 
 
-def _local(fabric: Fabric, batch: ViewBatch) -> LocalViews | None:
-    """Bring the local views to the device, where the batch has any."""
+def _local(fabric: Fabric, batch: ViewBatch, objective: ObjectiveSettings) -> LocalViews | None:
+    """Bring the local views to the device, where the batch has any, with confidence where the objective wants it."""
     if batch.local is None:
         return None
-    confidence = None if batch.local.confidence is None else fabric.to_device(batch.local.confidence)
+    confidence = None
+    if objective.confidence_weighted and batch.local.confidence is not None:
+        confidence = fabric.to_device(batch.local.confidence)
     return LocalViews(fabric.to_device(batch.local.images), fabric.to_device(batch.local.masks), confidence)
 
 
-def _confidence(fabric: Fabric, batch: ViewBatch) -> Confidence | None:
-    """Bring the confidence of the two views to the device, where the batch has one."""
-    if batch.query_confidence is None or batch.key_confidence is None:
+def _confidence(fabric: Fabric, batch: ViewBatch, objective: ObjectiveSettings) -> Confidence | None:
+    """Bring the confidence of the two views to the device, where the objective wants it."""
+    if not objective.confidence_weighted:
         return None
+    if batch.query_confidence is None or batch.key_confidence is None:
+        raise ValueError("the objective weighs pixels by confidence, which the views lack; give it to PairedViews")
     return Confidence(fabric.to_device(batch.query_confidence), fabric.to_device(batch.key_confidence))
 
 

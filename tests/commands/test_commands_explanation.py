@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from densessl.commands.explanation import EndOfRun, describe_pair
-from densessl.data.views import ViewPair, collate_views, unpack_views
+from densessl.data.view_batches import ViewPair, collate_views, unpack_views
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import ModelSettings, ViewMasks, build_model
 from densessl.models.momentum_twin import make_twin

@@ -12,8 +12,9 @@ from PIL import Image
 from densessl.data.confidence import open_confidence
 from densessl.data.image_folder import open_image_folder
 from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.view_batches import collate_views, unpack_views
 from densessl.data.view_sources import open_source_cache
-from densessl.data.views import PairedViews, SampleKey, ViewSettings, collate_views, sources_for, unpack_views
+from densessl.data.views import PairedViews, SampleKey, ViewSettings, sources_for
 from densessl.errors import InputError
 from densessl.structures import ImageRef
 

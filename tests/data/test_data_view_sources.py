@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
+from densessl.data.view_batches import ViewPair
 from densessl.data.view_sources import open_source_cache, source_size
-from densessl.data.views import PairedViews, SampleKey, ViewPair, ViewSettings, geometric_transform, sources_for
+from densessl.data.views import PairedViews, SampleKey, ViewSettings, geometric_transform, sources_for
 from densessl.errors import InputError
 
 SETTINGS = ViewSettings(size_px=32)

@@ -17,18 +17,16 @@ from torch.utils.data import DataLoader
 from densessl.data.image_folder import open_image_folder
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import open_mask_folder
+from densessl.data.normalisation import normalise_image
+from densessl.data.view_batches import ViewPair, collate_views, unpack_views
 from densessl.data.view_sources import connected_regions, instance_map
 from densessl.data.views import (
     PairedViews,
     SampleKey,
-    ViewPair,
     ViewSettings,
-    collate_views,
     finest_scale,
     geometric_transform,
-    normalise_image,
     photometric_transform,
-    unpack_views,
 )
 from densessl.errors import InputError
 

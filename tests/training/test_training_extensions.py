@@ -64,7 +64,13 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "local at full resolution": {**LOCAL, "objective": {"resolution": "full", "mode": "formula"}},
 }
-"""Sections of settings that switch one extension on."""
+"""Sections of settings that switch one extension on, or several."""
+
+MIXED = (
+    *("local", "confidence of masks", "prototypes of masks"),
+    *("background at full resolution, all at once", "everything with prototypes"),
+)
+"""Those that between them switch everything on."""
 
 
 def _draw(root: Path, num: int = 6) -> Path:
@@ -147,7 +153,7 @@ def test_two_processes_train_as_one(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("further", [{}, {"batch_norm_sync": "shuffle", "recompute_activations": True}])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MIXED)
 def test_two_processes_with_local_negatives_resume_exactly(tmp_path: Path, kind: str, further: dict[str, Any]) -> None:
     root = _draw(tmp_path / "set", 11)
     settings = changed(changed(TEN_STEPS, training=further), **KINDS[kind])
@@ -161,7 +167,7 @@ def test_two_processes_with_local_negatives_resume_exactly(tmp_path: Path, kind:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MIXED)
 def test_sharded_training_is_that_of_whole_networks(tmp_path: Path, kind: str) -> None:
     root, settings = _draw(tmp_path / "set", 11), changed(TEN_STEPS, **KINDS[kind])
     is_precise = settings.model.embedding_of == "pixels"
