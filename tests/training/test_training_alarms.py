@@ -66,6 +66,14 @@ def test_a_collapse_is_not_also_called_a_flat_loss() -> None:
     assert [alarm.kind for alarm in alarms(lines)] == ["collapse"]
 
 
+def test_backgrounds_are_columns_too() -> None:
+    """The loss of chance without them is better than chance with them."""
+    lines = [{"contrastive_loss": CHANCE}] * 340
+    assert alarms(lines, watch(background="negatives")) == []
+    flat = [{"contrastive_loss": math.log(64 + 2 * 16)}] * 340
+    assert [alarm.kind for alarm in alarms(flat, watch(background="negatives"))] == ["flat_loss"]
+
+
 def test_a_few_vectors_are_not_judged() -> None:
     """The spread of one vector is 0; a memory bank that still holds random vectors is left out."""
     lines = [{"masks_used": 1, "embedding_spread": 0.0}] * 63
