@@ -34,7 +34,7 @@ from benchmarks.step_arithmetic import floor_seconds, measure_rates, step_work
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
 from densessl.models.precision import choose_memory_format
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ViewBatch
 from densessl.training.devices import make_fabric
 from densessl.training.settings import TrainingSettings

@@ -87,12 +87,29 @@ class ImageProposals:
 
 
 @dataclass(frozen=True)
+class LocalViews:
+    """Further, smaller crops of the images of a batch, with their instance maps.
+
+    images: float (num_local, batch, 3, height, width), normalised.
+    masks: int64 (num_local, batch, height, width), numbered as in the other views of the image.
+    confidence: float, shaped as the masks, as in `ViewBatch`.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    confidence: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class ViewBatch:
     """Two augmented views of a batch of images, with their instance maps.
 
     query_images, key_images: float (batch, 3, height, width), normalised.
     query_masks, key_masks: int64 (batch, height, width); 0 background, 1.. the masks of that image (same numbers
     in both views).
+    local: local crops of the images of the query views, where the recipe has them.
+    query_confidence, key_confidence: float (batch, height, width), in [0, 1], how sure the masks are of each pixel
+    (|2p - 1| of a soft map p), where the recipe asks for it.
     """
 
     query_images: torch.Tensor
@@ -100,6 +117,9 @@ class ViewBatch:
     key_images: torch.Tensor
     key_masks: torch.Tensor
     stems: tuple[str, ...]
+    local: LocalViews | None = None
+    query_confidence: torch.Tensor | None = None
+    key_confidence: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

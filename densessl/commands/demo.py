@@ -8,7 +8,7 @@ from densessl.commands.run import run
 from densessl.commands.synth import synth
 from densessl.data.views import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
 WANTED_GAIN = 0.20

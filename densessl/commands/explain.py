@@ -16,7 +16,7 @@ from densessl.data.views import PairedViews, SampleKey, ViewSettings
 from densessl.errors import InputError, MissingInputError
 from densessl.files import make_folder, read_json
 from densessl.models.precision import on_device
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.report.explanation import write_explanation
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
@@ -64,7 +64,7 @@ def explain(
         )
     read_image(image)  # says what is wrong with it before anything is loaded
     config = read_config(run)
-    views = replace(_settings(ViewSettings, config, "views", run), neighbours=0)
+    views = replace(_settings(ViewSettings, config, "views", run), neighbours=0, num_local=0)
     end = _load_end(run, _settings(ObjectiveSettings, config, "objective", run))
     image_set = open_images(*_source(config))
     run_masks = open_mask_folder(_mask_folder(run, config), image_set.images)

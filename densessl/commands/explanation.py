@@ -13,17 +13,19 @@ from torch.nn import functional as F
 from densessl.commands.online_evaluation import spread_evenly
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
+from densessl.data.view_batches import ViewPair, collate_views, unpack_views
 from densessl.data.view_sources import instance_map
-from densessl.data.views import ViewPair, ViewSettings, collate_views, unpack_views
+from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import Weighting, protocol_by_name
 from densessl.models.mask_contrast_model import MaskContrastModel, ViewMasks
 from densessl.objectives.false_negatives import false_negative_share
-from densessl.objectives.mask_contrast import ObjectiveSettings, select_cells
+from densessl.objectives.loss_rows import select_cells
 from densessl.objectives.mask_prototypes import index_masks, mask_membership, mask_prototypes
 from densessl.objectives.row_losses import row_losses
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.report.explanation import Explanation, SimilarMask
 from densessl.structures import ImageArray, ImageRef, ViewBatch
 
@@ -116,6 +118,12 @@ class DescribedPair:
                 "This network embeds whole masks: its loss has one row per mask, given below; the map of the loss "
                 "shows what each pixel would score by itself."
             )
+        if self.end.objective.confidence_weighted:
+            notes.append("In training pixels weigh as much as their mask is sure of them; here all weigh the same.")
+        if self.end.objective.background == "negatives":
+            notes.append("In training the backgrounds of the batch are negatives too; here they are left out.")
+        if self.end.objective.swav_weight:
+            notes.append("The run's loss also has a term of learned prototypes, which is not drawn.")
         if self.end.objective.mode == "reference":
             notes.append("In training other masks of the batch are negatives too; here there are only this image's.")
         return notes

@@ -18,12 +18,12 @@ from densessl.data.images import image_size, read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.view_sources import source_size
-from densessl.data.views import ViewSettings
+from densessl.data.views import ViewSettings, finest_scale
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.weights import load_encoder_weights, load_network_weights
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
@@ -91,6 +91,11 @@ def pretrain(
         InputError: input that cannot be used; the message says what to change.
     """
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
+    if objective.confidence_weighted and masks is None and not saliency.keep_soft:
+        raise InputError(
+            "objective.confidence_weighted is true, but saliency.keep_soft is false, so that the proposed masks would "
+            "come without the soft maps it needs; add --saliency.keep_soft true"
+        )
     image_set = open_images(images, data, split)
     make_folder(out)
     fabric = make_fabric(training.precision, training.strategy)
@@ -271,7 +276,7 @@ def _report_start(
 def _report_size(images: list[Path], views: ViewSettings) -> None:
     """Say what would help where most images are far larger than views need, judged by a few."""
     sizes = [image_size(path) for path in images[:: -(-len(images) // _IMAGES_JUDGED)]]
-    needed = [source_size(size, views.size_px, views.min_scale) for size in sizes]
+    needed = [source_size(size, views.size_px, finest_scale(views)) for size in sizes]
     share = median(math.prod(size) / math.prod(least) for size, least in zip(sizes, needed, strict=True))
     if share >= _LARGE and not views.reduce_images:
         _print(

@@ -21,7 +21,7 @@ from densessl.errors import InputError
 from densessl.evaluation.cluster_segmentation import read_label
 from densessl.evaluation.network_features import FeatureMap
 from densessl.models.mask_contrast_model import ModelSettings
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet

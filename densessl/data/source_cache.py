@@ -4,6 +4,7 @@ The file is laid out before anything is decoded, from the sizes of the images, s
 and processes need no lock: whoever decodes an image writes it to its own place. A place is
 
     key (16 bytes) | CRC-32 of what follows (4, little endian) | image (height, width, 3) | instance map (height, width)
+    | confidence (height, width), in caches that hold it
 
 and the key is written last. A place whose key is not the expected one is empty: never written, or written of a file
 that has changed since. So a killed writer leaves empty places, and a reader sees a whole image or none. Checksums are
@@ -19,7 +20,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,17 @@ from densessl.errors import InputError
 from densessl.files import make_folder
 from densessl.structures import ImageArray
 
-Source = tuple[ImageArray, NDArray[np.uint8]]
-"""An image (height, width, 3) and its instance map (height, width), both uint8."""
+
+class Source(NamedTuple):
+    """An image (height, width, 3), its instance map (height, width) and how sure that is (height, width), all uint8.
+
+    The confidence (`densessl.data.confidence`) is there where it is asked for.
+    """
+
+    image: ImageArray
+    masks: NDArray[np.uint8]
+    confidence: NDArray[np.uint8] | None = None
+
 
 _HEAD = struct.Struct("<16sI")
 _NAME = "sources-{}.cache"
@@ -47,6 +57,7 @@ class SourceCache:
         sizes: (height, width) at which each is kept.
         keys: 16 bytes for each that change whenever its pixels would.
         max_bytes: of the file. Images find their places in the order given.
+        has_confidence: whether sources hold a confidence.
     """
 
     def __init__(
@@ -56,16 +67,19 @@ class SourceCache:
         sizes: Sequence[tuple[int, int]],
         keys: Sequence[bytes],
         max_bytes: float,
+        *,
+        has_confidence: bool = False,
     ) -> None:
         self._sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
-        ends = np.cumsum(_HEAD.size + 4 * self._sizes.prod(axis=1))
+        self._num_planes = 5 if has_confidence else 4
+        ends = np.cumsum(_HEAD.size + self._num_planes * self._sizes.prod(axis=1))
         self._starts = np.concatenate([[0], ends[:-1]])
         self._keys = keys
         self._max_bytes = max_bytes
         self.num_kept = int(np.searchsorted(ends, max_bytes, side="right"))
         """How many of the images have a place."""
         self.num_bytes = int(ends[self.num_kept - 1]) if self.num_kept else 0
-        self.path = folder / _NAME.format(_fingerprint(stems, self._sizes))
+        self.path = folder / _NAME.format(_fingerprint(stems, self._sizes, has_confidence))
         self._is_checked = bytearray(self.num_kept)
         self._handle: io.FileIO | None = None
         self._process = 0
@@ -96,11 +110,11 @@ class SourceCache:
         _say(f"{self.num_kept} of {num_images} decoded images are kept ({self.num_bytes / 1e9:.2f} GB) in {self.path}")
 
     def read(self, index: int) -> Source | None:
-        """Return an image and its instance map, `None` where the cache does not hold them (now)."""
+        """Return an image with what belongs to it, `None` where the cache does not hold them (now)."""
         if index >= self.num_kept:
             return None
         height, width = (int(length) for length in self._sizes[index])
-        content = np.empty(4 * height * width, dtype=np.uint8)
+        content = np.empty(self._num_planes * height * width, dtype=np.uint8)
         try:
             handle = self._own_handle()
             handle.seek(int(self._starts[index]))
@@ -115,15 +129,15 @@ class SourceCache:
                 _say(f"{self.path} is damaged at byte {self._starts[index]}; that image is decoded and stored again")
                 return None
             self._is_checked[index] = True
-        pixels = 3 * height * width
-        return content[:pixels].reshape(height, width, 3), content[pixels:].reshape(height, width)
+        image, *maps = np.split(content, height * width * np.arange(3, self._num_planes))
+        return Source(image.reshape(height, width, 3), *(plane.reshape(height, width) for plane in maps))
 
     def write(self, index: int, source: Source) -> None:
         """Keep a decoded image, if it has a place and the size that it was given; never raises for a full disk."""
-        image, instances = source
-        if index >= self.num_kept or not self._is_writable or image.shape[:2] != tuple(self._sizes[index]):
+        size = source.image.shape[:2]
+        if index >= self.num_kept or not self._is_writable or size != tuple(self._sizes[index]):
             return
-        content = image.tobytes() + instances.tobytes()
+        content = b"".join(plane.tobytes() for plane in source if plane is not None)
         start = int(self._starts[index])
         try:
             handle = self._own_handle()
@@ -173,9 +187,9 @@ def source_key(*parts: object) -> bytes:
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
-def _fingerprint(stems: Sequence[str], sizes: NDArray[np.int64]) -> str:
+def _fingerprint(stems: Sequence[str], sizes: NDArray[np.int64], has_confidence: bool) -> str:
     digest = hashlib.blake2b("\n".join(stems).encode(), digest_size=8)
-    digest.update(sizes.tobytes())
+    digest.update(sizes.tobytes() + (b"confidence" if has_confidence else b""))
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from densessl.data.confidence import MaskConfidence
 from densessl.data.images import image_size, read_image
 from densessl.data.masks import MaskFolder, nearest_pixels
 from densessl.data.source_cache import Source, SourceCache, source_key
@@ -32,6 +33,7 @@ class ViewSources:
         reduced_for: size_px and min_scale of the views, where images larger than they need are reduced
             (`source_size`); `None` reads all as they are.
         cache: keeps what was read, if given.
+        confidence: reads how sure the masks are, where that is wanted.
     """
 
     images: tuple[ImageRef, ...]
@@ -39,12 +41,13 @@ class ViewSources:
     split_instances: bool = False
     reduced_for: tuple[int, float] | None = None
     cache: SourceCache | None = None
+    confidence: MaskConfidence | None = None
 
     def read(self, index: int) -> Source:
-        """Return an image, uint8 (height, width, 3), and its instance map, uint8 (height, width).
+        """Return an image with its instance map, and with its confidence where that is wanted.
 
         Raises:
-            InputError: a file that cannot be read, a mask of another size, or more than 255 masks.
+            InputError: a file that cannot be read, a mask or soft map of another size, or more than 255 masks.
         """
         kept = self.cache.read(index) if self.cache is not None else None
         if kept is not None:
@@ -57,10 +60,14 @@ class ViewSources:
     def _decode(self, ref: ImageRef) -> Source:
         if self.reduced_for is None:
             image = read_image(ref.path)
-            return image, instance_map(self.masks, ref, image.shape[:2], self.split_instances)
-        full = image_size(ref.path)
-        size = source_size(full, *self.reduced_for)
-        return read_image(ref.path, size), instance_map(self.masks, ref, full, self.split_instances, reduced_to=size)
+            full, size = image.shape[:2], None
+        else:
+            full = image_size(ref.path)
+            size = source_size(full, *self.reduced_for)
+            image = read_image(ref.path, size)
+        masks = instance_map(self.masks, ref, full, self.split_instances, reduced_to=size)
+        confidence = None if self.confidence is None else self.confidence.read(ref, full, size)
+        return Source(image, masks, confidence)
 
 
 def source_size(size: tuple[int, int], size_px: int, min_scale: float) -> tuple[int, int]:
@@ -94,7 +101,8 @@ def open_source_cache(folder: Path, sources: ViewSources, max_bytes: float) -> S
     with ThreadPoolExecutor() as pool:
         sizes = list(pool.map(lambda ref: _kept_size(ref, sources.reduced_for), sources.images))
     keys = [_key(ref, size, sources) for ref, size in zip(sources.images, sizes, strict=True)]
-    cache = SourceCache(folder, [ref.stem for ref in sources.images], sizes, keys, max_bytes)
+    stems = [ref.stem for ref in sources.images]
+    cache = SourceCache(folder, stems, sizes, keys, max_bytes, has_confidence=sources.confidence is not None)
     cache.prepare()
     return cache
 
@@ -144,7 +152,8 @@ def _kept_size(ref: ImageRef, reduced_for: tuple[int, float] | None) -> tuple[in
 def _key(ref: ImageRef, size: tuple[int, int], sources: ViewSources) -> bytes:
     """Return a key that changes whenever the pixels that `ViewSources` would decode may have changed."""
     mask = sources.masks.files.get(ref.stem)
-    files = [_file_state(path) for path in (ref.path, mask) if path is not None]
+    soft = None if sources.confidence is None else sources.confidence.file(ref.stem)
+    files = [_file_state(path) for path in (ref.path, mask, soft) if path is not None]
     reading = (sources.masks.code, sources.split_instances, sources.reduced_for is not None, size)
     return source_key(_KEY_VERSION, files, reading, PIL.__version__, cv2.__version__)
 

@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from densessl.data.confidence import MaskConfidence
 from densessl.data.masks import MaskFolder
+from densessl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from densessl.data.source_cache import Source, SourceCache
+from densessl.data.view_batches import ViewPair
 from densessl.data.view_sources import ViewSources
 from densessl.errors import InputError
-from densessl.structures import ImageArray, ImageRef, ViewBatch
+from densessl.structures import ImageArray, ImageRef
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request to the network at import
 import albumentations
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,18 @@ class ViewSettings:
             section 2.1, here as positives); 0 draws both views from the same image, as published. The masks of an
             image then count as one; not together with split_instances.
         neighbours_size_px: height and width of the images by whose features neighbours are found.
+        num_local: also draw so many small crops of the image of the query view, which the query network alone sees;
+            their foreground pixels are pulled to the same prototypes as those of the query view (multi-crop, local to
+            global: SwAV, arXiv:2006.09882, section 3.2; DINO, arXiv:2104.14294, section 3.1), and the contrastive loss
+            is the mean over the query view and the local ones, each with its own mean; 0 for none, as published. A
+            local crop is drawn again, at most max_tries times, until min_foreground of it is foreground; there is no
+            upper limit. If none is found the last one stays: its foreground takes part, and without any it gives no
+            row. The query and the key view are the same with and without local crops. These go through the network in
+            a pass of their own, all together: batch norm that is trained normalises them by their own statistics, and
+            its running ones move a second time in each step, towards those of small crops.
+        local_size_px: height and width of a local crop, at most size_px.
+        local_min_scale: smallest share of the image's area that a local crop may take.
+        local_max_scale: largest share of the image's area that a local crop may take.
         reduce_images: read images that are larger than views need at reduced size, so that the smallest crop still has
             size_px pixels (`densessl.data.view_sources.source_size`). For photographs of 2000 px and more this takes a
             fraction of the time. Views differ: crops are resized from averaged pixels and not from single ones.
@@ -65,6 +77,10 @@ class ViewSettings:
     split_instances: bool = False
     neighbours: int = 0
     neighbours_size_px: int = 320
+    num_local: int = 0
+    local_size_px: int = 96
+    local_min_scale: float = 0.05
+    local_max_scale: float = 0.2
     reduce_images: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +106,18 @@ class ViewSettings:
             raise InputError(f"views.neighbours is {self.neighbours}; it must be 0 (the image itself) or more")
         if self.neighbours_size_px < 16:
             raise InputError(f"views.neighbours_size_px is {self.neighbours_size_px}; it must be at least 16 pixels")
+        if self.num_local < 0:
+            raise InputError(f"views.num_local is {self.num_local}; it must be 0 (no local crops) or more")
+        if not 0 < self.local_min_scale <= self.local_max_scale <= 1:
+            raise InputError(
+                f"views.local_min_scale {self.local_min_scale} and local_max_scale {self.local_max_scale} must satisfy "
+                "0 < min <= max <= 1"
+            )
+        if self.num_local and not 16 <= self.local_size_px <= self.size_px:
+            raise InputError(
+                f"views.local_size_px is {self.local_size_px}; a local crop must have at least 16 pixels and at most "
+                f"those of a view, views.size_px {self.size_px}"
+            )
         if self.neighbours and self.split_instances:
             raise InputError(
                 f"views.neighbours is {self.neighbours} and views.split_instances true; neighbours are those of whole "
@@ -105,37 +133,6 @@ class SampleKey(NamedTuple):
     index: int  # type: ignore[assignment]  # a tuple's method of that name is not used
 
 
-class ViewPair(NamedTuple):
-    """Two views of one image, or of an image and one of its neighbours; all tensors are uint8.
-
-    query_image, key_image: (3, size, size), RGB, not normalised yet. query_mask, key_mask: (size, size), instance
-    maps. stem: the image of the query view. num_replaced: how many images were passed over because no pair of their
-    views held enough foreground.
-    """
-
-    query_image: torch.Tensor
-    query_mask: torch.Tensor
-    key_image: torch.Tensor
-    key_mask: torch.Tensor
-    stem: str
-    num_replaced: int
-
-
-class PackedViews(NamedTuple):
-    """A batch of view pairs as it travels between processes: a quarter and an eighth of the bytes of a `ViewBatch`.
-
-    query_images, key_images: uint8 (batch, 3, size, size), RGB. query_masks, key_masks: uint8 (batch, size, size).
-    num_replaced: how many images were passed over for it.
-    """
-
-    query_images: torch.Tensor
-    query_masks: torch.Tensor
-    key_images: torch.Tensor
-    key_masks: torch.Tensor
-    stems: tuple[str, ...]
-    num_replaced: int
-
-
 class PairedViews(Dataset[ViewPair]):
     """Draws pairs of views of images with masks; the same `SampleKey` always gives the same pair, in any process.
 
@@ -143,7 +140,8 @@ class PairedViews(Dataset[ViewPair]):
     `max_foreground` foreground; then another image takes the place of this one, and the pair says so.
 
     `neighbours`: int64 (num_images, num_neighbours), rows of `images`, where key views come from neighbours; the
-    masks of an image then count as one. `cache` keeps what was decoded; the pairs are the same with it.
+    masks of an image then count as one. `cache` keeps what was decoded; the pairs are the same with it. `confidence`
+    goes through the same crops as the masks, which are the same with it.
     """
 
     max_replacements = 20
@@ -155,14 +153,16 @@ class PairedViews(Dataset[ViewPair]):
         settings: ViewSettings,
         neighbours: NDArray[np.int64] | None = None,
         cache: SourceCache | None = None,
+        confidence: MaskConfidence | None = None,
     ) -> None:
         if (neighbours is None) != (settings.neighbours == 0):
             raise ValueError("neighbours are given exactly where settings.neighbours asks for them")
         self.images = images
-        self.sources = replace(sources_for(images, masks, settings), cache=cache)
+        self.sources = replace(sources_for(images, masks, settings, confidence), cache=cache)
         self.settings = settings
         self.neighbours = neighbours
         self._geometric = geometric_transform(settings)
+        self._local_geometric = geometric_transform(local_settings(settings))
         self._colours = colour_transform(settings)
 
     def __len__(self) -> int:
@@ -187,32 +187,58 @@ class PairedViews(Dataset[ViewPair]):
         key_source = query_source
         if self.neighbours is not None:
             key_source = self._read(int(generator.choice(self.neighbours[index])))
-        if not (query_source[1].any() and key_source[1].any()):
+        if not (query_source.masks.any() and key_source.masks.any()):
             return None
         for _ in range(self.settings.max_tries):
-            query, query_mask = self._crop(*query_source, generator)
-            key, key_mask = self._crop(*key_source, generator)
-            if self._is_two_sided(query_mask) and self._is_two_sided(key_mask):
-                return ViewPair(
-                    self._colour(query, generator),
-                    torch.from_numpy(np.ascontiguousarray(query_mask)),
-                    self._colour(key, generator),
-                    torch.from_numpy(np.ascontiguousarray(key_mask)),
+            query = self._crop(query_source, generator)
+            key = self._crop(key_source, generator)
+            if self._is_two_sided(query.masks) and self._is_two_sided(key.masks):
+                pair = ViewPair(
+                    self._colour(query.image, generator),
+                    _tensor(query.masks),
+                    self._colour(key.image, generator),
+                    _tensor(key.masks),
                     self.images[index].stem,
                     num_replaced,
+                    query_confidence=None if query.confidence is None else _tensor(query.confidence),
+                    key_confidence=None if key.confidence is None else _tensor(key.confidence),
                 )
+                return self._with_local(pair, query_source, generator) if self.settings.num_local else pair
         return None
 
+    def _with_local(self, pair: ViewPair, source: Source, generator: np.random.Generator) -> ViewPair:
+        """Add local crops; drawn last, so that the pair is the same without them."""
+        images, crops = [], []
+        for _ in range(self.settings.num_local):
+            for _ in range(self.settings.max_tries):
+                crop = self._crop(source, generator, self._local_geometric)
+                if np.count_nonzero(crop.masks) >= self.settings.min_foreground * crop.masks.size:
+                    break
+            images.append(self._colour(crop.image, generator))
+            crops.append(crop)
+        confidence = [_tensor(crop.confidence) for crop in crops if crop.confidence is not None]
+        return pair._replace(
+            local_images=torch.stack(images),
+            local_masks=torch.stack([_tensor(crop.masks) for crop in crops]),
+            local_confidence=torch.stack(confidence) if confidence else None,
+        )
+
     def _read(self, index: int) -> Source:
-        image, masks = self.sources.read(index)
-        return image, masks if self.neighbours is None else (masks > 0).astype(np.uint8)
+        source = self.sources.read(index)
+        if self.neighbours is None:
+            return source
+        return source._replace(masks=(source.masks > 0).astype(np.uint8))
 
     def _crop(
-        self, image: ImageArray, masks: NDArray[np.uint8], generator: np.random.Generator
-    ) -> tuple[ImageArray, NDArray[np.uint8]]:
-        self._geometric.set_random_seed(int(generator.integers(2**31)))
-        view = self._geometric(image=image, mask=masks)
-        return view["image"], view["mask"]
+        self, source: Source, generator: np.random.Generator, geometric: "albumentations.Compose | None" = None
+    ) -> Source:
+        geometric = geometric or self._geometric
+        geometric.set_random_seed(int(generator.integers(2**31)))
+        if source.confidence is None:
+            view = geometric(image=source.image, mask=source.masks)
+            return Source(view["image"], view["mask"])
+        view = geometric(image=source.image, masks=[source.masks, source.confidence])
+        return Source(view["image"], *view["masks"])
 
     def _colour(self, image: ImageArray, generator: np.random.Generator) -> torch.Tensor:
         self._colours.set_random_seed(int(generator.integers(2**31)))
@@ -223,10 +249,39 @@ class PairedViews(Dataset[ViewPair]):
         return bool(self.settings.min_foreground <= share <= self.settings.max_foreground)
 
 
-def sources_for(images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings) -> ViewSources:
+def _tensor(values: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def sources_for(
+    images: tuple[ImageRef, ...], masks: MaskFolder, settings: ViewSettings, confidence: MaskConfidence | None = None
+) -> ViewSources:
     """Return what reads images and masks as the settings of the views want them, without a cache."""
-    reduced_for = (settings.size_px, settings.min_scale) if settings.reduce_images else None
-    return ViewSources(images, masks, settings.split_instances, reduced_for)
+    reduced_for = (settings.size_px, finest_scale(settings)) if settings.reduce_images else None
+    return ViewSources(images, masks, settings.split_instances, reduced_for, confidence=confidence)
+
+
+def local_settings(settings: ViewSettings) -> ViewSettings:
+    """Return the settings of a view that is drawn as local crops are."""
+    if not settings.num_local:
+        return settings
+    return replace(
+        settings,
+        size_px=settings.local_size_px,
+        min_scale=settings.local_min_scale,
+        max_scale=settings.local_max_scale,
+        num_local=0,
+    )
+
+
+def finest_scale(settings: ViewSettings) -> float:
+    """Return the smallest share of an image that a view of `size_px` pixels would have to show to be as fine as any.
+
+    That is min_scale, or less where local crops show the image larger than such a view does.
+    """
+    if not settings.num_local:
+        return settings.min_scale
+    return min(settings.min_scale, settings.local_min_scale * (settings.size_px / settings.local_size_px) ** 2)
 
 
 def geometric_transform(settings: ViewSettings) -> "albumentations.Compose":
@@ -266,41 +321,3 @@ def colour_transform(settings: ViewSettings) -> "albumentations.Compose":
             albumentations.ToGray(p=settings.grayscale),
         ]
     )
-
-
-def collate_views(pairs: list[ViewPair]) -> PackedViews:
-    """Stack pairs into a batch."""
-    return PackedViews(
-        query_images=torch.stack([pair.query_image for pair in pairs]),
-        query_masks=torch.stack([pair.query_mask for pair in pairs]),
-        key_images=torch.stack([pair.key_image for pair in pairs]),
-        key_masks=torch.stack([pair.key_mask for pair in pairs]),
-        stems=tuple(pair.stem for pair in pairs),
-        num_replaced=sum(pair.num_replaced for pair in pairs),
-    )
-
-
-def unpack_views(views: PackedViews, device: torch.device) -> ViewBatch:
-    """Move a batch to the device, where its images are normalised and its masks become int64.
-
-    The images equal, bit by bit on the CPU, those that `photometric_transform` normalises.
-    """
-    images = [tensor.to(device, non_blocking=True) for tensor in (views.query_images, views.key_images)]
-    masks = [tensor.to(device, non_blocking=True) for tensor in (views.query_masks, views.key_masks)]
-    query_images, key_images = (_normalise_bytes(image) for image in images)
-    query_masks, key_masks = (mask.long() for mask in masks)
-    return ViewBatch(query_images, query_masks, key_images, key_masks, views.stems)
-
-
-def _normalise_bytes(images: torch.Tensor) -> torch.Tensor:
-    """Return `(x - 255 mean) / (255 std)` of uint8 images (batch, 3, height, width), in albumentations' order."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)
-    return images.float().sub_(mean).mul_(std.reciprocal_())
-
-
-def normalise_image(image: ImageArray) -> torch.Tensor:
-    """Turn an RGB image (height, width, 3), uint8, into the network's input (3, height, width), float32."""
-    mean, std = np.array(IMAGENET_MEAN, dtype=np.float32), np.array(IMAGENET_STD, dtype=np.float32)
-    values = (image.astype(np.float32) / 255.0 - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
+from densessl.data.normalisation import normalise_image
 from densessl.data.view_sources import instance_map
-from densessl.data.views import normalise_image
 from densessl.errors import InputError
 from densessl.evaluation.protocols import ClusterProtocol, Weighting
 from densessl.evaluation.prototypes import DenseFeatures, pool_prototypes, saliency_masks

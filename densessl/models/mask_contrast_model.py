@@ -32,6 +32,9 @@ class ModelSettings:
             published.
         embedding_of: pixels (the head sees the features of each pixel, as published) or masks (the head sees the mean
             features of each mask, as in DetCon, arXiv:2103.10957, section 3.1, here scaled to unit root mean square).
+        num_prototypes: learned unit vectors, a layer without bias behind the embedding, to which objective.swav_weight
+            assigns masks; 0 for none, as published. They are brought back to unit length before each step (SwAV,
+            arXiv:2006.09882). The momentum twin carries a copy, as of every layer; codes and predictions use these.
         frozen: names of encoder parts (prefixes of parameter names, e.g. conv1, layer1) that are not trained and
             whose batch norm is kept in evaluation mode.
         batch_norm: train, or frozen to keep every batch norm of the encoder at its loaded statistics.
@@ -49,6 +52,7 @@ class ModelSettings:
     embedding_dim: int = 32
     embedding_hidden: int = 0
     embedding_of: Literal["pixels", "masks"] = "pixels"
+    num_prototypes: int = 0
     frozen: tuple[str, ...] = ()
     batch_norm: Literal["train", "frozen"] = "train"
 
@@ -58,6 +62,8 @@ class ModelSettings:
         for name in ("decoder_channels", "embedding_dim"):
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.num_prototypes < 0 or self.num_prototypes == 1:
+            raise InputError(f"model.num_prototypes is {self.num_prototypes}; it must be 0 (none), or 2 or more")
         if self.embedding_hidden < 0:
             raise InputError(f"model.embedding_hidden is {self.embedding_hidden}; it must be 0 (none) or more")
 
@@ -80,12 +86,16 @@ class DenseOutput(NamedTuple):
     decoder: (batch, decoder channels, h, w), what both heads see.
     embedding: (batch, dim, h, w), or (num_masks, dim) of the masks where masks were given; not normalised.
     saliency: (batch, 1, h, w), logits.
+    local_embedding: the embedding of further, smaller images, where such were given.
+    prototypes: (num_prototypes, dim), unit vectors, where the network has any.
     """
 
     encoder: torch.Tensor
     decoder: torch.Tensor
     embedding: torch.Tensor
     saliency: torch.Tensor
+    local_embedding: torch.Tensor | None = None
+    prototypes: torch.Tensor | None = None
 
 
 class MaskContrastModel(nn.Module):
@@ -104,6 +114,7 @@ class MaskContrastModel(nn.Module):
         *,
         embedding_hidden: int = 0,
         embedding_of: Literal["pixels", "masks"] = "pixels",
+        num_prototypes: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -111,22 +122,45 @@ class MaskContrastModel(nn.Module):
         self.embedding_head = _embedding_head(decoder_channels, embedding_hidden, embedding_dim)
         self.embedding_of = embedding_of
         self.saliency_head = nn.Conv2d(decoder_channels, 1, 1, bias=False)
+        self.prototypes = nn.Linear(embedding_dim, num_prototypes, bias=False) if num_prototypes else None
+        self.normalise_prototypes()
         self.frozen = frozen
         self.has_frozen_batch_norm = False
         for name, parameter in encoder.backbone.named_parameters():
             parameter.requires_grad = not _is_part_of(name, frozen)
 
-    def forward(self, images: torch.Tensor, masks: ViewMasks | None = None) -> DenseOutput:
+    def forward(
+        self,
+        images: torch.Tensor,
+        masks: ViewMasks | None = None,
+        local_images: torch.Tensor | None = None,
+        local_masks: ViewMasks | None = None,
+    ) -> DenseOutput:
         """Map images (batch, 3, height, width), normalised, to a `DenseOutput` on the feature grid.
 
         `masks` are embedded as wholes in place of the pixels, by a network whose `embedding_of` is masks.
+        `local_images`, of another size, go through the network after them, in a pass of their own (one call for both,
+        because distributed wrappers count calls): in training, batch norm normalises them by their own statistics and
+        moves its running ones once more. `local_masks` are for them what `masks` are for the images.
         """
-        if masks is not None and self.embedding_of != "masks":
+        if (masks is not None or local_masks is not None) and self.embedding_of != "masks":
             raise ValueError("this network embeds pixels; build it with embedding_of masks to embed whole masks")
         features = self.encoder(images)
         decoded = self.decoder(features)
         embedding = self.embed(decoded if masks is None else _masked_mean(decoded, masks))
-        return DenseOutput(features, decoded, embedding, self.saliency_head(decoded))
+        saliency = self.saliency_head(decoded)
+        local_embedding = None
+        if local_images is not None:
+            local = self.decoder(self.encoder(local_images))
+            local_embedding = self.embed(local if local_masks is None else _masked_mean(local, local_masks))
+        prototypes = None if self.prototypes is None else nn.functional.normalize(self.prototypes.weight, dim=1)
+        return DenseOutput(features, decoded, embedding, saliency, local_embedding, prototypes)
+
+    @torch.no_grad()
+    def normalise_prototypes(self) -> None:
+        """Bring the prototypes, if there are any, back to unit length, in place."""
+        if self.prototypes is not None:
+            self.prototypes.weight.copy_(nn.functional.normalize(self.prototypes.weight, dim=1))
 
     def embed(self, features: torch.Tensor) -> torch.Tensor:
         """Apply the embedding head to decoder features (num, channels) or (batch, channels, h, w), not normalised.
@@ -184,6 +218,7 @@ def build_model(settings: ModelSettings) -> MaskContrastModel:
         settings.frozen,
         embedding_hidden=settings.embedding_hidden,
         embedding_of=settings.embedding_of,
+        num_prototypes=settings.num_prototypes,
     )
     model.has_frozen_batch_norm = settings.batch_norm == "frozen"
     return model

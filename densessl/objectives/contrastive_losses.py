@@ -13,6 +13,7 @@ def formula_loss(
     *,
     exclude_similar: float = 0.0,
     counts: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the mean over pixels of the paper's equation 3 (arXiv:2102.06191).
 
@@ -25,8 +26,9 @@ def formula_loss(
         negatives: n (length, dim), the memory bank.
         temperature: t > 0.
         exclude_similar: share of the negatives, those most similar to p_{M(i)}, that are left out of the sum.
-        counts: int64 (num_masks,), the pixels of each mask in the whole batch, where these are only a part of it; the
-            result is then the part's share: over all parts they add up to the loss of the whole batch.
+        counts: (num_masks,), the pixels of each mask in the whole batch, where these are only a part of it; the result
+            is then the part's share: over all parts they add up to the loss of the whole batch.
+        weights: (num,), positive, as how many pixels each counts; `counts` are then sums of weights, and are needed.
     """
     if len(masks) == 0:
         return embeddings.sum() * 0.0
@@ -39,7 +41,7 @@ def formula_loss(
     target = torch.zeros_like(masks)
     if counts is None:
         return F.cross_entropy(logits, target)
-    return F.cross_entropy(logits, target, reduction="sum") / counts.sum()
+    return _weighted_sum(logits, target, weights) / counts.sum()
 
 
 def reference_loss(
@@ -51,6 +53,7 @@ def reference_loss(
     *,
     exclude_similar: float = 0.0,
     counts: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the weighted cross-entropy of the code published with arXiv:2102.06191.
 
@@ -70,8 +73,17 @@ def reference_loss(
         share = torch.bincount(masks, minlength=logits.shape[1]).to(logits.dtype) / len(masks)
         return F.cross_entropy(logits, masks, weight=1.0 / torch.log(1.02 + share))
     counts = F.pad(counts, (0, len(negatives))).to(logits.dtype)
-    weight = 1.0 / torch.log(1.02 + counts / counts.sum())
-    return F.cross_entropy(logits, masks, weight=weight, reduction="sum") / (weight * counts).sum()
+    rarity = 1.0 / torch.log(1.02 + counts / counts.sum())
+    return _weighted_sum(logits, masks, weights, rarity) / (rarity * counts).sum()
+
+
+def _weighted_sum(
+    logits: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None, rarity: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Add the cross-entropies of rows, each times its own weight and that of its target, where there are any."""
+    if weights is None:
+        return F.cross_entropy(logits, target, weight=rarity, reduction="sum")
+    return (F.cross_entropy(logits, target, weight=rarity, reduction="none") * weights).sum()
 
 
 def most_similar(similarity: torch.Tensor, share: float) -> torch.Tensor:

@@ -34,6 +34,22 @@ def index_masks(query_masks: torch.Tensor, key_masks: torch.Tensor) -> MaskIndex
     return MaskIndex(query, key, image)
 
 
+def number_masks(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Number the masks of a further view of a batch as `index_masks` did those of two.
+
+    Args:
+        masks: int64 (batch, height, width), instance map; 0 background.
+        image: int64 (num_masks,), the image of each mask, from `index_masks`.
+
+    Returns:
+        int64 (batch, height, width), the mask of each pixel, -1 for background and for masks that neither of the two
+        views shows.
+    """
+    per_image = torch.bincount(image, minlength=len(masks)).view(-1, 1, 1)
+    offsets = per_image.cumsum(0) - per_image
+    return torch.where((masks > 0) & (masks <= per_image), masks - 1 + offsets, -1)
+
+
 def mask_membership(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     """Split numbered masks of a batch into single ones.
 
@@ -49,7 +65,7 @@ def mask_membership(masks: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 
 
 def mask_prototypes(
-    embeddings: torch.Tensor, masks: torch.Tensor, image: torch.Tensor
+    embeddings: torch.Tensor, masks: torch.Tensor, image: torch.Tensor, confidence: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the prototype of each mask: the normalised sum of its pixels' unit embeddings.
 
@@ -61,11 +77,15 @@ def mask_prototypes(
         embeddings: (batch, dim, h, w), unit vectors over dim.
         masks: int64 (batch, height, width), mask numbers over the batch, -1 background (see `index_masks`).
         image: int64 (num_masks,), the image of each mask.
+        confidence: (batch, height, width), in [0, 1]: a pixel counts so much; without it each counts 1. A mask all of
+            whose pixels count 0 is absent.
 
     Returns:
         prototypes (num_masks, dim), unit vectors (zeros where a mask is absent), and is_present (num_masks,), bool.
     """
     membership = mask_membership(masks, image).to(embeddings.dtype)  # (num_masks, height, width)
+    if confidence is not None:
+        membership = membership * confidence[image].to(membership.dtype)
     grid = (embeddings.shape[-2], embeddings.shape[-1])
     if tuple(membership.shape[-2:]) != grid:
         membership = F.adaptive_avg_pool2d(membership.unsqueeze(1), grid).squeeze(1)

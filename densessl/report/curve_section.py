@@ -7,7 +7,7 @@ from densessl.report.contents import Curve, ReportContents
 from densessl.report.markup import Html, element, paragraph, section
 
 PANELS = (
-    ("Loss", ("loss", "contrastive_loss", "saliency_loss")),
+    ("Loss", ("loss", "contrastive_loss", "saliency_loss", "swav_loss")),
     ("Similarity to positives and negatives", ("positive_similarity", "negative_similarity")),
     ("Spread of the embedding", ("embedding_spread", "embedding_std")),
     ("Effective rank of the embedding", ("effective_rank",)),

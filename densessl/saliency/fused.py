@@ -35,8 +35,8 @@ DENSITY_FLOOR = 0.01
 SMOOTHING = 3.0
 """Strength of the smoothing; 1, 3 and 10 were compared on 100 rendered scenes."""
 ABOVE_OTSU = 1.0
-"""How far above Otsu's threshold foreground begins: one standard deviation of one cue. Otsu's leans towards halves; with
-this, masks cover as much of a photograph as those of a self-trained network do (docs/saliency.md)."""
+"""How far above Otsu's threshold foreground begins: one standard deviation of one cue. Otsu's leans towards halves;
+with this, masks cover as much of a photograph as those of a self-trained network do (docs/saliency.md)."""
 NOTICEABLE_DIFFERENCE = 2.3
 """Lab units below which colours look the same (Mahy, Van Eycken, Oosterlinck, Color Research & Application 1994)."""
 
@@ -56,8 +56,8 @@ def fused(image: ImageArray) -> FloatMap:
 
     The six cues of each superpixel (`measure_regions`) are standardised over the image and added up with equal
     weights; the sum is smoothed between neighbours of like colour (`smooth`) and averaged over two sizes of
-    superpixels. A threshold `ABOVE_OTSU` Otsu's of the result becomes 0.5 (`balance`). An image without a noticeable difference of
-    colour is all background.
+    superpixels. Otsu's threshold of the result, raised by `ABOVE_OTSU`, becomes 0.5 (`balance`). An image without a
+    noticeable difference of colour is all background.
     """
     height, width = image.shape[:2]
     lab = to_lab(shrink(image, WORKING_SIZE_PX))

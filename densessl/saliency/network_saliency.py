@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from densessl.data.views import normalise_image
+from densessl.data.normalisation import normalise_image
 from densessl.errors import InputError
 from densessl.files import file_sha256
 from densessl.models.precision import choose_precision

@@ -10,7 +10,7 @@ from typing import Literal
 
 from densessl.data.views import ViewSettings
 from densessl.files import append_text, write_text
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
 AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks"]
@@ -109,6 +109,8 @@ class AlarmWatch:
         num_negatives = self._objective.queue_length * (1 - self._objective.exclude_similar)
         num_in_batch = line.get("masks_used", 0) * self._num_together  # masks that one loss sees
         num_columns = num_negatives + (num_in_batch if self._objective.mode == "reference" else 1)
+        if self._objective.background == "negatives":  # one an image, of which the line says no more than its masks
+            num_columns += num_in_batch
         loss = line.get("contrastive_loss", -math.inf)
         if line["step"] <= self._flat_from or num_columns < 2:
             return None

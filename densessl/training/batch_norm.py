@@ -91,6 +91,7 @@ def embed_shuffled(
     images: torch.Tensor,
     query_masks: torch.Tensor,
     key_masks: torch.Tensor,
+    key_confidence: torch.Tensor | None,
     embedding_of: Literal["pixels", "masks"],
     seed: int,
 ) -> torch.Tensor:
@@ -104,6 +105,8 @@ def embed_shuffled(
         twin: the key network, on the device.
         images: (batch, 3, height, width) of this process.
         query_masks, key_masks: int64 (batch, height, width), their instance maps.
+        key_confidence: (batch, height, width), so much of each pixel of the key view belongs to its mask; all of it
+            where it is None.
         embedding_of: that of the network: the embedding has a row for each image, or for each of its masks.
         seed: of the permutation, the same on all processes.
 
@@ -118,7 +121,10 @@ def embed_shuffled(
         embedding, image = twin(borrowed, None).embedding, lent
     else:
         index = index_masks(gather_rows(fabric, query_masks)[lent], gather_rows(fabric, key_masks)[lent])
-        masks = ViewMasks(mask_membership(index.key, index.image), index.image)
+        membership = mask_membership(index.key, index.image)
+        if key_confidence is not None:
+            membership = membership * gather_rows(fabric, key_confidence)[lent][index.image]
+        masks = ViewMasks(membership, index.image)
         embedding, image = twin(borrowed, masks).embedding, lent[index.image]
     embedding, image = gather_rows(fabric, embedding), gather_rows(fabric, image)
     order = torch.argsort(image, stable=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.structures import ViewBatch
+from densessl.structures import LocalViews, ViewBatch
 
 SHARE_OF_MEMORY = 0.8
 """Of the memory that is free; the rest is for the loader, evaluation, and the allocator's waste."""
@@ -96,12 +97,23 @@ def usable_memory(device: torch.device) -> float:
     return _kibibytes(_PROCESS / "status", "VmRSS") * 1024.0 + SHARE_OF_MEMORY * free
 
 
-def synthetic_batch(num_images: int, size_px: int) -> ViewBatch:
-    """Return noise whose masks are the upper halves."""
-    images = torch.randn(num_images, 3, size_px, size_px)
-    masks = torch.zeros(num_images, size_px, size_px, dtype=torch.int64)
-    masks[:, : size_px // 2] = 1
-    return ViewBatch(images, masks, images, masks, tuple(str(number) for number in range(num_images)))
+def synthetic_batch(num_images: int, views: ViewSettings, *, has_confidence: bool = False) -> ViewBatch:
+    """Return noise whose masks are the upper halves, of the sizes of these views, of which the masks may be sure."""
+    images, masks, confidence = _halves((num_images,), views.size_px, has_confidence)
+    local = None
+    if views.num_local:
+        local = LocalViews(*_halves((views.num_local, num_images), views.local_size_px, has_confidence))
+    stems = tuple(str(number) for number in range(num_images))
+    return ViewBatch(images, masks, images, masks, stems, local, confidence, confidence)
+
+
+def _halves(
+    shape: tuple[int, ...], size_px: int, has_confidence: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    images = torch.randn(*shape, 3, size_px, size_px)
+    masks = torch.zeros(*shape, size_px, size_px, dtype=torch.int64)
+    masks[..., : size_px // 2, :] = 1
+    return images, masks, torch.ones(masks.shape) if has_confidence else None
 
 
 def _kibibytes(path: Path, name: str) -> int:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from densessl.data.views import PairedViews, collate_views, unpack_views
+from densessl.data.view_batches import collate_views, unpack_views
+from densessl.data.views import PairedViews
 from densessl.errors import InputError
-from densessl.structures import ViewBatch
+from densessl.structures import LocalViews, ViewBatch
 from densessl.training.sampler import BatchSampler
 
 CPU = torch.device("cpu")
@@ -77,10 +78,18 @@ def split_batch(batch: ViewBatch, num_parts: int) -> list[ViewBatch]:
 
 
 def _part(batch: ViewBatch, first: int, end: int) -> ViewBatch:
+    local = None
+    if batch.local is not None:
+        views = batch.local
+        confidence = None if views.confidence is None else views.confidence[:, first:end]
+        local = LocalViews(views.images[:, first:end], views.masks[:, first:end], confidence)
     return ViewBatch(
         query_images=batch.query_images[first:end],
         query_masks=batch.query_masks[first:end],
         key_images=batch.key_images[first:end],
         key_masks=batch.key_masks[first:end],
         stems=batch.stems[first:end],
+        local=local,
+        query_confidence=None if batch.query_confidence is None else batch.query_confidence[first:end],
+        key_confidence=None if batch.key_confidence is None else batch.key_confidence[first:end],
     )

@@ -10,7 +10,7 @@ from lightning_fabric.strategies import ModelParallelStrategy
 
 from densessl.errors import InputError
 from densessl.models.precision import choose_precision
-from densessl.objectives.mask_contrast import WholeBatch
+from densessl.objectives.whole_batch import WholeBatch
 from densessl.training.sharding import shard_network
 
 

@@ -26,9 +26,10 @@ def check_loss(fabric: Fabric, result: StepResult, step: int, training: Training
     is_finite = torch.isfinite(result.loss.detach())
     if float(torch.as_tensor(fabric.all_reduce(is_finite.float()))) < 1:  # the mean over the processes
         loss = "not finite in another process" if bool(is_finite) else float(result.loss.detach())
+        swav = "" if result.swav_loss is None else f", swav {float(result.swav_loss):.4g}"
         raise InputError(
             f"the loss became {loss} at step {step} (contrastive {float(result.term.loss.detach()):.4g}, saliency "
-            f"{float(result.saliency_loss):.4g}); {_remedy(training)}"
+            f"{float(result.saliency_loss):.4g}{swav}); {_remedy(training)}"
         )
 
 

@@ -19,6 +19,7 @@ def describe_step(result: StepResult, bank: MemoryBank) -> dict[str, float]:
         "loss": float(result.loss.detach()),
         "contrastive_loss": float(result.term.loss.detach()),
         "saliency_loss": float(result.saliency_loss),
+        **({} if result.swav_loss is None else {"swav_loss": float(result.swav_loss)}),
         "positive_similarity": float(result.term.positive_similarity),
         "negative_similarity": float(result.term.negative_similarity),
         "embedding_spread": embedding_spread(reference),

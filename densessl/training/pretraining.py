@@ -14,15 +14,16 @@ from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
 from rich.console import Console
 
+from densessl.data.confidence import open_confidence
 from densessl.data.masks import MaskFolder
 from densessl.data.source_cache import SourceCache
-from densessl.data.view_sources import open_source_cache
+from densessl.data.view_sources import ViewSources, open_source_cache
 from densessl.data.views import PairedViews, ViewSettings, sources_for
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
 from densessl.models.precision import choose_memory_format
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ImageRef, ViewBatch
 from densessl.training.alarms import AlarmWatch
 from densessl.training.batch_norm import synchronise_batch_norm
@@ -70,6 +71,16 @@ class PretrainSettings:
             raise InputError(
                 f"objective.pixels_per_mask is {self.objective.pixels_per_mask}, but model.embedding_of is masks, "
                 "whose rows are no pixels; use 0"
+            )
+        if self.model.embedding_of == "masks" and self.objective.background != "none":
+            raise InputError(
+                f"objective.background is {self.objective.background}, but model.embedding_of is masks, and such a "
+                "network embeds masks alone; use none, or embedding_of pixels"
+            )
+        if (self.objective.swav_weight > 0) != (self.model.num_prototypes > 0):
+            raise InputError(
+                f"objective.swav_weight is {self.objective.swav_weight} and model.num_prototypes "
+                f"{self.model.num_prototypes}; they go together, so give both a value above 0, or neither"
             )
 
 
@@ -147,8 +158,10 @@ def pretrain_model(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    cache = _open_cache(fabric, images, masks, run, settings)
-    views = PairedViews(images, masks, settings.views, neighbours, cache)
+    confidence = open_confidence(masks, images) if settings.objective.confidence_weighted else None
+    sources = sources_for(images, masks, settings.views, confidence)
+    cache = _open_cache(fabric, sources, run, training)
+    views = PairedViews(images, masks, settings.views, neighbours, cache, confidence)
     batches = load_batches(views, sampler, training.num_workers, fabric.device)
     profiler = StepProfile(run, fabric.device, is_enabled=profile and fabric.is_global_zero)
     loss = _train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
@@ -170,6 +183,8 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
         InputError: the system does not say how much memory a step needs (a CPU under another system than Linux).
     """
 
+    views = settings.views
+
     def peak_bytes(num: int) -> float:
         training = replace(settings.training, batch_size=num, accumulate=1, compile=False)
         probed = replace(settings, training=training)
@@ -180,7 +195,9 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
         with measured_peak(fabric.device) as peak:
             for _ in range(2):  # the optimiser has moments from the second step on
                 optimizer.zero_grad()
-                _find_gradients(fabric, state, wrapped, synthetic_batch(num, settings.views.size_px), probed)
+                is_weighted = settings.objective.confidence_weighted
+                batch = synthetic_batch(num, views, has_confidence=is_weighted)
+                _find_gradients(fabric, state, wrapped, batch, probed)
                 optimizer.step()
         most = fabric.all_reduce(torch.tensor(peak.bytes, dtype=torch.float64, device=fabric.device), reduce_op="max")
         return float(torch.as_tensor(most))  # the same in all processes, which must agree on whether to measure again
@@ -191,16 +208,12 @@ def find_batch_size(fabric: Fabric, settings: PretrainSettings, num_images: int)
     return num_parts * round(-float(torch.as_tensor(fewest)))
 
 
-def _open_cache(
-    fabric: Fabric, images: tuple[ImageRef, ...], masks: MaskFolder, run: Path, settings: PretrainSettings
-) -> SourceCache | None:
+def _open_cache(fabric: Fabric, sources: ViewSources, run: Path, training: TrainingSettings) -> SourceCache | None:
     """Return the cache of decoded images that all processes share, `None` where none is wanted."""
-    training = settings.training
     if training.cache_gb == 0:
         return None
     cache = None
     if fabric.is_global_zero:
-        sources = sources_for(images, masks, settings.views)
         cache = open_source_cache(training.cache or run / "cache", sources, training.cache_gb * 1e9)
         cache.report()
     return fabric.broadcast(cache)
@@ -225,7 +238,8 @@ def _check_negatives(num_images: int, num_processes: int, masks: MaskFolder, set
     has_several = not is_merged and (
         settings.views.split_instances or masks.encoding in {"instances", "palette labels"}
     )
-    if settings.objective.queue_length == 0 and num_seen == 1 and not has_several:
+    has_background = settings.objective.background == "negatives"
+    if settings.objective.queue_length == 0 and num_seen == 1 and not (has_several or has_background):
         raise InputError(
             "objective.queue_length is 0 and a process sees 1 image, so one mask, per step (training.batch_size "
             f"{settings.training.batch_size}, {num_images} usable images, {num_processes} processes): it has no "
@@ -309,6 +323,7 @@ def _train(
             )
             set_learning_rate(state.optimizer, learning_rate)
             torch.manual_seed(_step_seed(settings.seed, state.step, fabric.global_rank))
+            state.model.normalise_prototypes()
             with stage("update twin"):
                 update_twin(twin, state.model, settings.objective.momentum)
                 for network in (twin, state.model):
@@ -390,6 +405,7 @@ def _find_gradients(
                 settings.objective,
                 settings.model.embedding_of,
                 shuffle_seed,
+                min(int(state.bank.num_enqueued), state.bank.length) if settings.objective.swav_use_bank else 0,
             )
             check_loss(fabric, result, state.step + 1, training)
             again = unchanged_statistics(state.model) if training.recompute_activations else nullcontext()

@@ -8,8 +8,8 @@ import torch
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.models.momentum_twin import make_twin
-from densessl.objectives.mask_contrast import ObjectiveSettings
 from densessl.objectives.memory_bank import MemoryBank
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 from densessl.training.sharding import held_as, whole
 

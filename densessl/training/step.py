@@ -5,26 +5,32 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from torch.nn import functional as F
 
-from densessl.models.mask_contrast_model import ViewMasks
+from densessl.models.mask_contrast_model import DenseOutput
 from densessl.objectives.mask_contrast import (
+    Confidence,
     ContrastiveTerm,
-    ObjectiveSettings,
-    WholeBatch,
+    LocalPixels,
     contrast_masks,
     contrast_views,
+    mask_means,
 )
-from densessl.objectives.mask_prototypes import index_masks, mask_membership
+from densessl.objectives.prototype_codes import prototype_loss
 from densessl.objectives.saliency_loss import balanced_saliency_loss
-from densessl.structures import ViewBatch
+from densessl.objectives.settings import ObjectiveSettings
+from densessl.objectives.whole_batch import WholeBatch
+from densessl.structures import LocalViews, ViewBatch
 from densessl.training.batch_norm import embed_shuffled
 from densessl.training.devices import gather_rows, whole_batch
+from densessl.training.membership import Membership, membership_of
 from densessl.training.step_profile import stage
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term.
+    """What one step found: `loss`, scalar with gradient; `saliency_loss`, scalar without; the contrastive term;
+    `swav_loss`, scalar without gradient, where the objective has it.
 
     The term's prototypes are those of all processes. The losses are those of this process's images, or of the whole
     batch where `objective.negatives` is global.
@@ -33,6 +39,7 @@ class StepResult:
     loss: torch.Tensor
     saliency_loss: torch.Tensor
     term: ContrastiveTerm
+    swav_loss: torch.Tensor | None = None
 
 
 def training_step(
@@ -44,46 +51,103 @@ def training_step(
     objective: ObjectiveSettings,
     embedding_of: Literal["pixels", "masks"],
     shuffle_seed: int | None = None,
+    num_queued: int = 0,
 ) -> StepResult:
     """Compute the loss of one batch: contrastive term plus weighted saliency term (arXiv:2102.06191, section 3).
+
+    Where the objective has it, the weighted prototype term of `densessl.objectives.prototype_codes` is added.
 
     Args:
         fabric: device and precision.
         model: the network as `fabric.setup` wrapped it; gradient flows into it alone.
         twin: its momentum twin.
         queue: (length, dim), unit vectors of the memory bank.
-        batch: two views of each image, with their masks.
+        batch: two views of each image, with their masks, and local views if there are any.
         objective: the settings of the loss.
         embedding_of: that of the network (`ModelSettings`): the rows of the contrastive term are pixels or masks.
         shuffle_seed: embed the key images on processes chosen by it, the same on all; None embeds each where it is.
+        num_queued: first rows of the memory bank that hold prototypes, where `objective.swav_use_bank` wants them.
     """
     query_images, key_images = fabric.to_device(batch.query_images), fabric.to_device(batch.key_images)
     query_masks, key_masks = fabric.to_device(batch.query_masks), fabric.to_device(batch.key_masks)
-    query_view = key_view = None
-    if embedding_of == "masks":
-        index = index_masks(query_masks, key_masks)
-        query_view = ViewMasks(mask_membership(index.query, index.image), index.image)
-        key_view = ViewMasks(mask_membership(index.key, index.image), index.image)
-    whole = whole_batch(fabric) if objective.negatives == "global" else None
+    local, confidence = _local(fabric, batch, objective), _confidence(fabric, batch, objective)
+    wholes = membership_of(query_masks, key_masks, local, confidence) if embedding_of == "masks" else None
+    processes = whole_batch(fabric)
+    whole = processes if objective.negatives == "global" else None
     with stage("query forward"):
-        query = model(query_images, query_view)
+        query = _embed_query(model, query_images, local, wholes)
     with stage("key forward"), torch.no_grad(), fabric.autocast():
         if shuffle_seed is None or fabric.world_size == 1:
-            key = twin(key_images, key_view).embedding
+            key = twin(key_images, wholes and wholes.key).embedding
         else:
-            key = embed_shuffled(fabric, twin, key_images, query_masks, key_masks, embedding_of, shuffle_seed)
+            masks = (query_masks, key_masks, confidence and confidence.key)
+            key = embed_shuffled(fabric, twin, key_images, *masks, embedding_of, shuffle_seed)
     with stage("contrastive loss"):
-        if query_view is not None and key_view is not None:
-            is_present = query_view.membership.flatten(1).any(1) & key_view.membership.flatten(1).any(1)
-            term = contrast_masks(query.embedding, key, is_present, queue, objective, whole)
+        if wholes is not None:
+            rows = wholes.local_rows(query.local_embedding)
+            term = contrast_masks(query.embedding, key, wholes.is_present, queue, objective, whole, rows)
         else:
-            term = contrast_views(query.embedding, query_masks, key, key_masks, queue, objective, whole)
+            pixels = _local_pixels(query.local_embedding, local)
+            views = (query.embedding, query_masks, key, key_masks)
+            term = contrast_views(*views, queue, objective, whole, pixels, confidence)
         if whole is None:
             term = term._replace(prototypes=gather_rows(fabric, term.prototypes))
     with stage("saliency loss"):
         saliency_loss = _saliency_loss(query.saliency.float(), query_masks > 0, objective, whole)
     loss = term.loss + objective.saliency_weight * saliency_loss
-    return StepResult(loss, saliency_loss.detach(), term)
+    if query.prototypes is None:
+        return StepResult(loss, saliency_loss.detach(), term)
+    with stage("prototype loss"):
+        if wholes is not None:
+            query_means, key_means = (F.normalize(rows[wholes.is_present].float()) for rows in (query.embedding, key))
+        else:
+            query_means, key_means = mask_means(query.embedding, query_masks, key, key_masks, confidence)
+        swav_loss = prototype_loss(
+            query_means,
+            key_means,
+            query.prototypes,
+            queue[:num_queued],
+            objective,
+            processes,
+            is_whole=whole is not None,
+        )
+    return StepResult(loss + objective.swav_weight * swav_loss, saliency_loss.detach(), term, swav_loss.detach())
+
+
+def _embed_query(
+    model: torch.nn.Module, images: torch.Tensor, local: LocalViews | None, wholes: Membership | None
+) -> DenseOutput:
+    """Send the query view, and local views after it, through the network."""
+    masks = None if wholes is None else wholes.query
+    if local is None:
+        return model(images, masks)
+    return model(images, masks, local.images.flatten(0, 1), None if wholes is None else wholes.local)
+
+
+def _local_pixels(embedding: torch.Tensor | None, local: LocalViews | None) -> LocalPixels | None:
+    """Put the embedding of local views (num_local * batch, dim, h, w) together with their masks."""
+    if embedding is None or local is None:
+        return None
+    return LocalPixels(embedding.unflatten(0, local.masks.shape[:2]), local.masks, local.confidence)
+
+
+def _local(fabric: Fabric, batch: ViewBatch, objective: ObjectiveSettings) -> LocalViews | None:
+    """Bring the local views to the device, where the batch has any, with confidence where the objective wants it."""
+    if batch.local is None:
+        return None
+    confidence = None
+    if objective.confidence_weighted and batch.local.confidence is not None:
+        confidence = fabric.to_device(batch.local.confidence)
+    return LocalViews(fabric.to_device(batch.local.images), fabric.to_device(batch.local.masks), confidence)
+
+
+def _confidence(fabric: Fabric, batch: ViewBatch, objective: ObjectiveSettings) -> Confidence | None:
+    """Bring the confidence of the two views to the device, where the objective wants it."""
+    if not objective.confidence_weighted:
+        return None
+    if batch.query_confidence is None or batch.key_confidence is None:
+        raise ValueError("the objective weighs pixels by confidence, which the views lack; give it to PairedViews")
+    return Confidence(fabric.to_device(batch.query_confidence), fabric.to_device(batch.key_confidence))
 
 
 def mean_result(results: list[StepResult]) -> StepResult:
@@ -100,7 +164,8 @@ def mean_result(results: list[StepResult]) -> StepResult:
     loss, saliency_loss = (
         torch.stack([getattr(result, name).detach() for result in results]).mean() for name in ("loss", "saliency_loss")
     )
-    return StepResult(loss, saliency_loss, term)
+    swav_losses = [result.swav_loss for result in results if result.swav_loss is not None]
+    return StepResult(loss, saliency_loss, term, torch.stack(swav_losses).mean() if swav_losses else None)
 
 
 def _saliency_loss(

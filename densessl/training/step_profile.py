@@ -16,6 +16,7 @@ STAGES = (
     "key forward",
     "contrastive loss",
     "saliency loss",
+    "prototype loss",
     "backward",
     "optimiser",
     "memory bank",

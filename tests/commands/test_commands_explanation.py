@@ -5,11 +5,12 @@ import torch
 from torch.nn import functional as F
 
 from densessl.commands.explanation import EndOfRun, describe_pair
-from densessl.data.views import ViewPair, collate_views, unpack_views
+from densessl.data.view_batches import ViewPair, collate_views, unpack_views
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import ModelSettings, ViewMasks, build_model
 from densessl.models.momentum_twin import make_twin
-from densessl.objectives.mask_contrast import ObjectiveSettings, contrast_masks, contrast_views
+from densessl.objectives.mask_contrast import contrast_masks, contrast_views
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ViewBatch
 
 

@@ -424,3 +424,33 @@ def test_more_neighbours_than_images(folder: DrawnFolder) -> None:
     outcome = pretrain(folder, "--views.neighbours", "8")
     assert outcome.status == 1
     assert "8 neighbours were asked for among 6 images; ask for 1 to 5, or add images" in outcome.err
+
+
+def test_confidence_wants_soft_maps(folder: DrawnFolder) -> None:
+    """Hard masks are refused, proposals without their soft maps before they are made; soft maps beside masks do."""
+    weighted = ("--objective.confidence_weighted", "true")
+    outcome = pretrain(folder, *weighted)
+    assert outcome.status == 1
+    assert "soft lacks the soft maps of 6 of 6 images (the first: 0); make the masks with" in outcome.err
+    proposing = command("pretrain", "--out", folder.root / "other", "--images", folder.images, *TINY, *weighted)
+    assert proposing.status == 1
+    assert "add --saliency.keep_soft true" in proposing.err
+    assert not (folder.root / "other").exists()
+    (folder.root / "soft").mkdir()
+    for path in folder.masks.iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(folder.root / "soft" / path.name), np.where(mask > 0, 200, 30).astype(np.uint8))
+    assert pretrain(folder, *weighted).status == 0
+
+
+def test_everything_switched_on_at_once(folder: DrawnFolder) -> None:
+    switches = (
+        *("--views.num_local", "2", "--views.local_size_px", "16", "--objective.background", "negatives"),
+        *("--objective.swav_weight", "0.5", "--model.num_prototypes", "4", "--objective.swav_use_bank", "true"),
+    )
+    outcome = pretrain(folder, *switches)
+    assert outcome.status == 0
+    lines = [json.loads(line) for line in (folder.root / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["swav_loss"]) for line in lines)
+    model, settings = load_run_model(folder.root / "run")
+    assert (settings.num_prototypes, model.prototypes.weight.shape) == (4, (4, 32))

@@ -21,7 +21,11 @@ PLACES = [20 + 4 * height * width for height, width in SIZES]
 def _source(index: int, seed: int = 0) -> Source:
     generator = np.random.default_rng([seed, index])
     size = SIZES[index]
-    return generator.integers(0, 256, (*size, 3), dtype=np.uint8), generator.integers(0, 3, size, dtype=np.uint8)
+    image, masks = (
+        generator.integers(0, 256, (*size, 3), dtype=np.uint8),
+        generator.integers(0, 3, size, dtype=np.uint8),
+    )
+    return Source(image, masks)
 
 
 def _cache(folder: Path, max_bytes: float = 1e6, *, version: int = 0, stems: str = "abc") -> SourceCache:
@@ -45,7 +49,8 @@ def test_what_was_written_is_read_here_and_by_the_next_run(tmp_path: Path) -> No
         assert _same(again.read(0), _source(0))
         assert again.read(1) is None
         assert _same(again.read(2), _source(2))
-    image, instances = cache.read(0) or _source(1)
+    image, instances, confidence = cache.read(0) or _source(1)
+    assert confidence is None
     assert (image.shape, instances.shape, image.dtype) == ((4, 5, 3), (4, 5), np.uint8)
     assert image.flags.writeable
 
@@ -98,7 +103,7 @@ def test_a_writer_killed_in_the_middle_leaves_an_empty_place(tmp_path: Path) -> 
         "key = source_cache.source_key('a', 0)\n"
         f"cache = source_cache.SourceCache(Path(sys.argv[1]), list('abc'), {SIZES},\n"
         "    [source_cache.source_key(stem, 0) for stem in 'abc'], 1e6)\n"
-        "cache.write(1, (np.ones((7, 3, 3), np.uint8), np.ones((7, 3), np.uint8)))"
+        "cache.write(1, source_cache.Source(np.ones((7, 3, 3), np.uint8), np.ones((7, 3), np.uint8)))"
     )
     cache = _cache(tmp_path)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
@@ -238,3 +243,16 @@ def test_the_report_says_how_much_is_kept(tmp_path: Path, capsys: pytest.Capture
     cache = _cache(tmp_path, PLACES[0])
     cache.report()
     assert capsys.readouterr().err == f"1 of 3 decoded images are kept (0.00 GB) in {cache.path}\n"
+
+
+def test_a_cache_with_confidence_is_another_file_and_gives_it_back(tmp_path: Path) -> None:
+    keys = [source_key(stem, 0) for stem in "abc"]
+    cache = SourceCache(tmp_path, list("abc"), SIZES, keys, 1e6, has_confidence=True)
+    cache.prepare()
+    assert cache.num_bytes == sum(20 + 5 * height * width for height, width in SIZES)
+    source = _source(1)._replace(confidence=np.arange(21, dtype=np.uint8).reshape(SIZES[1]))
+    cache.write(1, source)
+    for again in (cache, SourceCache(tmp_path, list("abc"), SIZES, keys, 1e6, has_confidence=True)):
+        assert _same(again.read(1), source)
+        assert again.read(0) is None
+    assert _cache(tmp_path).path != cache.path

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
+from densessl.data.view_batches import ViewPair
 from densessl.data.view_sources import open_source_cache, source_size
-from densessl.data.views import PairedViews, SampleKey, ViewPair, ViewSettings, geometric_transform, sources_for
+from densessl.data.views import PairedViews, SampleKey, ViewSettings, geometric_transform, sources_for
 from densessl.errors import InputError
 
 SETTINGS = ViewSettings(size_px=32)
@@ -163,7 +164,7 @@ def test_reduced_images_and_masks_stay_aligned(tmp_path: Path) -> None:
         picture.save(root / "images" / f"{index}.jpg", quality=95)
     settings = replace(SETTINGS, reduce_images=True, jitter=0.0, grayscale=0.0)
     views = _views(root, settings)
-    image, instances = views.sources.read(0)
+    image, instances, _ = views.sources.read(0)
     assert image.shape[:2] == instances.shape == source_size((900, 1300), 32, 0.2)
     assert ((image[..., 0] > 127) == (instances > 0)).mean() > 0.99
     for key in KEYS[:2]:

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,17 +17,16 @@ from torch.utils.data import DataLoader
 from densessl.data.image_folder import open_image_folder
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import open_mask_folder
+from densessl.data.normalisation import normalise_image
+from densessl.data.view_batches import ViewPair, collate_views, unpack_views
 from densessl.data.view_sources import connected_regions, instance_map
 from densessl.data.views import (
     PairedViews,
     SampleKey,
-    ViewPair,
     ViewSettings,
-    collate_views,
+    finest_scale,
     geometric_transform,
-    normalise_image,
     photometric_transform,
-    unpack_views,
 )
 from densessl.errors import InputError
 
@@ -334,3 +334,76 @@ def test_a_batch_unpacks_to_what_the_network_takes(folder: Path) -> None:
 def test_settings_out_of_range_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ViewSettings(**values)  # type: ignore[arg-type]
+
+
+LOCAL = dataclasses.replace(PLAIN, num_local=3, local_size_px=16)
+
+
+def test_local_crops_leave_the_pair_as_it_was(folder: Path) -> None:
+    for jitter in (0.0, 0.8):
+        settings = dataclasses.replace(LOCAL, jitter=jitter)
+        for index in range(3):
+            pair = _views(folder, settings)[SampleKey(0, 1, index)]
+            without = _views(folder, dataclasses.replace(settings, num_local=0))[SampleKey(0, 1, index)]
+            assert _same(pair, without)
+            assert without.local_images is without.local_masks is None
+            assert pair.local_images.shape == (3, 3, 16, 16)
+            assert pair.local_masks.shape == (3, 16, 16)
+            assert pair.local_images.dtype == pair.local_masks.dtype == torch.uint8
+
+
+def test_local_crops_carry_their_masks(folder: Path) -> None:
+    """The red channel of the images is the mask."""
+    pair = _views(folder, LOCAL)[SampleKey(0, 0, 0)]
+    red = pair.local_images[:, 0].float() / 255
+    assert float((red - pair.local_masks.float()).abs().mean()) < 0.1
+    assert not torch.equal(pair.local_images[0], pair.local_images[1])
+
+
+def test_local_crops_are_drawn_until_they_show_foreground(tmp_path: Path) -> None:
+    """With many tries each shows some; with one the last stays as it is, empty ones too."""
+    small = np.zeros((40, 56), dtype=np.uint8)
+    small[2:16, 2:16] = 1
+    root = _folder(tmp_path, [small])
+    settings = dataclasses.replace(LOCAL, min_scale=0.9, num_local=8)
+    shares = {}
+    for tries in (1, 200):
+        views = _views(root, dataclasses.replace(settings, max_tries=tries))
+        shares[tries] = [float(mask.float().mean()) for mask in views[SampleKey(0, 0, 0)].local_masks]
+    assert min(shares[1]) == 0
+    assert min(shares[200]) >= 0.01
+
+
+def test_local_crops_are_batched_view_by_view(folder: Path) -> None:
+    views = _views(folder, LOCAL)
+    pairs = [views[SampleKey(0, 0, index)] for index in range(2)]
+    batch = unpack_views(collate_views(pairs), torch.device("cpu"))
+    assert batch.local.images.shape == (3, 2, 3, 16, 16)
+    assert batch.local.masks.shape == (3, 2, 16, 16)
+    assert batch.local.masks.dtype == torch.int64
+    for number, pair in enumerate(pairs):
+        assert torch.equal(batch.local.masks[:, number], pair.local_masks.long())
+        expected = normalise_image(pair.local_images[2].permute(1, 2, 0).numpy())
+        torch.testing.assert_close(batch.local.images[2, number], expected)
+    alone = unpack_views(collate_views([pairs[0]._replace(local_images=None, local_masks=None)]), torch.device("cpu"))
+    assert alone.local is None
+
+
+def test_reduced_images_keep_the_pixels_of_local_crops() -> None:
+    plain = ViewSettings(reduce_images=True)
+    assert finest_scale(plain) == finest_scale(dataclasses.replace(plain, num_local=6)) == 0.2
+    fine = dataclasses.replace(plain, num_local=6, local_min_scale=0.01)  # 96 of 224 px on a hundredth
+    assert finest_scale(fine) == pytest.approx(0.01 * (224 / 96) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_local": -1}, r"views\.num_local is -1; it must be 0"),
+        ({"num_local": 2, "local_size_px": 64}, r"local_size_px is 64; .* at most those of a view, views\.size_px 32"),
+        ({"local_min_scale": 0.0}, r"views\.local_min_scale 0\.0 and local_max_scale"),
+    ],
+)
+def test_local_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(PLAIN, **changes)

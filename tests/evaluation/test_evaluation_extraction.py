@@ -13,7 +13,7 @@ from PIL import Image
 from densessl.data.image_folder import open_image_folder
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import open_mask_folder
-from densessl.data.views import normalise_image
+from densessl.data.normalisation import normalise_image
 from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, Extraction, decode_instances, embed_images
 from densessl.evaluation.network_features import NetworkFeatures

@@ -117,3 +117,32 @@ def test_the_published_network() -> None:
     settings = ModelSettings()
     assert (settings.output_stride, settings.decoder_channels, settings.embedding_dim) == (8, 256, 32)
     assert (settings.decoder, settings.dropout, settings.separable_decoder) == ("deeplabv3", 0.5, False)
+
+
+def test_local_images_go_through_after_the_others() -> None:
+    """In evaluation mode their embedding is that of any image; in training, batch norm treats them by themselves."""
+    model = _model(dropout=0.0).eval()
+    images, local = torch.randn(2, 3, 48, 64), torch.randn(5, 3, 32, 32)
+    both = model(images, None, local)
+    assert torch.equal(both.embedding, model(images).embedding)
+    assert torch.equal(both.local_embedding, model(local).embedding)
+    assert model(images).local_embedding is None
+    model.train()
+    assert torch.equal(model(images, None, local).embedding, model(images).embedding)
+
+
+def test_prototypes_are_unit_vectors_that_are_learned() -> None:
+    plain, model = _model(), _model(num_prototypes=7)
+    assert model.state_dict().keys() - plain.state_dict().keys() == {"prototypes.weight"}
+    for name, value in plain.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)  # drawn last
+    with torch.no_grad():
+        model.prototypes.weight.mul_(3)
+    output = model(torch.randn(2, 3, 32, 32))
+    assert output.prototypes.shape == (7, 6)
+    assert torch.allclose(output.prototypes.norm(dim=1), torch.ones(7))
+    output.prototypes[:, 0].sum().backward()
+    assert torch.count_nonzero(model.prototypes.weight.grad) > 0
+    model.normalise_prototypes()
+    assert torch.allclose(model.prototypes.weight.norm(dim=1), torch.ones(7))
+    assert plain(torch.randn(2, 3, 32, 32)).prototypes is None

@@ -8,13 +8,9 @@ from torch.nn import functional as F
 
 from densessl.errors import InputError
 from densessl.objectives.contrastive_losses import formula_loss, most_similar, reference_loss
-from densessl.objectives.mask_contrast import (
-    ContrastiveTerm,
-    ObjectiveSettings,
-    contrast_masks,
-    contrast_views,
-    select_cells,
-)
+from densessl.objectives.loss_rows import select_cells
+from densessl.objectives.mask_contrast import ContrastiveTerm, contrast_masks, contrast_views
+from densessl.objectives.settings import ObjectiveSettings
 
 TEMPERATURE = 0.5
 

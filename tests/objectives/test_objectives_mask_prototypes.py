@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from densessl.objectives.mask_prototypes import index_masks, mask_prototypes
+from densessl.objectives.mask_prototypes import index_masks, mask_prototypes, number_masks
 
 
 def _embeddings(batch: int, height: int, width: int) -> torch.Tensor:
@@ -95,3 +95,13 @@ def test_gradient_through_prototypes() -> None:
     masks[0, :3, :2] = 0
     embeddings = _embeddings(1, 2, 2).requires_grad_()
     assert torch.autograd.gradcheck(lambda values: mask_prototypes(values, masks, torch.tensor([0]))[0], [embeddings])
+
+
+def test_a_further_view_is_numbered_as_the_two() -> None:
+    query, key = torch.zeros(2, 3, 2, 2, dtype=torch.int64)
+    query[0, 0], key[0, 1], key[2, 0] = 1, 2, 1
+    index = index_masks(query, key)
+    further = torch.tensor([[[1, 2, 3]], [[1, 0, 0]], [[0, 1, 2]]])
+    assert number_masks(further, index.image).tolist() == [[[0, 1, -1]], [[-1, -1, -1]], [[-1, 2, -1]]]
+    assert torch.equal(number_masks(query, index.image), index.query)
+    assert torch.equal(number_masks(key, index.image), index.key)

@@ -12,7 +12,7 @@ import pytest
 
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import Alarm, AlarmWatch, append_alarm, keep_alarms
 from densessl.training.settings import TrainingSettings
 
@@ -67,6 +67,14 @@ def test_a_collapse_is_not_also_called_a_flat_loss() -> None:
     """The two would name opposite remedies."""
     lines = [{"embedding_spread": 0.01, "contrastive_loss": CHANCE}] * 340
     assert [alarm.kind for alarm in alarms(lines)] == ["collapse"]
+
+
+def test_backgrounds_are_columns_too() -> None:
+    """The loss of chance without them is better than chance with them."""
+    lines = [{"contrastive_loss": CHANCE}] * 340
+    assert alarms(lines, watch(background="negatives")) == []
+    flat = [{"contrastive_loss": math.log(64 + 2 * 16)}] * 340
+    assert [alarm.kind for alarm in alarms(flat, watch(background="negatives"))] == ["flat_loss"]
 
 
 def test_a_few_vectors_are_not_judged() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_training import SETTINGS, changed
 
+from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.training import batch_probe, pretraining
 from densessl.training.batch_probe import fitting_batch_size, measured_peak, synthetic_batch, usable_memory
@@ -74,6 +75,6 @@ def test_more_memory_fits_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_synthetic_batch_has_views_of_the_size() -> None:
-    batch = synthetic_batch(3, 32)
+    batch = synthetic_batch(3, ViewSettings(size_px=32))
     assert batch.query_images.shape == (3, 3, 32, 32)
     assert (batch.key_masks > 0).float().mean() == 0.5

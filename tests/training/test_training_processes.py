@@ -118,7 +118,8 @@ def _train_part(
     def precise(*arguments: Any) -> StepResult:
         batch = arguments[4]
         images = {name: getattr(batch, name).double() for name in ("query_images", "key_images")}
-        return step(*arguments[:4], dataclasses.replace(batch, **images), *arguments[5:])
+        local = batch.local and dataclasses.replace(batch.local, images=batch.local.images.double())
+        return step(*arguments[:4], dataclasses.replace(batch, **images, local=local), *arguments[5:])
 
     pretraining.new_state = kept
     if is_precise:

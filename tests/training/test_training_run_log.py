@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from densessl.data.views import ViewSettings
 from densessl.errors import InputError
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import AlarmWatch
 from densessl.training.run_log import RunLog, last_logged_loss, read_metrics
 from densessl.training.settings import TrainingSettings

@@ -6,7 +6,7 @@ import torch
 from benchmarks.plain_step import PlainNetwork, PlainTrainer
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ViewBatch
 from densessl.training.devices import make_fabric
 from densessl.training.settings import TrainingSettings

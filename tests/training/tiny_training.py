@@ -12,7 +12,7 @@ from densessl.data.image_folder import open_image_folder
 from densessl.data.masks import open_mask_folder
 from densessl.data.views import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings, build_model
-from densessl.objectives.mask_contrast import ObjectiveSettings
+from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.devices import make_fabric
 from densessl.training.pretraining import Evaluate, PretrainResult, PretrainSettings, pretrain_model
 from densessl.training.run_log import read_metrics
