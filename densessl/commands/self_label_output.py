@@ -11,7 +11,7 @@ from rich.console import Console
 
 from densessl.commands.evaluate import print_scores
 from densessl.commands.provenance import masks_provenance
-from densessl.commands.self_label_pseudo_labels import readable_images, say
+from densessl.commands.self_label_progress import readable_images, say
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import MaskFolder
 from densessl.data.view_sources import instance_map

@@ -9,7 +9,7 @@ OUT/round-N/network.safetensors
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
-from densessl.data.images import read_image
+from densessl.commands.self_label_progress import readable_images, say
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import MaskFolder
 from densessl.data.soft_targets import SoftMaps
@@ -50,7 +48,7 @@ from densessl.models.segmentation_network import (
     load_segmentation_network,
     save_segmentation_network,
 )
-from densessl.structures import IGNORE, ImageArray, ImageRef
+from densessl.structures import IGNORE, ImageRef
 from densessl.training.devices import make_fabric
 from densessl.training.run_folder import plain
 from densessl.training.self_labelling import SelfLabellingSettings, count_pixels, train_segmentation_network
@@ -178,26 +176,6 @@ def read_selection(folder: Path) -> list[dict[str, Any]]:
         case {"images": list(rows)} if all(isinstance(row, dict) and {"stem", "kept"} <= row.keys() for row in rows):
             return rows
     raise InputError(f"{folder / 'selection.json'} holds no selection of images; choose another output folder (--out)")
-
-
-def readable_images(
-    images: Sequence[ImageRef], task: str, reject: Callable[[ImageRef, str], None] | None = None
-) -> Iterator[tuple[ImageRef, ImageArray]]:
-    """Yield images with their pixels, under a progress bar; one that cannot be read is passed over and said so."""
-    for ref in track(images, task, total=len(images), console=Console(stderr=True)):
-        try:
-            image = read_image(ref.path)
-        except InputError as error:
-            say(f"left out: {error}")
-            if reject is not None:
-                reject(ref, str(error))
-            continue
-        yield ref, image
-
-
-def say(text: str) -> None:
-    """Print a line of progress on standard error."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def _masks_by_network(

@@ -54,7 +54,7 @@ class SelfLabellingSettings:
         learning_rate: of the decoder, by AdamW; in each round it rises over the first tenth of the steps, at most 20,
             and falls to 0 along a half cosine.
         encoder_lr_scale: the encoder learns at learning_rate times this; 0 leaves it as the run left it, which takes
-            a third of the time. Its batch norm keeps the run's statistics in any case.
+            about 0.6 of the time. Its batch norm keeps the run's statistics in any case.
         weight_decay: decoupled.
         balance: none (every pixel counts alike) or classes (every class of the pseudo-labels counts alike, the
             background included).
