@@ -80,6 +80,12 @@ class Task:
 
 
 def run_rounds(task: Task, resume: bool) -> SelfLabelResult:
+    """Cluster, then train, predict and score in rounds; what is finished in `task.out` is not done again.
+
+    Raises:
+        InputError: `task.out` was begun and `resume` is false, or with other settings; fewer confident images than
+            clusters; an encoder that the decoder cannot work on.
+    """
     model, model_settings = load_run_model(task.run, task.weights)
     header = SegmentationNetworkHeader(
         encoder=model_settings.encoder,
@@ -106,7 +112,7 @@ def run_rounds(task: Task, resume: bool) -> SelfLabelResult:
             train_round(teacher, number, model, header, task.seed + number)
         if task.target.is_scored and number < task.settings.rounds:
             miou.append(_score_round(task, number, miou))
-    return _finish(task, header, miou)
+    return _finish(task, miou)
 
 
 def _score_round(task: Task, number: int, earlier: list[float]) -> float:
@@ -121,7 +127,7 @@ def _score_round(task: Task, number: int, earlier: list[float]) -> float:
     return float(read_json(path, "the scores of a round")["miou"])
 
 
-def _finish(task: Task, header: SegmentationNetworkHeader, earlier: list[float]) -> SelfLabelResult:
+def _finish(task: Task, earlier: list[float]) -> SelfLabelResult:
     """Keep the last round's network, and label and score the images of the target with it."""
     number = task.settings.rounds
     folder = task.teacher.folder(number)
