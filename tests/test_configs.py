@@ -11,7 +11,8 @@ from densessl.training.run_folder import plain
 
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SALIENCY = [path for path in FILES if path.name.startswith("saliency_")]
-CONFIGS = [path for path in FILES if path not in SALIENCY]
+SELF_LABEL = [path for path in FILES if path.name.startswith("self_label_")]
+CONFIGS = [path for path in FILES if path not in SALIENCY + SELF_LABEL]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -34,6 +35,19 @@ def test_config_of_saliency_is_accepted_and_says_what_it_reproduces(path: Path) 
     read = plain(values["self_training"])
     assert {key: read[key] for key in written["self_training"]} == written["self_training"]
     assert values["method"] == "self_trained"
+
+
+@pytest.mark.parametrize("path", SELF_LABEL, ids=lambda path: path.stem)
+def test_config_of_self_label_is_accepted_and_complete(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line, word in zip(lines, ("# Reproduces:", "# Command:", "# Measured:"), strict=False):
+        assert line.startswith(word)
+    parser = build_parser("self_label", stage_function("self_label"))
+    values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "OUT", "--images", "DIR"]))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert plain(values["self_labelling"]) == written["self_labelling"]
+    places = {"out", "images", "data", "masks", "run", "eval_data", "eval_split", "eval_masks", "network", "resume"}
+    assert set(written) == set(values.as_dict()) - places - {"config"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

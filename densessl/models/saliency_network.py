@@ -19,7 +19,7 @@ DECODER_CHANNELS = (128, 64, 48, 32, 16)
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
 _HEADER_KEY = "saliency_network"
-_STRIDE = 32
+STRIDE = 32
 """Image sides are brought to multiples of this."""
 
 
@@ -48,31 +48,45 @@ class SaliencyNetwork(nn.Module):
 
     def __init__(self, encoder: str) -> None:
         super().__init__()
-        check_encoder_name(encoder)
-        try:
-            self.unet = segmentation_models_pytorch.Unet(
-                f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1
-            )
-            with torch.no_grad():  # some encoders refuse sizes only when an image comes
-                self.eval()(torch.zeros(1, 3, 3 * _STRIDE, 2 * _STRIDE))
-        except (ValueError, RuntimeError, TypeError, AssertionError) as error:
-            raise InputError(
-                f"encoder {encoder!r} has no levels of resolution for a U-Net on images of any size ({error}); choose "
-                "a ResNet or a MobileNet"
-            ) from error
-        self.train()
+        self.unet = build_unet(encoder, num_maps=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (batch, 3, height, width), normalised, to logits (batch, height, width); sides any."""
         height, width = images.shape[-2:]
-        pad = nn.functional.pad(images, (0, -width % _STRIDE, 0, -height % _STRIDE), mode="replicate")
-        logits: torch.Tensor = self.unet(pad)
+        logits: torch.Tensor = self.unet(pad_to_stride(images))
         return logits[:, 0, :height, :width]
 
     def shift_logits(self, by: float) -> None:
         """Add a number to every logit from now on, by way of the last layer's bias."""
         with torch.no_grad():
             self.unet.segmentation_head[0].bias.add_(by)
+
+
+def build_unet(encoder: str, num_maps: int) -> segmentation_models_pytorch.Unet:
+    """Build a U-Net on a timm encoder, with random weights, for images whose sides are multiples of 32.
+
+    Raises:
+        InputError: see `SaliencyNetwork`.
+    """
+    check_encoder_name(encoder)
+    try:
+        unet = segmentation_models_pytorch.Unet(
+            f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=num_maps
+        )
+        with torch.no_grad():  # some encoders refuse sizes only when an image comes
+            unet.eval()(torch.zeros(1, 3, 3 * STRIDE, 2 * STRIDE))
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        raise InputError(
+            f"encoder {encoder!r} has no levels of resolution for a U-Net on images of any size ({error}); choose "
+            "a ResNet or a MobileNet"
+        ) from error
+    return unet.train()
+
+
+def pad_to_stride(images: torch.Tensor) -> torch.Tensor:
+    """Repeat the last row and column of images (batch, 3, height, width) until the sides are multiples of 32."""
+    height, width = images.shape[-2:]
+    return nn.functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
 
 
 def initial_saliency_network(
@@ -100,11 +114,11 @@ def initial_saliency_network(
             f"timm's weights for {encoder} cannot be had ({reason}); give a file with its weights instead"
         ) from error
     report = None if weights is None else load_encoder_weights(whole, weights, encoder_name=encoder)
-    _copy_levels(whole, network.unet.encoder.model, encoder)
+    copy_levels(whole, network.unet.encoder.model, encoder)
     return network, report
 
 
-def _copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:
+def copy_levels(whole: nn.Module, levels: nn.Module, encoder: str) -> None:
     """Copy an encoder's tensors to its levels of resolution, for which timm may write `.` in names as `_`."""
     tensors = {name.replace(".", "_"): value for name, value in whole.state_dict().items()}
     wanted = {name: name.replace(".", "_") for name in levels.state_dict()}

@@ -47,7 +47,7 @@ def test_without_weights_no_label_touched_it() -> None:
 def test_weights_whose_names_differ_inside_the_u_net() -> None:
     whole, levels = nn.Sequential(nn.Linear(1, 1)), nn.ModuleDict({"1": nn.Linear(1, 1)})
     with pytest.raises(InputError, match=r"weights of encoder odd .* 2 tensors bear other names there \(such as 1\."):
-        saliency_network._copy_levels(whole, levels, "odd")
+        saliency_network.copy_levels(whole, levels, "odd")
 
 
 def test_weights_that_timm_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
