@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from densessl.data.views import normalise_image
+from densessl.data.normalisation import normalise_image
 from densessl.models.precision import choose_precision
 from densessl.models.segmentation_network import SegmentationNetwork, SegmentationNetworkHeader
 from densessl.structures import ImageArray, LabelMap

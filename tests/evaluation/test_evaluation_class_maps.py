@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from densessl.data.views import normalise_image
+from densessl.data.normalisation import normalise_image
 from densessl.evaluation.class_maps import (
     class_probabilities,
     classes_of_masks,
