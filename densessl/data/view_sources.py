@@ -18,7 +18,9 @@ from densessl.data.source_cache import Source, SourceCache, source_key
 from densessl.errors import InputError
 from densessl.structures import ImageRef, InstanceMap, MaskArray
 
-_KEY_VERSION = 1
+MAX_MASKS = 255
+"""Masks of one image that can be told apart: instance maps travel as bytes."""
+_KEY_VERSION = 2
 _NARROWEST_CROP = 3 / 4  # width over height, or height over width, of random crops
 
 
@@ -118,8 +120,8 @@ def instance_map(
     """Read an image's masks as an instance map (height, width): 0 background, 1.. masks.
 
     Where the mask folder holds instance ids they are kept; a plain mask is one instance, or, with `split_instances`,
-    one for each connected region (4-connectivity). With `reduced_to`, a (height, width), the map is then reduced to
-    the nearest pixels.
+    one for each connected region (4-connectivity; of more than 255 the largest ones). With `reduced_to`, a
+    (height, width), the map is then reduced to the nearest pixels.
 
     Raises:
         InputError: a mask of another size than the image, or more than 255 masks in it.
@@ -128,12 +130,14 @@ def instance_map(
     if reading.instances is not None:
         instances: InstanceMap = reading.instances
     elif split_instances:
-        instances = connected_regions(reading.foreground)
+        instances = largest_regions(connected_regions(reading.foreground), MAX_MASKS)
     else:
         instances = reading.foreground.astype(np.int64)
     highest = int(instances.max(initial=0))
-    if highest > 255:
-        raise InputError(f"image {ref.stem!r} has {highest} masks; at most 255 are supported, drop the smallest ones")
+    if highest > MAX_MASKS:
+        raise InputError(
+            f"image {ref.stem!r} has {highest} masks; at most {MAX_MASKS} are supported, drop the smallest ones"
+        )
     found = instances.astype(np.uint8)
     return nearest_pixels(found, reduced_to) if split_instances and reduced_to is not None else found
 
@@ -142,6 +146,17 @@ def connected_regions(foreground: MaskArray) -> InstanceMap:
     """Number the connected regions (4-connectivity) of a mask 1, 2, ..."""
     _, regions = cv2.connectedComponents(foreground.astype(np.uint8), connectivity=4)
     return regions.astype(np.int64)
+
+
+def largest_regions(regions: InstanceMap, num_kept: int) -> InstanceMap:
+    """Return the map with its `num_kept` largest regions numbered 1, 2, ... in their order, and the others 0."""
+    areas = np.bincount(regions.ravel())
+    if len(areas) - 1 <= num_kept:
+        return regions
+    order = 1 + np.argsort(-areas[1:], kind="stable")[:num_kept]
+    numbers = np.zeros(len(areas), dtype=np.int64)
+    numbers[np.sort(order)] = np.arange(1, num_kept + 1)
+    return numbers[regions]
 
 
 def _kept_size(ref: ImageRef, reduced_for: tuple[int, float] | None) -> tuple[int, int]:

@@ -15,9 +15,10 @@ from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
 from densessl.data.view_batches import ViewPair
-from densessl.data.view_sources import open_source_cache, source_size
+from densessl.data.view_sources import MAX_MASKS, instance_map, largest_regions, open_source_cache, source_size
 from densessl.data.views import PairedViews, SampleKey, ViewSettings, geometric_transform, sources_for
 from densessl.errors import InputError
+from densessl.structures import ImageRef
 
 SETTINGS = ViewSettings(size_px=32)
 KEYS = [SampleKey(3, epoch, index) for epoch in range(2) for index in range(4)]
@@ -210,3 +211,23 @@ def test_real_photographs_come_out_of_the_cache_bit_by_bit(real_data: Path, tmp_
         assert _same(cached[SampleKey(0, 1, index)], expected)
         assert _same(cached[SampleKey(0, 1, index)], expected)
         assert np.array_equal(cached.sources.read(index)[0], read_image(images[index].path))
+
+
+def test_of_too_many_regions_the_largest_are_kept() -> None:
+    regions = np.array([[1, 0, 2, 2, 0, 3, 3, 3, 0, 4]])
+    assert largest_regions(regions, 4).tolist() == regions.tolist()
+    assert largest_regions(regions, 2).tolist() == [[0, 0, 1, 1, 0, 2, 2, 2, 0, 0]]
+    assert largest_regions(regions, 3).tolist() == [[1, 0, 2, 2, 0, 3, 3, 3, 0, 0]]  # of equal ones the first
+
+
+def test_a_mask_of_many_regions_is_no_error(tmp_path: Path) -> None:
+    mask = np.zeros((40, 60), dtype=np.uint8)
+    mask[::2, ::2] = 255  # 600 single pixels
+    mask[10:20, 10:30] = 255
+    Image.fromarray(np.zeros((40, 60, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    ref = ImageRef("a", tmp_path / "a.jpg")
+    found = instance_map(open_mask_folder(tmp_path / "masks", [ref]), ref, (40, 60), split_instances=True)
+    assert found.max() == MAX_MASKS
+    assert np.unique(found[10:20, 10:30]).size == 1
