@@ -31,6 +31,8 @@ def main() -> None:
     replace_block(Path("docs/performance.md"), "pretrain_step", step)
     inputs = pretrain_input_table(read_rows(RESULTS / "pretrain_input.jsonl"))
     replace_block(Path("docs/performance.md"), "pretrain_input", inputs)
+    ablation = read_rows(RESULTS / "ablation.jsonl")
+    replace_block(Path("docs/pretraining.md"), "ablation", ablation_table(ablation) if ablation else "")
     render_saliency_tables(RESULTS)
 
 
@@ -131,6 +133,49 @@ def pretrain_input_table(rows: list[Row]) -> str:
         )
     header = ["images", "cache", "what", "pairs/s", "share of the step's speed", "hardware, date"]
     return markdown_table(header, lines) if lines else ""
+
+
+def ablation_table(rows: list[Row]) -> str:
+    """What each switch is worth: mIoU of a recipe with one thing changed, mean and spread over training seeds."""
+    about = ("config", "data", "split", "variant")
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in latest(rows, lambda row: (*(row[key] for key in about), row["seed"])):
+        found.setdefault(tuple(row[key] for key in about), []).append(row)
+    lines = []
+    for (config, data, split, variant), runs in found.items():
+        recipe = {row["seed"]: row for row in found.get((config, data, split, "recipe"), [])}
+        changes = ", ".join(f"`{name} {str(value).lower()}`" for name, value in runs[0]["changes"].items())
+        lines.append(
+            [
+                f"{config}, {data} {split}",
+                variant,
+                changes or "-",
+                str(len(runs)),
+                *(_spread([100 * row[f"miou_{features}"] for row in runs]) for features in ("encoder", "embedding")),
+                _gain(runs, recipe),
+                f"{statistics.median(row['epochs'] for row in runs):g}",
+                f"{statistics.median(row['cpu_minutes'] for row in runs):.1f}",
+            ]
+        )
+    header = ["recipe, scored on", "variant", "changed", "seeds", "mIoU, encoder", "mIoU, embedding"]
+    header += ["embedding against the recipe, paired", "epochs", "CPU-minutes"]
+    where = "; ".join(sorted({measured_on(runs[0]) for runs in found.values()}))
+    return f"{markdown_table(header, lines)}\n\nMeasured on {where}. Rows: `results/ablation.jsonl`."
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def _gain(runs: list[Row], recipe: dict[int, Row]) -> str:
+    """Return the mean difference to the recipe over shared seeds and its standard error."""
+    gains = [
+        100 * (row["miou_embedding"] - recipe[row["seed"]]["miou_embedding"]) for row in runs if row["seed"] in recipe
+    ]
+    if not gains or runs[0]["variant"] == "recipe":
+        return "-"
+    error = f" ± {statistics.stdev(gains) / len(gains) ** 0.5:.1f}" if len(gains) > 1 else ""
+    return f"{statistics.mean(gains):+.1f}{error}"
 
 
 def _cpu_minutes(runs: list[Row]) -> str:
