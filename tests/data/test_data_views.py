@@ -208,9 +208,9 @@ def test_an_image_without_usable_views_is_replaced_after_max_tries(
     tried = []
     crop = PairedViews._crop
 
-    def counted(self, image, masks, generator):
-        tried.append(bool(masks[0, 1]))  # foreground in the corner: the first image
-        return crop(self, image, masks, generator)
+    def counted(self, source, generator):
+        tried.append(bool(source.masks[0, 1]))  # foreground in the corner: the first image
+        return crop(self, source, generator)
 
     monkeypatch.setattr(PairedViews, "_crop", counted)
     pair = views[SampleKey(0, 0, 0)]
