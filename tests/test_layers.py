@@ -27,6 +27,7 @@ TOP = {"commands", "command_line", "__main__", "__init__"}
 
 NUMBERS_ALONE = (
     *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
+    *("agreement", "boundary", "bootstrap"),
     *("saliency_measures", "saliency_structure", "saliency_scores", "saliency_overlap"),
 )
 """Modules of evaluation that know neither networks nor files of data."""

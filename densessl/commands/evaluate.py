@@ -1,24 +1,30 @@
 """The command `evaluate`: score a folder of predicted label maps against a folder of labels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.evaluate_output import pairing_counts, pairing_notes, plot_confusion, print_scores
+from densessl.data.voc import read_class_names
 from densessl.errors import InputError
+from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou, compare_paired, image_totals
+from densessl.evaluation.boundary import boundary_scores
 from densessl.evaluation.label_map_folders import (
     FolderConfusion,
+    boundary_confusion_of_folders,
     confusion_of_folders,
-    first_few,
     read_stems,
 )
 from densessl.evaluation.scores import Scores, check_classes, scores_from_confusion
 from densessl.files import write_json
 from densessl.structures import IGNORE
+
+LEAST_RESAMPLES = 100
 
 
 def evaluate(
@@ -30,12 +36,18 @@ def evaluate(
     match: Literal["none", "hungarian", "majority"] = "none",
     classes: ClassSelection = None,
     split_file: Path | None = None,
+    class_names: Path | None = None,
+    plot: Path | None = None,
+    boundary: bool = False,
+    bootstrap: int = 0,
+    compare: Path | None = None,
+    seed: int = 0,
 ) -> Scores:
-    """Score predicted label maps against labels: IoU per class, their mean, pixel accuracy.
+    """Score predicted label maps against labels: IoU and accuracy per class, their means, agreement (ARI, NMI).
 
     One confusion matrix is summed over all images. A class absent from labels and predictions has no IoU and
-    is left out of the mean. Without a split file the images that have both a prediction and a label are
-    scored, and the numbers of the others are printed and recorded.
+    is left out of the mean; docs/scores.md has the rules of every score. Without a split file the images that
+    have both a prediction and a label are scored, and the numbers of the others are printed and recorded.
 
     Args:
         predictions: Folder of predictions, one PNG per image: class indices, or cluster ids where they are
@@ -50,6 +62,14 @@ def evaluate(
         classes: Score only these classes; pixels of other labels are ignored, predictions of other classes
             are misses.
         split_file: Text file with one image stem per line; each of them needs a prediction and a label.
+        class_names: Text file with one class name per line, background first, for the table and the plot.
+        plot: Draw the confusion matrix after matching, each row divided by its sum, to this PNG file.
+        boundary: Also score boundary IoU; it reads the images a second time.
+        bootstrap: How many times the images are resampled for a 95 % interval of the mIoU; 0 for none. The
+            matching stays that of all images.
+        compare: Folder of other predictions of the same images, matched by the same rule. Both are scored on the
+            same resamples: in how many the first is better, and the interval of the difference of mIoU.
+        seed: Seed of the resampling.
 
     Returns:
         The scores, as fractions.
@@ -59,45 +79,50 @@ def evaluate(
     """
     chosen = parse_classes(classes)
     _check_settings(num_classes, ignore_index, chosen)
-    folders = confusion_of_folders(
-        predictions,
-        labels,
-        num_classes,
-        are_clusters=match != "none",
-        stems=None if split_file is None else read_stems(split_file),
-        ignore_index=ignore_index,
-    )
-    scores = scores_from_confusion(folders.confusion, len(folders.stems), match, chosen)
-    print_scores(scores)
-    for note in _pairing_notes(folders):
+    _check_extras(bootstrap, compare, seed, plot)
+    names = () if class_names is None else read_class_names(class_names)
+    stems = None if split_file is None else read_stems(split_file)
+
+    def score(folder: Path, stems: Sequence[str] | None) -> tuple[FolderConfusion, Scores]:
+        found = confusion_of_folders(
+            folder,
+            labels,
+            num_classes,
+            are_clusters=match != "none",
+            stems=stems,
+            ignore_index=ignore_index,
+            keep_images=bootstrap > 0,
+        )
+        return found, scores_from_confusion(found.confusion, len(found.stems), match, chosen)
+
+    folders, scores = score(predictions, stems)
+    if boundary:
+        counts = boundary_confusion_of_folders(predictions, labels, folders, scores, ignore_index)
+        scores = replace(scores, boundary=boundary_scores(counts))
+    if bootstrap:
+        totals = _image_totals(folders, scores)
+        scores = replace(scores, bootstrap=bootstrap_miou(totals, bootstrap, seed))
+        if compare is not None:
+            other = _image_totals(*score(compare, folders.stems))
+            scores = replace(scores, comparison=compare_paired(totals, other, bootstrap, seed, str(compare)))
+    print_scores(scores, names)
+    for note in pairing_notes(folders):
         Console(stderr=True).print(f"[bold yellow]Note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+    if plot is not None:
+        plot_confusion(plot, scores, names)
     if json is not None:
-        write_json(json, {**scores.to_json(), **_pairing_counts(folders)})
+        write_json(json, {**scores.to_json(), **pairing_counts(folders)})
     return scores
 
 
-def print_scores(scores: Scores, class_names: Sequence[str] = (), console: Console | None = None) -> None:
-    """Print a table of IoU per class in percent, the mean, and what the labels were used for.
-
-    class_names: names by class index; classes beyond them show their index alone.
-    """
-    console = Console() if console is None else console
-    table = Table("class", "IoU %", "labelled pixels", title=f"{scores.num_images} images, match {scores.match}")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    num_labelled = scores.confusion.sum(axis=1)
-    for index, iou, pixels in zip(scores.classes, scores.iou, num_labelled, strict=True):
-        name = f"{index} {escape(class_names[index])}" if index < len(class_names) else str(index)
-        table.add_row(name, "absent" if iou is None else f"{100 * iou:.2f}", f"{pixels:,}")
-    console.print(table)
-    num_scored = sum(value is not None for value in scores.iou)
-    lines = (
-        f"mIoU {100 * scores.miou:.2f} % over {num_scored} of {len(scores.classes)} classes "
-        f"({scores.absent_class_rule}); pixel accuracy {100 * scores.pixel_accuracy:.2f} %",
-        f"What the labels touched: {scores.labels_used}",
+def _image_totals(folders: FolderConfusion, scores: Scores) -> ImageTotals:
+    num_labels, num_predictions = folders.confusion.shape
+    return image_totals(
+        folders.images,
+        scores.rows_of_labels(num_labels),
+        scores.columns_of_predictions(num_predictions),
+        len(scores.classes),
     )
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _check_settings(num_classes: int, ignore_index: int, classes: Sequence[int] | None) -> None:
@@ -109,24 +134,15 @@ def _check_settings(num_classes: int, ignore_index: int, classes: Sequence[int] 
         )
 
 
-def _pairing_notes(folders: FolderConfusion) -> list[str]:
-    num_scored = len(folders.stems)
-    notes = []
-    if folders.labels_without_prediction:
-        missing = folders.labels_without_prediction
-        notes.append(
-            f"{num_scored} of {num_scored + len(missing)} labelled images have a prediction; only those are "
-            f"scored (without: {first_few(missing)}). Give --split_file to require a prediction of every "
-            "image of a split."
+def _check_extras(bootstrap: int, compare: Path | None, seed: int, plot: Path | None) -> None:
+    if bootstrap != 0 and bootstrap < LEAST_RESAMPLES:
+        raise InputError(
+            f"bootstrap is {bootstrap}; it must be 0 (no interval) or at least {LEAST_RESAMPLES}, fewer resamples do "
+            "not show the ends of a 95 % interval"
         )
-    if folders.predictions_without_label:
-        extra = folders.predictions_without_label
-        notes.append(f"{len(extra)} predictions have no label and are not scored: {first_few(extra)}")
-    return notes
-
-
-def _pairing_counts(folders: FolderConfusion) -> dict[str, int]:
-    return {
-        "num_labels_without_prediction": len(folders.labels_without_prediction),
-        "num_predictions_without_label": len(folders.predictions_without_label),
-    }
+    if compare is not None and bootstrap == 0:
+        raise InputError("--compare needs the number of resamples; add --bootstrap 1000")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be 0 or more")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise InputError(f"plot {plot} must be a PNG file; give it the suffix .png")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from densessl.commands.evaluate import print_scores
+from densessl.commands.evaluate_output import print_scores
 from densessl.commands.provenance import masks_provenance
 from densessl.commands.self_label_progress import readable_images, say
 from densessl.data.label_maps import write_label_map

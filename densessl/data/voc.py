@@ -246,8 +246,13 @@ def _stem_of_line(line: str, path: Path) -> str:
 
 def _read_class_names(folder: Path) -> tuple[str, ...]:
     path = folder / "class_names.txt"
+    return read_class_names(path) if path.is_file() else VOC_CLASS_NAMES
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Read class names, one a line, background first; raises for a missing file, repeated names and too many."""
     if not path.is_file():
-        return VOC_CLASS_NAMES
+        raise MissingInputError(f"no file {path}; expected a text file with one class name a line, background first")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

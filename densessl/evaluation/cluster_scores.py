@@ -13,6 +13,12 @@ from densessl.evaluation.matching import MatchRule
 from densessl.evaluation.scores import Scores, scores_from_confusion
 from densessl.structures import IGNORE, InstanceMap, LabelMap
 
+MEANS_OVER_SEEDS = (
+    *("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"),
+    *("adjusted_rand_index", "normalised_mutual_information"),
+)
+"""Scores besides the mIoU that are recorded as means over seeds."""
+
 
 @dataclass(frozen=True)
 class RepeatedScores:
@@ -37,7 +43,7 @@ class RepeatedScores:
             "miou_std": self.miou_std,
             "miou_per_seed": [scores.miou for scores in self.per_seed],
             "iou": list(self.iou),
-            "pixel_accuracy": float(np.mean([scores.pixel_accuracy for scores in self.per_seed])),
+            **{key: float(np.mean([getattr(scores, key) for scores in self.per_seed])) for key in MEANS_OVER_SEEDS},
             "confusion": first["confusion"],
             "assignment": first["assignment"],
         }

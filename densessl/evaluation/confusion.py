@@ -1,6 +1,7 @@
 """The confusion matrix: the one table from which every segmentation score is computed."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +10,18 @@ from densessl.errors import InputError
 from densessl.structures import IGNORE
 
 Confusion = NDArray[np.int64]  # (num_labels, num_predictions), pixel counts
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """The confusion matrix of one image without its empty cells: 12 bytes for each cell that is not.
+
+    labels, predictions: int32 (num_cells,), row and column. pixels: uint32 (num_cells,), above 0.
+    """
+
+    labels: NDArray[np.int32]
+    predictions: NDArray[np.int32]
+    pixels: NDArray[np.uint32]
 
 
 def confusion_matrix(
@@ -46,6 +59,13 @@ def accumulate_confusion(
     for labels, predictions in pairs:
         total += confusion_matrix(labels, predictions, num_labels, num_predictions, ignore_index)
     return total
+
+
+def image_counts(confusion: Confusion) -> ImageCounts:
+    """Return the cells of one image's confusion matrix that are not empty."""
+    labels, predictions = np.nonzero(confusion)
+    pixels = confusion[labels, predictions].astype(np.uint32)
+    return ImageCounts(labels.astype(np.int32), predictions.astype(np.int32), pixels)
 
 
 def counted_pixels(

@@ -8,7 +8,9 @@ import numpy as np
 
 from densessl.data.label_maps import read_label_map
 from densessl.errors import InputError, MissingInputError
-from densessl.evaluation.confusion import Confusion, confusion_matrix, counted_pixels
+from densessl.evaluation.boundary import boundary_confusion
+from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, counted_pixels, image_counts
+from densessl.evaluation.scores import Scores
 from densessl.structures import IGNORE
 
 MAX_CLUSTERS = 65536  # ids of a 16-bit PNG; a larger id is a broken file, not a cluster
@@ -22,12 +24,14 @@ class FolderConfusion:
     stems: the images that were scored, sorted (in the order of the split where one was given).
     labels_without_prediction, predictions_without_label: stems that were left out because their partner is
         missing.
+    images: the counts of each of `stems`, where they were kept.
     """
 
     confusion: Confusion
     stems: tuple[str, ...]
     labels_without_prediction: tuple[str, ...]
     predictions_without_label: tuple[str, ...]
+    images: tuple[ImageCounts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,15 @@ def confusion_of_folders(
     are_clusters: bool = False,
     stems: Sequence[str] | None = None,
     ignore_index: int = IGNORE,
+    keep_images: bool = False,
 ) -> FolderConfusion:
     """Sum the confusion matrix over the label maps (PNG) of two folders, read one pair at a time.
 
     With `stems`, each of them needs a prediction and a label. Without, the stems that both folders have are
     scored, and the result names the others. With `are_clusters`, predictions are cluster ids of any number
     and the matrix has max(num_classes, highest id + 1) columns; otherwise they are classes and it has
-    `num_classes`.
+    `num_classes`. With `keep_images` the counts of each image are kept too, 12 bytes for each pair of label and
+    prediction that it shows: 5 KiB an image at most for 21 classes and clusters.
 
     Raises `MissingInputError` for a missing folder or file, and `InputError` for sizes that differ, for
     values out of range (both name the image), and for folders without a common stem.
@@ -64,11 +70,35 @@ def confusion_of_folders(
     else:
         paired = _listed_stems(stems, prediction_paths, label_paths, predictions, labels)
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    images: list[ImageCounts] = []
     for stem in paired.stems:
         pair = (label_paths[stem], prediction_paths[stem])
         counts = _confusion_of_pair(stem, *pair, num_classes, are_clusters, ignore_index)
         confusion = _add_with_more_columns(confusion, counts)
-    return FolderConfusion(confusion, paired.stems, paired.labels_without_prediction, paired.predictions_without_label)
+        if keep_images:
+            images.append(image_counts(counts))
+    return FolderConfusion(
+        confusion, paired.stems, paired.labels_without_prediction, paired.predictions_without_label, tuple(images)
+    )
+
+
+def boundary_confusion_of_folders(
+    predictions: Path, labels: Path, folders: FolderConfusion, scores: Scores, ignore_index: int = IGNORE
+) -> Confusion:
+    """Sum `boundary_confusion` over the images that were scored, after the matching of `scores`; reads them again."""
+    prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
+    num_classes = len(scores.classes)
+    rows = scores.rows_of_labels(folders.confusion.shape[0])
+    columns = scores.columns_of_predictions(folders.confusion.shape[1])
+    total = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    for stem in folders.stems:
+        label_map, prediction = read_label_map(label_paths[stem]), read_label_map(prediction_paths[stem])
+        is_counted = label_map != ignore_index
+        label_map = np.where(is_counted, rows[np.where(is_counted, label_map, 0)], num_classes)
+        is_counted = label_map < num_classes
+        prediction = np.where(is_counted, columns[np.where(is_counted, prediction, 0)], num_classes)
+        total += boundary_confusion(label_map, prediction, num_classes)
+    return total
 
 
 def label_map_paths(folder: Path) -> dict[str, Path]:

@@ -16,7 +16,8 @@ MAX_LISTED = 12
 """Longer lists in settings are shown by their length."""
 
 SHOWN_SETTINGS = (
-    "foreground", "masks", "features", "weights", "match", "num_images", "pixel_accuracy", "labels_used",
+    "foreground", "masks", "features", "weights", "match", "num_images", "pixel_accuracy", "mean_accuracy",
+    "frequency_weighted_iou", "adjusted_rand_index", "normalised_mutual_information", "labels_used",
     "absent_class_rule",
 )  # fmt: skip
 """Keys of scores.json that are shown beside the protocol."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densessl.commands.evaluate import evaluate, print_scores
+from densessl.commands.evaluate import evaluate
+from densessl.commands.evaluate_output import print_scores
 from densessl.data.label_maps import write_label_map
 from densessl.errors import InputError
 from densessl.evaluation.scores import scores_from_confusion
@@ -110,3 +111,76 @@ def test_settings_are_checked_first(tmp_path: Path) -> None:
         evaluate(nowhere, nowhere, num_classes=3, classes=[0, 9])
     with pytest.raises(InputError, match="class 0 is to be scored but is the ignore index"):
         evaluate(nowhere, nowhere, num_classes=3, classes=[0, 1], ignore_index=0)
+
+
+def test_bootstrap_and_comparison_are_recorded_and_said(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, labels = folders
+    rng = np.random.default_rng(1)
+    for stem in ("a", "b", "sub/c"):
+        write_label_map(tmp_path / "worse" / f"{stem}.png", rng.integers(0, 3, (6, 9)))
+    path = tmp_path / "scores.json"
+    scores = evaluate(
+        predictions, labels, 3, json=path, match="hungarian", bootstrap=100, compare=tmp_path / "worse", seed=2
+    )
+    value = json.loads(path.read_text())
+    assert value["bootstrap"]["miou_interval"] == [1.0, 1.0]
+    assert value["bootstrap"]["num_resamples"] == 100
+    assert value["comparison"]["share_of_resamples_better"] == scores.comparison.better == 1.0
+    other = evaluate(tmp_path / "worse", labels, 3, match="hungarian")
+    assert value["comparison"]["miou"] == pytest.approx(other.miou)
+    assert value["comparison"]["difference"] == pytest.approx(1 - other.miou)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "mIoU 100.00 to 100.00 % in 95 % of 100 resamples of 3 images, matching fixed" in said
+    assert "in 100.0 % of the same resamples (equal in 0.0 %)" in said
+
+
+def test_comparison_needs_every_image(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write_label_map(tmp_path / "other" / "a.png", np.zeros((6, 9), dtype=int))
+    with pytest.raises(InputError, match=r"2 of the 3 listed images have no prediction in .*other"):
+        evaluate(*folders, num_classes=3, bootstrap=100, compare=tmp_path / "other")
+
+
+def test_boundary_is_that_of_the_matched_classes(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    scores = evaluate(*folders, num_classes=4, json=path, match="hungarian", boundary=True)
+    assert scores.boundary.iou == (1.0, 1.0, 1.0, None)
+    assert json.loads(path.read_text())["mean_boundary_iou"] == 1.0
+    assert evaluate(*folders, num_classes=3, boundary=True).boundary.iou == pytest.approx((1.0, 0.0, 0.0))
+
+
+def test_boundary_of_clusters_that_share_a_class_is_that_of_their_union(tmp_path: Path) -> None:
+    labels = np.zeros((40, 40), dtype=int)
+    labels[:, 20:] = 1
+    clusters = labels + 2 * (np.indices(labels.shape)[0] >= 20)  # four quarters
+    labels[0, :3] = 9  # ignored, whatever is predicted there
+    clusters[0, 0] = 77
+    write_label_map(tmp_path / "l" / "a.png", labels)
+    write_label_map(tmp_path / "p" / "a.png", clusters)
+    scores = evaluate(tmp_path / "p", tmp_path / "l", 2, match="majority", boundary=True, ignore_index=9)
+    assert scores.boundary.iou == (1.0, 1.0)
+
+
+def test_plot_and_table_have_names(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "class_names.txt"
+    names.write_text("background\ncat\ndog\n")
+    evaluate(*folders, num_classes=3, class_names=names, plot=tmp_path / "out" / "confusion.png")
+    assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert "2 dog" in capsys.readouterr().out
+    with pytest.raises(InputError, match="expected a text file with one class name a line"):
+        evaluate(*folders, num_classes=3, class_names=tmp_path / "none.txt")
+
+
+def test_extras_are_checked_first(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(InputError, match=r"bootstrap is 5; it must be 0 .* or at least 100"):
+        evaluate(nowhere, nowhere, num_classes=3, bootstrap=5)
+    with pytest.raises(InputError, match=r"--compare needs .* add --bootstrap 1000"):
+        evaluate(nowhere, nowhere, num_classes=3, compare=nowhere)
+    with pytest.raises(InputError, match="seed is -1"):
+        evaluate(nowhere, nowhere, num_classes=3, bootstrap=100, seed=-1)
+    with pytest.raises(InputError, match=r"must be a PNG file; give it the suffix \.png"):
+        evaluate(nowhere, nowhere, num_classes=3, plot=tmp_path / "plot.pdf")

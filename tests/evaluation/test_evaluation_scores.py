@@ -9,6 +9,7 @@ import torch
 import torchmetrics
 
 from densessl.errors import InputError
+from densessl.evaluation.agreement import adjusted_rand_index, normalised_mutual_information
 from densessl.evaluation.confusion import confusion_matrix
 from densessl.evaluation.scores import ABSENT_CLASS_RULE, scores_from_confusion
 
@@ -24,6 +25,35 @@ def test_by_hand() -> None:
     assert scores.assignment is None
     assert scores.absent_class_rule == ABSENT_CLASS_RULE
     assert "scoring only" in scores.labels_used
+
+
+def test_accuracy_and_weighted_iou_by_hand() -> None:
+    scores = scores_from_confusion(np.array([[6, 2, 1], [1, 3, 0], [0, 0, 0], [0, 0, 0]]), num_images=1)
+    assert scores.accuracy == pytest.approx((6 / 9, 3 / 4, None, None))  # class 2 is predicted, never labelled
+    assert scores.mean_accuracy == pytest.approx((6 / 9 + 3 / 4) / 2)
+    assert scores.iou == pytest.approx((6 / 10, 3 / 6, 0.0, None))
+    assert scores.frequency_weighted_iou == pytest.approx((9 * 6 / 10 + 4 * 3 / 6) / 13)
+
+
+def test_agreement_is_that_before_matching() -> None:
+    confusion = np.array([[5, 5, 0], [0, 0, 8], [3, 1, 9]])
+    for rule in ("none", "hungarian", "majority"):
+        scores = scores_from_confusion(confusion, 1, rule, classes=[0, 1])
+        assert scores.adjusted_rand_index == adjusted_rand_index(confusion[:2])
+        assert scores.normalised_mutual_information == normalised_mutual_information(confusion[:2])
+
+
+def test_rows_and_columns_lead_back_to_the_confusion_matrix() -> None:
+    confusion = np.random.default_rng(0).integers(1, 9, (5, 7))
+    for rule in ("none", "hungarian", "majority"):
+        scores = scores_from_confusion(confusion, 1, rule, classes=[4, 0, 2])
+        rows, columns = scores.rows_of_labels(5), scores.columns_of_predictions(7)
+        counted = np.zeros((4, 4), dtype=np.int64)
+        for label in range(5):
+            for prediction in range(7):
+                counted[rows[label], columns[prediction]] += confusion[label, prediction]
+        assert np.array_equal(counted[:3, : scores.confusion.shape[1]], scores.confusion)
+    assert scores.columns_of_predictions(9)[7:].tolist() == [3, 3]
 
 
 def test_absent_class_has_no_iou() -> None:
@@ -64,6 +94,36 @@ def test_parity_with_torchmetrics_and_sklearn(seed: int) -> None:
     accuracy = sklearn.metrics.accuracy_score(labels[counted], predictions[counted])
     assert scores.miou == pytest.approx(jaccard, abs=1e-9)
     assert scores.pixel_accuracy == pytest.approx(accuracy, abs=1e-9)
+    balanced = sklearn.metrics.balanced_accuracy_score(labels[counted], predictions[counted])
+    recall = sklearn.metrics.recall_score(labels[counted], predictions[counted], average=None, labels=range(7))
+    weighted = sklearn.metrics.jaccard_score(labels[counted], predictions[counted], average="weighted")
+    assert scores.mean_accuracy == pytest.approx(balanced, abs=1e-9)
+    assert np.array(scores.accuracy) == pytest.approx(recall, abs=1e-9)
+    assert scores.frequency_weighted_iou == pytest.approx(weighted, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parity_with_absent_classes(seed: int) -> None:
+    """Class 5 occurs nowhere, class 6 is predicted only, class 2 is labelled only."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 2, 3, 4, 255], (3, 24, 35))
+    predictions = np.where(rng.random(labels.shape) < 0.5, labels, rng.choice([0, 1, 3, 4, 6], labels.shape))
+    predictions[(predictions == 255) | (predictions == 2)] = 6
+    scores = scores_from_confusion(confusion_matrix(labels, predictions, 7, 7), 3)
+    counted = labels != 255
+    pair = labels[counted], predictions[counted]
+    assert scores.iou[5] is None
+    assert scores.accuracy[5:] == (None, None)
+    assert scores.accuracy[2] == scores.iou[2] == scores.iou[6] == 0.0
+    assert scores.miou == pytest.approx(sklearn.metrics.jaccard_score(*pair, average="macro"), abs=1e-9)
+    assert scores.mean_accuracy == pytest.approx(sklearn.metrics.recall_score(*pair, average="macro", labels=range(5)))
+    weighted = sklearn.metrics.jaccard_score(*pair, average="weighted")
+    assert scores.frequency_weighted_iou == pytest.approx(weighted, abs=1e-9)
+    tensors = torch.from_numpy(predictions), torch.from_numpy(labels)
+    jaccard = torchmetrics.JaccardIndex("multiclass", num_classes=7, ignore_index=255)
+    assert scores.miou == pytest.approx(float(jaccard(*tensors)), abs=1e-6)  # torchmetrics divides in float32
+    accuracy = torchmetrics.Accuracy("multiclass", num_classes=7, ignore_index=255, average="micro")
+    assert scores.pixel_accuracy == pytest.approx(float(accuracy(*tensors)), abs=1e-6)
 
 
 def test_subset_of_classes_ignores_other_labels_and_keeps_misses() -> None:
