@@ -14,10 +14,13 @@ from densessl.files import write_atomically
 
 DPI = 150
 CELL_INCHES = 0.38
-MARGIN_INCHES = 2.4
+MARGIN_INCHES = (1.7, 2.8)
+"""Height and width beyond the cells, for names, title and colour bar."""
 COLOURS = "Blues"
 """Darkens evenly with the share, so it can be read in black and white."""
 NO_VALUE_COLOUR = "#c8ccd0"
+DARK = 0.65
+"""Cells of a larger share are written on in white."""
 LEAST_WRITTEN = 0.005
 """Shares that round to 0 % stay blank, so that the others stand out."""
 LONGEST_NAME = 22
@@ -42,8 +45,9 @@ def draw_confusion(confusion: NDArray[np.integer], names: Sequence[str], title: 
     shares = np.divide(confusion, sums, out=np.full(confusion.shape, np.nan), where=sums > 0)
     rows = [_shortened(name) for name in names]
     columns = rows + [NO_CLASS] * (num_columns - num_rows)
-    size = (max(4.5, CELL_INCHES * num_columns + MARGIN_INCHES), max(4.0, CELL_INCHES * num_rows + MARGIN_INCHES))
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    height = max(3.5, CELL_INCHES * num_rows + MARGIN_INCHES[0])
+    width = max(5.0, CELL_INCHES * num_columns + MARGIN_INCHES[1])
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = colormaps[COLOURS].with_extremes(bad=NO_VALUE_COLOUR)
@@ -59,7 +63,7 @@ def draw_confusion(confusion: NDArray[np.integer], names: Sequence[str], title: 
     axes.set_title(title, fontsize=9)
     for row, column in np.argwhere(shares >= LEAST_WRITTEN):
         share = shares[row, column]
-        ink = "white" if share > 0.5 else "black"
+        ink = "white" if share > DARK else "black"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=ink)
     bar = figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02, format=PercentFormatter(1.0, 0))
     bar.set_label("share of the labelled pixels of the row", fontsize=8)

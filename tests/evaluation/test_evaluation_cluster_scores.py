@@ -70,4 +70,8 @@ def test_scores_over_seeds() -> None:
     record = repeated.to_json()
     assert record["miou_per_seed"] == pytest.approx([1, second])
     assert record["pixel_accuracy"] == pytest.approx((1 + 0.8) / 2)
+    assert record["mean_accuracy"] == pytest.approx((1 + (1 + 2 / 4) / 2) / 2)
+    assert record["frequency_weighted_iou"] == pytest.approx((1 + (6 * 6 / 8 + 4 * 2 / 4) / 10) / 2)
+    for key in ("adjusted_rand_index", "normalised_mutual_information"):
+        assert record[key] == pytest.approx(np.mean([getattr(scores, key) for scores in each]))
     assert score_repeatedly(confusions[:1], 3, "hungarian", (0, 1)).miou_std == 0.0

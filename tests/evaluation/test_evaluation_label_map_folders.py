@@ -8,8 +8,15 @@ from PIL import Image
 
 from densessl.data.label_maps import write_label_map
 from densessl.errors import InputError, MissingInputError
+from densessl.evaluation.boundary import boundary_confusion
 from densessl.evaluation.confusion import accumulate_confusion
-from densessl.evaluation.label_map_folders import confusion_of_folders, label_map_paths, read_stems
+from densessl.evaluation.label_map_folders import (
+    boundary_confusion_of_folders,
+    confusion_of_folders,
+    label_map_paths,
+    read_stems,
+)
+from densessl.evaluation.scores import scores_from_confusion
 
 
 def write_maps(folder: Path, maps: dict[str, np.ndarray]) -> Path:
@@ -39,6 +46,31 @@ def test_clusters_may_be_more_than_classes(tmp_path: Path) -> None:
     predictions = write_maps(tmp_path / "p", {"a": np.array([[1, 0]]), "b": np.array([[5, 255]])})
     result = confusion_of_folders(predictions, labels, 2, are_clusters=True)
     assert result.confusion.tolist() == [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 1]]
+
+
+def test_counts_of_each_image_are_kept_on_request(tmp_path: Path) -> None:
+    stems = ("a", "b", "c")
+    truth, guess = random_maps(0, stems, 4), random_maps(1, stems, 6)
+    predictions, labels = write_maps(tmp_path / "p", guess), write_maps(tmp_path / "l", truth)
+    result = confusion_of_folders(predictions, labels, 4, are_clusters=True, keep_images=True)
+    for stem, image in zip(stems, result.images, strict=True):
+        matrix = np.zeros((4, 6), dtype=np.int64)
+        matrix[image.labels, image.predictions] = image.pixels
+        assert np.array_equal(matrix, accumulate_confusion([(truth[stem], guess[stem])], 4, 6))
+    assert confusion_of_folders(predictions, labels, 4, are_clusters=True).images == ()
+
+
+def test_boundary_counts_leave_out_ignored_labels_and_other_classes(tmp_path: Path) -> None:
+    truth = np.zeros((9, 9), dtype=int)
+    truth[4:, :5], truth[:2, :2], truth[7:, 7:] = 1, 255, 2
+    guess = np.where(truth == 255, 7, (truth + 1) % 3)
+    predictions, labels = write_maps(tmp_path / "p", {"a": guess}), write_maps(tmp_path / "l", {"a": truth})
+    found = confusion_of_folders(predictions, labels, 3, are_clusters=True)
+    scores = scores_from_confusion(found.confusion, 1, "hungarian", (1, 0))
+    counts = boundary_confusion_of_folders(predictions, labels, found, scores)
+    rows = np.array([1, 0, 2])  # class 1 first, class 2 is not scored
+    expected = np.where(truth == 255, 2, rows[np.where(truth == 255, 0, truth)])
+    assert np.array_equal(counts, boundary_confusion(expected, expected, 2))
 
 
 def test_partners_that_are_missing_are_named(tmp_path: Path) -> None:
