@@ -57,10 +57,9 @@ def boundary_confusion(labels: LabelMap, predictions: LabelMap, num_classes: int
     """
     if num_classes > MAX_CLASSES:
         raise InputError(f"{num_classes} classes are more than boundary IoU can count ({MAX_CLASSES}); score fewer")
-    labels, predictions = (
-        np.where(band_of(values, num_classes), values, num_classes).astype(np.int64) for values in (labels, predictions)
-    )
-    return confusion_matrix(labels, predictions, num_classes + 1, num_classes + 1, ignore_index=-1)
+    label_bands = np.where(band_of(labels, num_classes), labels, num_classes)
+    prediction_bands = np.where(band_of(predictions, num_classes), predictions, num_classes)
+    return confusion_matrix(label_bands, prediction_bands, num_classes + 1, num_classes + 1, ignore_index=-1)
 
 
 def boundary_scores(confusion: Confusion) -> BoundaryScores:

@@ -25,14 +25,15 @@ LEAST_WRITTEN = 0.005
 """Shares that round to 0 % stay blank, so that the others stand out."""
 LONGEST_NAME = 22
 NO_CLASS = "no class"
+NO_PIXELS = "no labelled pixels"
 
 
 def write_confusion_plot(path: Path, confusion: NDArray[np.integer], names: Sequence[str], title: str) -> None:
     """Write the confusion matrix as PNG, each row divided by its sum, shares in percent.
 
     `confusion` is (num_classes, num_classes) pixel counts, labels in rows, predictions in columns, or has one more
-    column for pixels predicted as none of the classes; `names` has num_classes. A row without pixels is grey.
-    Raises `InputError` where the folder cannot be written.
+    column for pixels predicted as none of the classes; `names` has num_classes. A row without pixels is grey and
+    says so. Raises `InputError` where the folder cannot be written.
     """
     figure = draw_confusion(confusion, names, title)
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png"))
@@ -65,6 +66,8 @@ def draw_confusion(confusion: NDArray[np.integer], names: Sequence[str], title: 
         share = shares[row, column]
         ink = "white" if share > DARK else "black"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=ink)
+    for row in np.flatnonzero(sums[:, 0] == 0).tolist():
+        axes.text((num_columns - 1) / 2, row, NO_PIXELS, ha="center", va="center", fontsize=7)
     bar = figure.colorbar(picture, ax=axes, fraction=0.04, pad=0.02, format=PercentFormatter(1.0, 0))
     bar.set_label("share of the labelled pixels of the row", fontsize=8)
     bar.ax.tick_params(labelsize=8)

@@ -102,6 +102,7 @@ def test_scores_json(scored: Path) -> None:
         *("miou", "miou_std", "miou_per_seed", "iou", "classes", "class_names", "pixel_accuracy", "confusion"),
         *("assignment", "match", "absent_class_rule", "labels_used", "num_images", "num_clusters", "foreground"),
         *("masks", "features", "weights", "seeds", "protocol", "provenance"),
+        *("mean_accuracy", "frequency_weighted_iou", "adjusted_rand_index", "normalised_mutual_information"),
     }
     assert content["classes"] == list(range(NUM_CLASSES))
     assert content["class_names"] == list(SYNTHETIC_CLASS_NAMES)

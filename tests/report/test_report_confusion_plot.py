@@ -7,7 +7,7 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from densessl.report.confusion_plot import COLOURS, NO_CLASS, draw_confusion, write_confusion_plot
+from densessl.report.confusion_plot import COLOURS, NO_CLASS, NO_PIXELS, draw_confusion, write_confusion_plot
 
 
 def test_cells_hold_shares_of_the_row_in_percent() -> None:
@@ -25,6 +25,7 @@ def test_row_without_pixels_is_blank_and_no_class_is_named() -> None:
     assert np.ma.getmaskarray(axes.images[0].get_array()).tolist() == [[False] * 3, [True] * 3]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[2] == NO_CLASS
+    assert [text.get_text() for text in axes.texts if text.get_position()[1] == 1] == [NO_PIXELS]
     assert len(labels[1]) == 22
 
 
