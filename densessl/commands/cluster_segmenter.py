@@ -30,7 +30,9 @@ def _proposals(masks: Path, out: Path) -> ProposedMasks | None:
     """Return how a folder's masks were proposed; None where they were made elsewhere."""
     record = masks / "saliency.json"
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
-    settings: dict[str, Any] | None = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        return None
+    settings: dict[str, Any] | None = content.get("settings")
     if settings is None or settings.get("method") in (None, "file"):
         return None
     name = settings.get("network" if settings["method"] == "self_trained" else "weights")

@@ -2,21 +2,26 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_runs import DrawnFolder, Outcome, command, draw_folder, truncate, write_mask
 
 import densessl
+from densessl.commands.predict_output import claim_predict_folder, predict_record
 from densessl.data.images import read_image
 from densessl.data.label_maps import read_label_map
 from densessl.data.masks import read_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256
 from densessl.models.network_file import load_network, save_network
+from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, save_saliency_network
+from densessl.report.page import write_report
+from densessl.report.run_folder import read_run
 from densessl.segmenter import Segmenter
 
 NUM_IMAGES = 8
@@ -296,3 +301,53 @@ def test_no_image_could_be_labelled(copied: Clustered, tmp_path: Path) -> None:
     outcome = predict(copied.run, copied.drawn.images, tmp_path / "out", "--masks", copied.drawn.masks)
     assert outcome.status == 1
     assert f"none of {NUM_IMAGES} images could be labelled; the first: image" in outcome.err
+
+
+def test_masks_of_a_network_that_moves_with_them_and_then_changes(
+    trained: Path, drawn: DrawnFolder, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = SaliencyNetwork("resnet10t").eval()
+    masks, away = tmp_path / "all" / "masks", tmp_path / "away"
+    path = masks / "self_training" / "network.safetensors"
+    header = SaliencyNetworkHeader("resnet10t", size_px=48, view_share=0.75, supervision="none")
+    save_saliency_network(path, network, header)
+    flags = ("--method", "self_trained", "--network", path, "--threshold", "0.3", "--max_area", "1", "--refine", "none")
+    outcome = command("saliency", "--images", drawn.images, "--out", masks, *flags, "--num_workers", "0")
+    assert outcome.status == 0, outcome.err
+    flags = ("--images", drawn.images, "--foreground", "masks", "--masks", masks, "--num_clusters", "3")
+    expected = maps_of(cluster(trained, tmp_path / "all" / "clusters", *flags))
+    (tmp_path / "all").rename(away)
+    segmenter = Segmenter.from_run(away / "clusters", run=trained)
+    assert segmenter.proposal_settings.network == away / "masks" / "self_training" / "network.safetensors"
+    assert_same_maps({stem: segmenter.predict(drawn.images / f"{stem}.jpg") for stem in expected}, expected)
+    path = away / "masks" / "self_training" / "network.safetensors"
+    old = file_sha256(path)
+    save_saliency_network(path, network, replace(header, supervision="other"))
+    segmenter = Segmenter.from_run(away / "clusters", run=trained)
+    with pytest.raises(InputError, match=f"has SHA-256 {file_sha256(path)}, but .* were proposed with {old}"):
+        segmenter.predict(drawn.images / "0.jpg")
+    path.unlink()
+    with pytest.raises(MissingInputError, match="with which the clustered masks were proposed; put it back"):
+        segmenter.predict(drawn.images / "0.jpg")
+
+
+def test_redrawing_that_was_stopped_begins_again(copied: Clustered, tmp_path: Path) -> None:
+    out, words = tmp_path / "out", ("--masks", copied.drawn.masks)
+    assert predict(copied.run, copied.drawn.images, out, *words).status == 0
+    (copied.clusters / "names.yaml").write_text("0: cat\n1: dog\n")
+    new = predict_record(Segmenter.from_run(copied.run), copied.drawn.images, copied.drawn.masks, {})
+    assert claim_predict_folder(out, new)  # and then the process was killed
+    before = {path: path.read_bytes() for path in (out / "overlays").iterdir()}
+    assert predict(copied.run, copied.drawn.images, out, *words).status == 0
+    assert all(path.read_bytes() != content for path, content in before.items())
+    assert not claim_predict_folder(out, new)
+
+
+def test_names_in_the_report(copied: Clustered) -> None:
+    (copied.clusters / "names.yaml").write_text("1: striped cat\n")
+    contents = read_run(copied.run)
+    assert contents.value_names == {0: "background", 1: "cluster 0", 2: "striped cat"}
+    assert contents.clustering is not None
+    assert {strip.cluster: strip.name for strip in contents.clustering.strips} == {0: None, 1: "striped cat"}
+    assert "Cluster 1: striped cat" in write_report(contents, copied.run / "report.html").read_text()
