@@ -18,6 +18,7 @@ from densessl.commands.cluster_output import (
     write_clusters,
     write_scores,
 )
+from densessl.commands.cluster_segmenter import segmenter_header
 from densessl.data.label_maps import write_label_map
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -41,6 +42,7 @@ from densessl.evaluation.extraction import (
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
 from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
+from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
 from densessl.files import make_folder, write_atomically
 from densessl.models.precision import on_device
 from densessl.structures import ImageSet
@@ -90,7 +92,8 @@ def cluster(
 
     Args:
         run: the run folder of `pretrain`.
-        out: receives label_maps/, clusters.json, prototypes.npz and, where there are labels, scores.json.
+        out: receives label_maps/, clusters.json, prototypes.npz, segmenter.safetensors (for `predict`) and, where
+            there are labels, scores.json.
         data: a data set in VOC or COCO layout (give this or --images).
         images: a folder of images, nested or not (give this or --data).
         split: the split of --data.
@@ -128,6 +131,8 @@ def cluster(
     found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
     remove_earlier_output(out)
     _write_arrays(out, extraction, found[0])
+    header = segmenter_header(out, run, foreground=foreground, masks=masks, features=features, weights=weights)
+    save_segmenter(out / SEGMENTER_FILE, header, found[0])
     scores = None
     if image_set.labels is not None and chosen is not None:
         scores = score_clusterings(image_set, extraction, found, chosen)

@@ -1,5 +1,6 @@
 """What `cluster` writes and prints: clusters.json, scores.json, a summary."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from densessl.commands.provenance import masks_provenance
+from densessl.data.cluster_names import NAMES_FILE
 from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.cluster_segmentation import nearest_members
 from densessl.evaluation.clustering import Clustering
 from densessl.evaluation.extraction import Extraction, Foreground
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import ClusterProtocol
+from densessl.evaluation.segmenter_file import SEGMENTER_FILE
 from densessl.files import read_json, remove_abandoned_writes, write_json
 from densessl.structures import Provenance
 from densessl.training.run_folder import plain
@@ -23,18 +26,28 @@ from densessl.training.run_folder import plain
 if TYPE_CHECKING:
     from densessl.commands.cluster import ClusterResult
 
+EARLIER_NAMES_FILE = "names_of_earlier_clusters.yaml"
+
 MEMBERS_LISTED = 64
 """Nearest members listed for each cluster in clusters.json."""
 
 
 def remove_earlier_output(out: Path) -> None:
-    """Remove what an earlier `cluster` wrote to the folder, so that no label map or score of another run stays."""
+    """Remove what an earlier `cluster` wrote to the folder, so that no label map or score of another run stays.
+
+    Names that were given to its clusters by hand are set aside: they may not fit the new ones.
+    """
     remove_abandoned_writes(out)
     if not (out / "clusters.json").is_file():
         return
     shutil.rmtree(out / "label_maps", ignore_errors=True)
-    for name in ("scores.json", "prototypes.npz", "clusters.json"):
+    for name in ("scores.json", "prototypes.npz", "clusters.json", SEGMENTER_FILE):
         (out / name).unlink(missing_ok=True)
+    if (out / NAMES_FILE).is_file():
+        os.replace(out / NAMES_FILE, out / EARLIER_NAMES_FILE)
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"{out / NAMES_FILE} named the clusters that were here before; it is now {EARLIER_NAMES_FILE}"
+        )
 
 
 def cluster_record(
@@ -106,8 +119,8 @@ def write_scores(
     write_json(out / "scores.json", plain(content))
 
 
-def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores: RepeatedScores) -> Provenance:
-    """Say which labels touched the scores, from the run's own record and what `cluster` did."""
+def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores: RepeatedScores | None) -> Provenance:
+    """Say which labels touched the clusters and, where there are any, the scores, from the run's own record."""
     path = run / "run.json"
     known = read_json(path, "the record of a run").get("provenance", {}) if path.is_file() else {}
     match foreground:
@@ -121,7 +134,7 @@ def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores:
         backbone=known.get("backbone", "unknown"),
         masks=source,
         selection=known.get("selection", "unknown"),
-        matching=scores.per_seed[0].labels_used,
+        matching="none" if scores is None else scores.per_seed[0].labels_used,
         notes=(f"masks in training: {known.get('masks', 'unknown')}", *known.get("notes", ())),
     )
 

@@ -18,7 +18,7 @@ from densessl.errors import InputError
 from densessl.evaluation.protocols import ClusterProtocol, Weighting
 from densessl.evaluation.prototypes import DenseFeatures, pool_prototypes, saliency_masks
 from densessl.evaluation.segmentation import resize_nearest
-from densessl.structures import ImageRef, InstanceMap, Rejection
+from densessl.structures import ImageArray, ImageRef, InstanceMap, Rejection
 
 FeatureFunction = Callable[[torch.Tensor], DenseFeatures]
 """Maps images (batch, 3, height, width), normalised, to features; saliency logits at the images' size, if any."""
@@ -76,6 +76,7 @@ def embed_images(
     batch_size: int = 8,
     num_workers: int = 0,
     device: torch.device | None = None,
+    reject_bad_masks: bool = False,
 ) -> Iterator[EmbeddedImage | Rejection]:
     """Yield one result for each image, in order; the result does not depend on batch size or number of workers.
 
@@ -89,26 +90,51 @@ def embed_images(
         batch_size: images per forward pass.
         num_workers: loader processes.
         device: where the encoder is; None for the CPU.
+        reject_bad_masks: yield a `Rejection` for an image whose mask cannot be used, instead of raising.
 
     Raises:
         InputError: foreground masks without masks, foreground head without a saliency head, a mask of another size.
     """
     if foreground == "masks" and masks is None:
         raise InputError("foreground masks needs a mask folder; give one, or use foreground head or all")
-    weighting = protocol.weighting
-    if weighting == "saliency_logit" and foreground != "head":
-        weighting = (
-            "mask_sum"  # the published weights come from the head; masks from elsewhere weigh their pixels equally
-        )
     inputs = _Inputs(images, protocol.image_size_px, masks if foreground == "masks" else None, split_instances)
     loader = DataLoader(inputs, batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=_start_worker)
     for items in loader:
         good = [item for item in items if isinstance(item, _Input)]
-        embedded = iter(_embed(good, encode, foreground, weighting, device) if good else [])
+        embedded = iter(_embed(good, encode, foreground, _weighting(protocol, foreground), device) if good else [])
         for item in items:
-            if isinstance(item, InputError):
-                raise item
-            yield next(embedded) if isinstance(item, _Input) else item
+            if isinstance(item, _BadMask):
+                if not reject_bad_masks:
+                    raise item.error
+                yield Rejection(item.stem, str(item.error))
+            else:
+                yield next(embedded) if isinstance(item, _Input) else item
+
+
+@torch.no_grad()
+def embed_image(
+    image: ImageArray,
+    stem: str,
+    encode: FeatureFunction,
+    protocol: ClusterProtocol,
+    foreground: Foreground,
+    instances: NDArray[np.uint8] | None = None,
+    device: torch.device | None = None,
+) -> EmbeddedImage:
+    """Embed one decoded image, uint8 RGB (height, width, 3), as `embed_images` embeds those of files.
+
+    `instances` are the masks (height, width), 0 background and 1.. masks, for foreground masks. Raises `InputError`
+    where they are not there, or of another size than the image.
+    """
+    if foreground == "masks" and (instances is None or instances.shape != image.shape[:2]):
+        given = "none" if instances is None else f"one of {instances.shape}"
+        raise InputError(
+            f"foreground masks needs a mask of the size {image.shape[:2]} of image {stem!r} (height, width), got "
+            f"{given}; give the image's own"
+        )
+    item = _prepared(stem, image, protocol.image_size_px, instances if foreground == "masks" else None)
+    (embedded,) = _embed([item], encode, foreground, _weighting(protocol, foreground), device)
+    return embedded
 
 
 def decode_instances(image: EmbeddedImage) -> InstanceMap:
@@ -132,7 +158,15 @@ class _Input:
     instances: NDArray[np.uint8] | None
 
 
-class _Inputs(Dataset["_Input | Rejection | InputError"]):
+@dataclass(frozen=True)
+class _BadMask:
+    """An image whose mask cannot be used."""
+
+    stem: str
+    error: InputError
+
+
+class _Inputs(Dataset["_Input | Rejection | _BadMask"]):
     """Reads and resizes images; a fault is returned, not raised, so that it keeps its message across processes."""
 
     def __init__(
@@ -144,7 +178,7 @@ class _Inputs(Dataset["_Input | Rejection | InputError"]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> "_Input | Rejection | InputError":
+    def __getitem__(self, index: int) -> "_Input | Rejection | _BadMask":
         ref = self.images[index]
         if ref.stem in self.missing:
             return Rejection(ref.stem, "no mask")
@@ -155,14 +189,25 @@ class _Inputs(Dataset["_Input | Rejection | InputError"]):
         try:
             instances = self._instances(ref, image.shape[:2])
         except InputError as error:
-            return error
-        height, width = self.size
-        is_smaller = image.shape[0] > height or image.shape[1] > width
-        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
-        return _Input(ref.stem, normalise_image(resized), image.shape[:2], instances)
+            return _BadMask(ref.stem, error)
+        return _prepared(ref.stem, image, self.size, instances)
 
     def _instances(self, ref: ImageRef, size: tuple[int, int]) -> NDArray[np.uint8] | None:
         return None if self.masks is None else instance_map(self.masks, ref, size, self.split_instances)
+
+
+def _prepared(stem: str, image: ImageArray, size: tuple[int, int], instances: NDArray[np.uint8] | None) -> _Input:
+    height, width = size
+    is_smaller = image.shape[0] > height or image.shape[1] > width
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
+    return _Input(stem, normalise_image(resized), (image.shape[0], image.shape[1]), instances)
+
+
+def _weighting(protocol: ClusterProtocol, foreground: Foreground) -> Weighting:
+    """Return how masks pool: the published weights come from the head, masks from elsewhere weigh pixels equally."""
+    if protocol.weighting == "saliency_logit" and foreground != "head":
+        return "mask_sum"
+    return protocol.weighting
 
 
 def _embed(

@@ -98,6 +98,7 @@ class ClusterStrip:
     matched_class: str | None
     members: tuple[Picture, ...]
     distances: tuple[float | None, ...] = ()
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Clustering:
     stability: float | None = None
     silhouette: float | None = None
     strips: tuple[ClusterStrip, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def prediction_section(contents: ReportContents) -> Html | None:
     colours = (
         "Colours are classes: each cluster is painted as the class it was matched to."
         if contents.scores is not None
-        else "Colours are clusters; without labels they have numbers instead of names."
+        else "Colours are clusters; without labels they have numbers, or the names in clusters/names.yaml."
     )
     rows = [_comparison_row(item, items, contents) for item in items]
     return section("predictions", heading, paragraph(drawn, colours), _legend(items, contents.value_names), *rows)
@@ -155,11 +155,12 @@ def _strip(strip: ClusterStrip, largest: int) -> Html:
         {"class": "bar", "aria-hidden": "true"},
         element("span", {"class": "bar-fill", "style": f"width:{width:.1f}%"}),
     )
+    title = f"Cluster {strip.cluster}: {strip.name}" if strip.name else f"Cluster {strip.cluster}"
     members = "1 member" if strip.size == 1 else f"{strip.size:,} members"
     head = element(
         "div",
         {"class": "strip-head"},
-        element("h3", None, f"Cluster {strip.cluster}", " " if matched else "", matched),
+        element("h3", None, title, " " if matched else "", matched),
         bar,
         element("span", {"class": "size"}, members),
         element("span", {"class": "size"}, _distances(strip)),

@@ -4,11 +4,13 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from densessl.data.cluster_names import read_cluster_names
 from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.report.contents import (
@@ -167,6 +169,8 @@ def _clustering(
     members = values.get("clusters") or []
     has_background = values.get("foreground") != "all"
     strips = () if photographs is None else gather_strips(folder, members, scores, photographs, has_background)
+    names = read_cluster_names(folder, len(members))
+    strips = tuple(replace(strip, name=names.get(strip.cluster)) for strip in strips)
     protocol = plain_settings(values.get("protocol") or {})
     if values.get("foreground") is not None:
         protocol["foreground"] = str(values["foreground"])
@@ -179,6 +183,7 @@ def _clustering(
         stability=label_free.get("stability"),
         silhouette=label_free.get("silhouette"),
         strips=strips,
+        names=names,
     )
 
 
@@ -188,7 +193,8 @@ def _value_names(scores: Scores | None, clustering: Clustering | None, photograp
         names |= dict(enumerate(photographs.class_names))
         return names | {score.class_id: score.name for score in scores.classes}
     num_clusters = clustering.num_clusters if clustering else 0
-    return names | {index + 1: f"cluster {index}" for index in range(num_clusters)}
+    given = clustering.names if clustering else {}
+    return names | {index + 1: given.get(index, f"cluster {index}") for index in range(num_clusters)}
 
 
 def _gaps(

@@ -92,7 +92,7 @@ def _run(
     num_workers: int,
 ) -> Iterator[ImageRecord]:
     if num_workers == 0 or not images:
-        with _one_thread():
+        with one_thread():
             yield from work(maps, images)
         return
     # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
@@ -150,7 +150,7 @@ def _finish_image(out: Path, settings: SaliencySettings, maps: MaskFolder | None
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute with one thread, as the workers do: rounding may depend on the number of threads."""
     previous, previous_torch = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)

@@ -251,7 +251,8 @@ def test_nothing_of_an_earlier_result_stays(trained: Path, tree: Path, drawn: Dr
     assert cluster(trained, out, *on_tree(tree)).status == 0
     (out / "notes.txt").write_text("mine")
     assert cluster(trained, out, *on_folder(drawn)).status == 0
-    assert sorted(path.name for path in out.iterdir()) == ["clusters.json", "label_maps", "notes.txt", "prototypes.npz"]
+    names = ["clusters.json", "label_maps", "notes.txt", "prototypes.npz", "segmenter.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert sorted(path.stem for path in (out / "label_maps").iterdir()) == [str(index) for index in range(8)]
 
 
