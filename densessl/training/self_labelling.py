@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from densessl.data.label_maps import read_label_map
@@ -22,10 +21,8 @@ from densessl.models.saliency_network import SIZE_RANGE_PX
 from densessl.models.segmentation_network import Decoder, SegmentationNetwork
 from densessl.structures import IGNORE, ImageRef
 from densessl.training.batches import draw_batches
+from densessl.training.network_fitting import build_optimizer, freeze_batch_norm, open_progress, set_learning_rate
 from densessl.training.sampler import BatchSampler
-from densessl.training.schedule import learning_rate_factor
-
-MAX_WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -147,17 +144,17 @@ def train_segmentation_network(
     if settings.balance == "classes":
         weights = fabric.to_device(class_weights(count_pixels(images, pseudo_labels, num_classes)))
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
-    wrapped, optimizer = fabric.setup(network, _build_optimizer(network, settings))
+    wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.encoder, settings))
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
     views = LabelViews(images, pseudo_labels, settings.views)
     torch.manual_seed(seed)
     wrapped.train()
-    _freeze_norm(network.encoder)
+    freeze_batch_norm(network.encoder)
     total, num_seen, started = 0.0, 0, time.monotonic()
-    with _open_progress() as progress:
+    with open_progress() as progress:
         task = progress.add_task(name, total=len(sampler))
         for step, view in enumerate(draw_batches(views, sampler, settings.num_workers, collate_labels)):
-            _set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
+            set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
             logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
             loss = labelled_cross_entropy(logits.float(), fabric.to_device(view.target).long(), weights)
             if not bool(torch.isfinite(loss)):
@@ -215,36 +212,6 @@ def count_pixels(images: tuple[ImageRef, ...], pseudo_labels: Path, num_classes:
     return total
 
 
-def _build_optimizer(network: SegmentationNetwork, settings: SelfLabellingSettings) -> torch.optim.Optimizer:
-    encoder = list(network.encoder.parameters())
-    if settings.encoder_lr_scale == 0:
-        network.encoder.requires_grad_(False)
-    inside = {id(parameter) for parameter in encoder}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
-    groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, settings: SelfLabellingSettings, step: int, steps_per_epoch: int
-) -> None:
-    factor = learning_rate_factor(
-        "cosine",
-        step,
-        steps_per_epoch=steps_per_epoch,
-        epochs=settings.epochs,
-        warmup_steps=min(MAX_WARMUP_STEPS, steps_per_epoch * settings.epochs // 10),
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * factor * group["lr_scale"]
-
-
-def _freeze_norm(encoder: nn.Module) -> None:
-    for module in encoder.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
 def _say_epoch(
     console: Console, name: str, epoch: int, epochs: int, loss: float, num_seen: int, seconds: float
 ) -> None:
@@ -253,9 +220,3 @@ def _say_epoch(
     rate = num_seen / max(seconds, 1e-9)
     text = f"{name}: epoch {epoch} of {epochs}  loss {loss:.4f}  {rate:.1f} images/s  {left:.1f} min left in this round"
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _open_progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)

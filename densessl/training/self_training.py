@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
@@ -18,12 +17,11 @@ from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
+from densessl.training.network_fitting import build_optimizer, freeze_batch_norm, open_progress, set_learning_rate
 from densessl.training.sampler import BatchSampler
-from densessl.training.schedule import learning_rate_factor
 
 FEW_STEPS = 100
 """A round of fewer steps is said to be short."""
-MAX_WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def train_saliency_network(
     if not images:
         raise InputError("no image has a soft map to learn from; look at rejected.json of the proposals")
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
-    wrapped, optimizer = fabric.setup(network, _build_optimizer(network, settings))
+    wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.unet.encoder, settings))
     is_frozen_norm = settings.weights is not None or settings.pretrained
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
     batches = draw_batches(
@@ -147,12 +145,12 @@ def train_saliency_network(
     torch.manual_seed(seed)
     wrapped.train()
     if is_frozen_norm:
-        _freeze_norm(network.unet.encoder)
+        freeze_batch_norm(network.unet.encoder)
     total, started = 0.0, time.monotonic()
-    with _open_progress() as progress:
+    with open_progress() as progress:
         task = progress.add_task("self-training", total=num_steps)
         for step, view in enumerate(batches):
-            _set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
+            set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
             logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
             loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
             if not bool(torch.isfinite(loss)):
@@ -185,30 +183,6 @@ def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> tor
     return (weights * losses).sum() / weights.sum().clamp_min(1e-6)
 
 
-def _build_optimizer(network: SaliencyNetwork, settings: SelfTrainingSettings) -> torch.optim.Optimizer:
-    encoder = list(network.unet.encoder.parameters())
-    if settings.encoder_lr_scale == 0:
-        network.unet.encoder.requires_grad_(False)
-    inside = {id(parameter) for parameter in encoder}
-    rest = [parameter for parameter in network.parameters() if id(parameter) not in inside]
-    groups = [{"params": encoder, "lr_scale": settings.encoder_lr_scale}, {"params": rest, "lr_scale": 1.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def _set_learning_rate(
-    optimizer: torch.optim.Optimizer, settings: SelfTrainingSettings, step: int, steps_per_epoch: int
-) -> None:
-    factor = learning_rate_factor(
-        "cosine",
-        step,
-        steps_per_epoch=steps_per_epoch,
-        epochs=settings.epochs,
-        warmup_steps=min(MAX_WARMUP_STEPS, steps_per_epoch * settings.epochs // 10),
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate * factor * group["lr_scale"]
-
-
 def _collate_targets(views: list[TargetView]) -> TargetView:
     return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
 
@@ -226,15 +200,3 @@ def _say_epoch(console: Console, epoch: int, epochs: int, loss: float, seconds: 
     text = f"self-training: epoch {epoch} of {epochs}  loss {loss:.4f}"
     left = seconds / epoch * (epochs - epoch) / 60
     console.print(f"{text}  {left:.0f} min left in this round", highlight=False, markup=False, soft_wrap=True)
-
-
-def _freeze_norm(encoder: nn.Module) -> None:
-    for module in encoder.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
-def _open_progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)

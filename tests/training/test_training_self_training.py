@@ -12,7 +12,7 @@ from densessl.data.soft_targets import SoftMaps
 from densessl.errors import InputError
 from densessl.models.saliency_network import SaliencyNetwork
 from densessl.structures import ImageRef
-from densessl.training import self_training
+from densessl.training import network_fitting
 from densessl.training.devices import make_fabric
 from densessl.training.self_training import (
     SelfTrainingSettings,
@@ -111,7 +111,7 @@ def test_a_short_round_warms_up_for_a_tenth_and_says_that_it_is_short(
         warmups.append(warmup_steps)
         return 1.0
 
-    monkeypatch.setattr(self_training, "learning_rate_factor", recorded)
+    monkeypatch.setattr(network_fitting, "learning_rate_factor", recorded)
     _train(scenes, replace(TINY, epochs=5))
     assert warmups == [1] * 10
     message = capsys.readouterr().err
