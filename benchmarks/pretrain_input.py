@@ -32,8 +32,9 @@ from benchmarks.rows import Row, append_row
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.view_settings import ViewSettings
 from densessl.data.view_sources import open_source_cache
-from densessl.data.views import PairedViews, SampleKey, ViewSettings, sources_for
+from densessl.data.views import PairedViews, SampleKey, sources_for
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.structures import ImageRef, ViewBatch
 from densessl.training import pretraining

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from densessl.commands.run import run
 from densessl.commands.synth import synth
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings

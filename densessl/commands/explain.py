@@ -12,7 +12,8 @@ from densessl.commands.explanation import EndOfRun, describe_pair, gather_simila
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, judge_encoding, open_mask_folder
-from densessl.data.views import PairedViews, SampleKey, ViewSettings
+from densessl.data.view_settings import ViewSettings
+from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError, MissingInputError
 from densessl.files import make_folder, read_json
 from densessl.models.precision import on_device

@@ -14,8 +14,8 @@ from densessl.commands.online_evaluation import spread_evenly
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
 from densessl.data.view_batches import ViewPair, collate_views, unpack_views
+from densessl.data.view_settings import ViewSettings
 from densessl.data.view_sources import instance_map
-from densessl.data.views import ViewSettings
 from densessl.errors import InputError
 from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.network_features import NetworkFeatures

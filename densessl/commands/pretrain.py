@@ -17,8 +17,8 @@ from densessl.commands.provenance import first_weights_provenance, masks_provena
 from densessl.data.images import image_size, read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.view_settings import ViewSettings, finest_scale
 from densessl.data.view_sources import source_size
-from densessl.data.views import ViewSettings, finest_scale
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model

@@ -16,7 +16,7 @@ from densessl.commands.report import report
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import open_mask_folder
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.evaluation.cluster_segmentation import read_label
 from densessl.evaluation.network_features import FeatureMap

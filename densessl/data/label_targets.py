@@ -9,7 +9,9 @@ from torch.utils.data import Dataset
 
 from densessl.data.images import read_image
 from densessl.data.label_maps import read_label_map
-from densessl.data.views import SampleKey, ViewSettings, geometric_transform, photometric_transform
+from densessl.data.view_settings import ViewSettings
+from densessl.data.view_transforms import geometric_transform, photometric_transform
+from densessl.data.views import SampleKey
 from densessl.errors import InputError
 from densessl.structures import ImageRef
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.files import append_text, write_text
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.structures import LocalViews, ViewBatch
 

@@ -17,8 +17,9 @@ from rich.console import Console
 from densessl.data.confidence import open_confidence
 from densessl.data.masks import MaskFolder
 from densessl.data.source_cache import SourceCache
+from densessl.data.view_settings import ViewSettings
 from densessl.data.view_sources import ViewSources, open_source_cache
-from densessl.data.views import PairedViews, ViewSettings, sources_for
+from densessl.data.views import PairedViews, sources_for
 from densessl.errors import InputError
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin

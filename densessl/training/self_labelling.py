@@ -14,7 +14,7 @@ from torch import nn
 
 from densessl.data.label_maps import read_label_map
 from densessl.data.label_targets import LabelViews, collate_labels
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX

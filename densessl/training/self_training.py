@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork

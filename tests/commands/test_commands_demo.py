@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import command
 
 import densessl.commands.demo as stage
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings
 from densessl.training.settings import TrainingSettings
 

@@ -13,8 +13,9 @@ from densessl.data.confidence import open_confidence
 from densessl.data.image_folder import open_image_folder
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.view_batches import collate_views, unpack_views
+from densessl.data.view_settings import ViewSettings
 from densessl.data.view_sources import open_source_cache
-from densessl.data.views import PairedViews, SampleKey, ViewSettings, sources_for
+from densessl.data.views import PairedViews, SampleKey, sources_for
 from densessl.errors import InputError
 from densessl.structures import ImageRef
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from densessl.data.label_maps import write_label_map
 from densessl.data.label_targets import LabelViews, collate_labels
-from densessl.data.views import IMAGENET_MEAN, IMAGENET_STD, SampleKey, ViewSettings
+from densessl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from densessl.data.view_settings import ViewSettings
+from densessl.data.views import SampleKey
 from densessl.errors import InputError
 from densessl.structures import IGNORE, ImageRef
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from densessl.data.soft_targets import SoftMaps, TargetViews, decidedness
-from densessl.data.views import SampleKey, ViewSettings
+from densessl.data.view_settings import ViewSettings
+from densessl.data.views import SampleKey
 from densessl.errors import InputError
 from densessl.structures import ImageRef
 

@@ -15,8 +15,10 @@ from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
 from densessl.data.view_batches import ViewPair
+from densessl.data.view_settings import ViewSettings
 from densessl.data.view_sources import MAX_MASKS, instance_map, largest_regions, open_source_cache, source_size
-from densessl.data.views import PairedViews, SampleKey, ViewSettings, geometric_transform, sources_for
+from densessl.data.view_transforms import geometric_transform
+from densessl.data.views import PairedViews, SampleKey, sources_for
 from densessl.errors import InputError
 from densessl.structures import ImageRef
 

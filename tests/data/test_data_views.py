@@ -19,15 +19,10 @@ from densessl.data.label_maps import write_label_map
 from densessl.data.masks import open_mask_folder
 from densessl.data.normalisation import normalise_image
 from densessl.data.view_batches import ViewPair, collate_views, unpack_views
+from densessl.data.view_settings import ViewSettings, finest_scale
 from densessl.data.view_sources import connected_regions, instance_map
-from densessl.data.views import (
-    PairedViews,
-    SampleKey,
-    ViewSettings,
-    finest_scale,
-    geometric_transform,
-    photometric_transform,
-)
+from densessl.data.view_transforms import geometric_transform, photometric_transform
+from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError
 
 PLAIN = ViewSettings(size_px=32, jitter=0.0, grayscale=0.0)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import Alarm, AlarmWatch, append_alarm, keep_alarms

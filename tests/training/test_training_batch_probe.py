@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_training import SETTINGS, changed
 
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.training import batch_probe, pretraining
 from densessl.training.batch_probe import fitting_batch_size, measured_peak, synthetic_batch, usable_memory

@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.alarms import AlarmWatch

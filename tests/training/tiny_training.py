@@ -10,7 +10,7 @@ from PIL import Image
 
 from densessl.data.image_folder import open_image_folder
 from densessl.data.masks import open_mask_folder
-from densessl.data.views import ViewSettings
+from densessl.data.view_settings import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.devices import make_fabric
