@@ -40,7 +40,8 @@ from densessl.structures import ImageRef, ViewBatch
 from densessl.training import pretraining
 from densessl.training.batches import load_batches
 from densessl.training.devices import make_fabric
-from densessl.training.pretraining import PretrainSettings, pretrain_model
+from densessl.training.pretrain_settings import PretrainSettings
+from densessl.training.pretraining import pretrain_model
 from densessl.training.run_log import read_metrics
 from densessl.training.sampler import BatchSampler
 from densessl.training.settings import TrainingSettings

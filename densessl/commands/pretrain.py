@@ -27,9 +27,11 @@ from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
+from densessl.training.batch_size import find_batch_size
 from densessl.training.checkpoints import list_checkpoints
 from densessl.training.devices import make_fabric
-from densessl.training.pretraining import PretrainResult, PretrainSettings, find_batch_size, pretrain_model
+from densessl.training.pretrain_settings import PretrainSettings
+from densessl.training.pretraining import PretrainResult, pretrain_model
 from densessl.training.run_folder import (
     check_same_config,
     environment_record,

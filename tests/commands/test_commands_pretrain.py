@@ -367,11 +367,11 @@ def test_what_a_killed_write_left_is_removed_once_the_folder_is_this_runs_own(
 
 @pytest.mark.parametrize("neighbours", [0, 3])
 def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch, neighbours: int) -> None:
-    import densessl.training.pretraining as loop
+    import densessl.training.gradients as gradients
 
     flags = ("--training.epochs", "3", "--views.neighbours", neighbours, "--objective.exclude_similar", "0.2")
     assert pretrain(folder, *flags, out=folder.root / "whole").status == 0
-    step, num_steps = loop.training_step, 0
+    step, num_steps = gradients.training_step, 0
 
     def stop_in_step_3(*arguments: object) -> object:
         nonlocal num_steps
@@ -380,7 +380,7 @@ def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(loop, "training_step", stop_in_step_3)
+    monkeypatch.setattr(gradients, "training_step", stop_in_step_3)
     outcome = pretrain(folder, *flags)
     assert outcome.status == 130
     assert "interrupted" in outcome.err

@@ -9,10 +9,10 @@ from tiny_training import SETTINGS, changed
 
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
-from densessl.training import batch_probe, pretraining
+from densessl.training import batch_probe, batch_size
 from densessl.training.batch_probe import fitting_batch_size, measured_peak, synthetic_batch, usable_memory
+from densessl.training.batch_size import find_batch_size
 from densessl.training.devices import make_fabric
-from densessl.training.pretraining import find_batch_size
 
 IS_LINUX = Path("/proc/self/clear_refs").exists()
 
@@ -69,7 +69,7 @@ def test_more_memory_fits_more_images(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = changed(SETTINGS, training={"batch_size": 0, "accumulate": 2}, views={"size_px": 64})
     found = []
     for usable in (0.0, 1e15):
-        monkeypatch.setattr(pretraining, "usable_memory", lambda _, usable=usable: usable)
+        monkeypatch.setattr(batch_size, "usable_memory", lambda _, usable=usable: usable)
         found.append(find_batch_size(make_fabric("fp32"), settings, 100))
     assert found == [2, 64]  # two parts of 1, two of 32
 

@@ -14,7 +14,7 @@ from test_training_processes import TEN_STEPS, _close, _losses, _same, _train_pa
 from tiny_training import changed, draw_images, numbers, train
 
 from densessl.errors import InputError
-from densessl.training import pretraining
+from densessl.training import gradients
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.step import StepResult
 
@@ -103,7 +103,7 @@ def test_it_trains_and_goes_on_exactly(
 ) -> None:
     settings = changed(changed(training={"epochs": 2}), **KINDS[kind])
     train(root, tmp_path / "whole", settings)
-    step, calls = pretraining.training_step, []
+    step, calls = gradients.training_step, []
 
     def interrupted(*arguments: Any) -> StepResult:
         calls.append(1)
@@ -112,7 +112,7 @@ def test_it_trains_and_goes_on_exactly(
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "training_step", interrupted)
+        patch.setattr(gradients, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(root, tmp_path / "parts", settings)
     train(root, tmp_path / "parts", settings, resume=True)

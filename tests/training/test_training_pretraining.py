@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from tiny_training import SETTINGS, changed, draw_images, numbers, train
 
 from densessl.errors import InputError
-from densessl.training import pretraining, throughput
+from densessl.training import gradients, pretraining, throughput, training_loop
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.diagnostics import effective_rank, embedding_spread
-from densessl.training.pretraining import PretrainSettings
+from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.run_log import read_metrics
 from densessl.training.step import StepResult
 
@@ -41,7 +41,7 @@ def reference(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
     """Let training raise in the step that follows `after` steps."""
-    original, calls = pretraining.training_step, []
+    original, calls = gradients.training_step, []
 
     def interrupted(*arguments: Any) -> StepResult:
         calls.append(1)
@@ -49,7 +49,7 @@ def _interrupt(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException
             raise error
         return original(*arguments)
 
-    monkeypatch.setattr(pretraining, "training_step", interrupted)
+    monkeypatch.setattr(gradients, "training_step", interrupted)
 
 
 def _same_tensors(first: Any, second: Any) -> bool:
@@ -262,14 +262,14 @@ def test_images_per_second_are_those_of_the_images_there_are(
 def test_writing_checkpoints_is_no_waiting_for_data(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, save = SimpleNamespace(now=0.0), pretraining.save_checkpoint
+    clock, save = SimpleNamespace(now=0.0), training_loop.save_checkpoint
 
     def save_slowly(*arguments: Any) -> Path:
         clock.now += 100.0
         return save(*arguments)
 
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    monkeypatch.setattr(pretraining, "save_checkpoint", save_slowly)
+    monkeypatch.setattr(training_loop, "save_checkpoint", save_slowly)
     train(root, tmp_path / "run", changed(training={"checkpoint_every": 1}))
     lines = read_metrics(tmp_path / "run")
     assert [line["data_wait"] for line in lines] == [0.0] * 6
@@ -279,14 +279,14 @@ def test_writing_checkpoints_is_no_waiting_for_data(
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
     root: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = pretraining.training_step, []
+    original, calls = gradients.training_step, []
 
     def broken(*arguments: Any) -> StepResult:
         result = original(*arguments)
         calls.append(1)
         return _with_loss(result, is_broken=len(calls) == 5)
 
-    monkeypatch.setattr(pretraining, "training_step", broken)
+    monkeypatch.setattr(gradients, "training_step", broken)
     message = r"loss became nan at step 5 .*last good checkpoint is kept. Lower training.learning_rate \(now 0.05\)"
     with pytest.raises(InputError, match=message):
         train(root, tmp_path / "run")
@@ -313,7 +313,7 @@ def test_broken_gradients_are_found_before_they_are_saved(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of the step is a number, the weights after it are not."""
-    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    monkeypatch.setattr(gradients, "training_step", _with_broken_gradients(step=2))
     settings = changed(training={"checkpoint_every": 1})
     with pytest.raises(InputError, match=r"not finite after step 2.*Lower training.learning_rate"):
         train(root, tmp_path / "run", settings)
@@ -321,7 +321,7 @@ def test_broken_gradients_are_found_before_they_are_saved(
 
 
 def test_broken_gradients_cannot_be_clipped(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining, "training_step", _with_broken_gradients(step=2))
+    monkeypatch.setattr(gradients, "training_step", _with_broken_gradients(step=2))
     settings = changed(training={"checkpoint_every": 1, "max_grad_norm": 1.0})
     message = r"the norm of the gradient became nan at step 2; .*lower training.max_grad_norm \(now 1.0\)"
     with pytest.raises(InputError, match=message):
@@ -330,7 +330,7 @@ def test_broken_gradients_cannot_be_clipped(root: Path, tmp_path: Path, monkeypa
 
 
 def _with_broken_gradients(step: int) -> Callable[..., StepResult]:
-    original, calls = pretraining.training_step, []
+    original, calls = gradients.training_step, []
 
     def broken(fabric: Any, model: torch.nn.Module, *arguments: Any) -> StepResult:
         result = original(fabric, model, *arguments)

@@ -19,9 +19,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import changed, draw_images, numbers, train
 
-from densessl.training import pretraining
+from densessl.training import gradients, pretraining
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
-from densessl.training.pretraining import PretrainSettings
+from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.state import TrainingState
 from densessl.training.step import StepResult
 
@@ -108,7 +108,7 @@ def _train_part(
     The process ends with this function, so what it changes in modules stays there.
     """
     states: list[TrainingState] = []
-    first_state, step = pretraining.new_state, pretraining.training_step
+    first_state, step = pretraining.new_state, gradients.training_step
 
     def kept(*arguments: Any) -> TrainingState:
         states.append(first_state(*arguments))
@@ -124,7 +124,7 @@ def _train_part(
     pretraining.new_state = kept
     if is_precise:
         torch.set_default_dtype(torch.float64)
-        pretraining.training_step = precise
+        gradients.training_step = precise
     result = train(root, run, settings, resume=resume)
     state = states[0].to_checkpoint()
     return {"bank": state["bank"], "twin": state["twin"], "final_loss": result.final_loss}
@@ -337,7 +337,7 @@ def test_a_loss_that_is_no_number_in_one_process_stops_all(tmp_path: Path) -> No
 
 
 def _train_with_a_broken_loss(root: Path, run: Path) -> None:
-    step, calls = pretraining.training_step, []
+    step, calls = gradients.training_step, []
 
     def broken(*arguments: Any) -> StepResult:
         result = step(*arguments)
@@ -345,5 +345,5 @@ def _train_with_a_broken_loss(root: Path, run: Path) -> None:
         is_broken = len(calls) == 2 and os.environ["RANK"] == "1"
         return dataclasses.replace(result, loss=result.loss * math.nan) if is_broken else result
 
-    pretraining.training_step = broken
+    gradients.training_step = broken
     train(root, run, TEN_STEPS)

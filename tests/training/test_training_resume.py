@@ -18,9 +18,9 @@ from tiny_training import changed, draw_images, numbers, train
 from densessl import files
 from densessl.errors import InputError
 from densessl.files import read_json, remove_abandoned_writes
-from densessl.training import pretraining
+from densessl.training import training_loop
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
-from densessl.training.pretraining import PretrainSettings
+from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.run_log import read_metrics
 
 OFTEN = changed(training={"checkpoint_every": 2, "keep_checkpoints": 2})
@@ -88,14 +88,14 @@ def test_a_run_killed_again_and_again_repeats_every_bit(tmp_path: Path, num_kill
 
 def _train_on_a_small_disk(root: Path, run: Path, settings: PretrainSettings) -> None:
     """Train where, from the second checkpoint on, no file may grow larger than a third of a checkpoint."""
-    save = pretraining.save_checkpoint
+    save = training_loop.save_checkpoint
 
     def limited(folder: Path, *arguments: Any) -> Path:
         if found := list_checkpoints(folder):
             resource.setrlimit(resource.RLIMIT_FSIZE, (found[0].stat().st_size // 3, resource.RLIM_INFINITY))
         return save(folder, *arguments)
 
-    pretraining.save_checkpoint = limited
+    training_loop.save_checkpoint = limited
     train(root, run, settings)
 
 

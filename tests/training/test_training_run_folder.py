@@ -10,7 +10,7 @@ from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.models.mask_contrast_model import build_model
 from densessl.models.network_file import save_network
-from densessl.training.pretraining import PretrainSettings
+from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.run_folder import (
     check_same_config,
     environment_record,
