@@ -40,6 +40,9 @@ class ViewSettings:
         local_size_px: height and width of a local crop, at most size_px.
         local_min_scale: smallest share of the image's area that a local crop may take.
         local_max_scale: largest share of the image's area that a local crop may take.
+        num_stored: with an encoder that is frozen as a whole: draw so many views of each image once, encode them, and
+            train the heads on their stored features, which takes a fraction of the time; 0 draws every view anew, as
+            published. The masks of an image then count as one.
         reduce_images: read images that are larger than views need at reduced size, so that the smallest crop still has
             size_px pixels (`densessl.data.view_sources.source_size`). For photographs of 2000 px and more this takes a
             fraction of the time. Views differ: crops are resized from averaged pixels and not from single ones.
@@ -63,6 +66,7 @@ class ViewSettings:
     local_size_px: int = 96
     local_min_scale: float = 0.05
     local_max_scale: float = 0.2
+    num_stored: int = 0
     reduce_images: bool = False
 
     def __post_init__(self) -> None:
@@ -99,6 +103,17 @@ class ViewSettings:
             raise InputError(
                 f"views.local_size_px is {self.local_size_px}; a local crop must have at least 16 pixels and at most "
                 f"those of a view, views.size_px {self.size_px}"
+            )
+        if self.num_stored < 0 or (self.num_stored == 1 and not self.neighbours):
+            raise InputError(
+                f"views.num_stored is {self.num_stored}; give 0 (draw every view anew), 2 or more, or 1 with "
+                "views.neighbours, so that the two views of a pair differ"
+            )
+        if self.num_stored and (self.split_instances or self.num_local):
+            other = "split_instances true" if self.split_instances else f"num_local {self.num_local}"
+            raise InputError(
+                f"views.num_stored is {self.num_stored} and views.{other}; stored views hold one mask and no local "
+                "crops, so use one or the other"
             )
         if self.neighbours and self.split_instances:
             raise InputError(

@@ -104,6 +104,20 @@ class PairedViews(Dataset[ViewPair]):
                 return self._with_local(pair, query_source, generator) if self.settings.num_local else pair
         return None
 
+    def draw_view(self, index: int, generator: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Draw one view of an image alone, as those of pairs are drawn.
+
+        Returns the image uint8 (3, size, size), its mask uint8 (size, size), and whether the view is two-sided; after
+        `max_tries` draws the last one stays.
+        """
+        source = self._read(index)
+        for _ in range(self.settings.max_tries):
+            view = self._crop(source, generator)
+            is_usable = self._is_two_sided(view.masks)
+            if is_usable:
+                break
+        return self._colour(view.image, generator), _tensor(view.masks), is_usable
+
     def _with_local(self, pair: ViewPair, source: Source, generator: np.random.Generator) -> ViewPair:
         """Add local crops; drawn last, so that the pair is the same without them."""
         images, crops = [], []

@@ -147,12 +147,12 @@ class MaskContrastModel(nn.Module):
             raise ValueError("this network embeds pixels; build it with embedding_of masks to embed whole masks")
         features = self.encoder(images)
         decoded = self.decoder(features)
-        embedding = self.embed(decoded if masks is None else _masked_mean(decoded, masks))
+        embedding = self.embed(decoded if masks is None else masked_mean(decoded, masks))
         saliency = self.saliency_head(decoded)
         local_embedding = None
         if local_images is not None:
             local = self.decoder(self.encoder(local_images))
-            local_embedding = self.embed(local if local_masks is None else _masked_mean(local, local_masks))
+            local_embedding = self.embed(local if local_masks is None else masked_mean(local, local_masks))
         prototypes = None if self.prototypes is None else nn.functional.normalize(self.prototypes.weight, dim=1)
         return DenseOutput(features, decoded, embedding, saliency, local_embedding, prototypes)
 
@@ -230,7 +230,7 @@ def _embedding_head(channels: int, hidden: int, dim: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, dim, 1))
 
 
-def _masked_mean(features: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
+def masked_mean(features: torch.Tensor, masks: ViewMasks) -> torch.Tensor:
     """Return the mean features of each mask (num_masks, channels); masks are area-averaged to the feature grid."""
     grid = (features.shape[-2], features.shape[-1])
     share = nn.functional.adaptive_avg_pool2d(masks.membership.float().unsqueeze(1), grid).squeeze(1)

@@ -6,10 +6,10 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from densessl.data.view_batches import collate_views, unpack_views
-from densessl.data.views import PairedViews
+from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError
 from densessl.structures import LocalViews, ViewBatch
 from densessl.training.sampler import BatchSampler
@@ -37,7 +37,7 @@ def load_batches(
 
 def draw_batches(
     views: Dataset[View],
-    sampler: BatchSampler,
+    sampler: Sampler[list[SampleKey]],
     num_workers: int,
     collate: Callable[[list[View]], Batch],
     device: torch.device = CPU,

@@ -37,10 +37,34 @@ class PretrainSettings:
                 f"objective.background is {self.objective.background}, but model.embedding_of is masks, and such a "
                 "network embeds masks alone; use none, or embedding_of pixels"
             )
+        if self.views.num_stored:
+            self._check_stored_views()
         if (self.objective.swav_weight > 0) != (self.model.num_prototypes > 0):
             raise InputError(
                 f"objective.swav_weight is {self.objective.swav_weight} and model.num_prototypes "
                 f"{self.model.num_prototypes}; they go together, so give both a value above 0, or neither"
+            )
+
+    def _check_stored_views(self) -> None:
+        """Refuse what pooled features of stored views cannot be trained with."""
+        wanted = {
+            "model.embedding_of": (self.model.embedding_of, "masks"),
+            "model.decoder": (self.model.decoder, "none"),
+            "objective.saliency_weight": (self.objective.saliency_weight, 0.0),
+            "objective.confidence_weighted": (self.objective.confidence_weighted, False),
+            "training.strategy": (self.training.strategy, "ddp"),
+            "training.recompute_activations": (self.training.recompute_activations, False),
+        }
+        for name, (value, needed) in wanted.items():
+            if value != needed:
+                raise InputError(
+                    f"{name} is {value}, but views.num_stored is {self.views.num_stored}, which keeps one pooled "
+                    f"feature of each view; use {str(needed).lower()}, or set views.num_stored to 0"
+                )
+        if self.training.batch_size == 0:
+            raise InputError(
+                "training.batch_size is 0 (find what fits), but with views.num_stored a batch of thousands fits; give "
+                "a number, such as 64"
             )
 
 

@@ -26,6 +26,7 @@ from densessl.training.settings import TrainingSettings
 from densessl.training.sharding import whole
 from densessl.training.state import new_state
 from densessl.training.step_profile import StepProfile
+from densessl.training.stored_views import GivenFeatures, store_views, with_encoder
 from densessl.training.training_loop import Evaluate, train
 
 
@@ -88,6 +89,15 @@ def pretrain_model(
     checkpoint = load_checkpoint(found[-1]) if found else None
     if checkpoint is None and fabric.is_global_zero:
         save_weights(run / "initial.safetensors", model.state_dict(), settings.model)
+    confidence = open_confidence(masks, images) if settings.objective.confidence_weighted else None
+    cache = _open_cache(fabric, sources_for(images, masks, settings.views, confidence), run, training)
+    views = PairedViews(images, masks, settings.views, neighbours, cache, confidence)
+    encoder, stored = model.encoder, None
+    if settings.views.num_stored:
+        folder, num_views = run / "stored_views", settings.views.num_stored
+        stored = store_views(fabric, encoder, views, folder, num_views, training.num_workers, settings.seed)
+        model.encoder = GivenFeatures()  # type: ignore[assignment]
+        evaluate = evaluate and with_encoder(encoder, evaluate)
     state = new_state(model, settings.model.embedding_dim, settings.objective, training, settings.seed)
     wrapped, optimizer = set_up(fabric, state, settings)
     if checkpoint is not None:
@@ -103,13 +113,13 @@ def pretrain_model(
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-    confidence = open_confidence(masks, images) if settings.objective.confidence_weighted else None
-    sources = sources_for(images, masks, settings.views, confidence)
-    cache = _open_cache(fabric, sources, run, training)
-    views = PairedViews(images, masks, settings.views, neighbours, cache, confidence)
-    batches = load_batches(views, sampler, training.num_workers, fabric.device)
+    if stored is None:
+        batches = load_batches(views, sampler, training.num_workers, fabric.device)
+    else:
+        batches = stored.batches(sampler, fabric.device)
     profiler = StepProfile(run, fabric.device, is_enabled=profile and fabric.is_global_zero)
     loss = train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
+    state.model.encoder = encoder
     tensors = whole(state.model.state_dict())
     if fabric.is_global_zero:
         if cache is not None and training.cache is None:
