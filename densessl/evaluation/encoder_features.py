@@ -22,7 +22,7 @@ class FeatureEncoder:
     fingerprint: SHA-256 of its weights or source; None where there is nothing to take it of.
     supervision: which labels touched its weights, in words.
     precision: of its computation.
-    device: where it is.
+    device: where it is. has_saliency: it has a saliency head.
     project: what embeds features after pooling, as in `DenseFeatures`.
     """
 
@@ -32,6 +32,7 @@ class FeatureEncoder:
     supervision: str
     precision: Literal["fp32", "bf16"] = "fp32"
     device: torch.device = _CPU
+    has_saliency: bool = False
     project: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
