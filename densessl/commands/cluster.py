@@ -71,8 +71,8 @@ class ClusterResult:
 
 
 def cluster(
-    run: Path | None = None,
-    out: Path | None = None,
+    run: Path | None,
+    out: Path,
     data: Path | None = None,
     images: Path | None = None,
     split: str = "val",
@@ -97,9 +97,9 @@ def cluster(
     """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
 
     Args:
-        run: the run folder of `pretrain` (give this or --encoder).
-        out: needed; receives label_maps/, clusters.json, prototypes.npz, segmenter.safetensors (for `predict`) and,
-            where there are labels, scores.json.
+        run: the run folder of `pretrain` (give this or --encoder; in Python None with an encoder).
+        out: receives label_maps/, clusters.json, prototypes.npz, segmenter.safetensors (for `predict`) and, where
+            there are labels, scores.json.
         data: a data set in VOC or COCO layout (give this or --images).
         images: a folder of images, nested or not (give this or --data).
         split: the split of --data.
@@ -129,8 +129,6 @@ def cluster(
         InputError: neither or both of run and encoder, fewer masks than clusters, missing masks or labels out of range;
             the message says what to change.
     """
-    if out is None:
-        raise InputError("no output folder is given; give --out OUT (out=)")
     image_set = open_images(images, data, split)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
     if batch_size < 1:

@@ -92,7 +92,7 @@ def pooled(images: torch.Tensor) -> torch.Tensor:
 
 def test_a_callable_can_be_clustered_and_not_reopened(drawn: DrawnFolder, tmp_path: Path) -> None:
     options = {"images": drawn.images, "foreground": "masks", "masks": drawn.masks, "num_clusters": 3, "seeds": 1}
-    result = cluster_function(out=tmp_path / "out", encoder=pooled, num_workers=0, **options)  # type: ignore[arg-type]
+    result = cluster_function(None, tmp_path / "out", encoder=pooled, num_workers=0, **options)  # type: ignore[arg-type]
     assert result.num_clusters == 3
     assert read(tmp_path / "out/clusters.json")["encoder"]["name"].startswith("Python callable pooled")
     with pytest.raises(InputError, match=r"which is code \(callable\); no code is run because a clusters folder names"):
@@ -141,4 +141,4 @@ def test_bad_choices_are_refused_before_the_work(
 
 def test_the_output_folder_is_needed(drawn: DrawnFolder) -> None:
     outcome = command("cluster", "--encoder", "test_resnet", "--images", drawn.images)
-    assert (outcome.status, "no output folder is given; give --out OUT" in outcome.err) == (1, True)
+    assert (outcome.status, "arguments are required: out" in outcome.err) == (2, True)
