@@ -61,6 +61,13 @@ class StoreWriter:
         self._commit: Future[None] | None = None
 
     def __enter__(self) -> "StoreWriter":
+        """Unmark what is stale, before anything is written in its place."""
+        if self._stale and self._layout is not None:
+            records = store_arrays(self._folder, self._layout, len(self._stems))[2]
+            with writable_folder(self._folder), records.open_to_write() as handle:
+                for row in self._stale:
+                    records.write(handle, row, np.zeros((), dtype=RECORD))
+                os.fsync(handle.fileno())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +118,6 @@ class StoreWriter:
             write_json(self._folder / STEMS_FILE, list(self._stems), indent=None)
             write_json(self._folder / STORE_FILE, store_content(self._identity, self._layout))
         self._handles = {name: array.open_to_write() for name, array in self._arrays.items()}
-        self._mark([(row, np.zeros((), dtype=RECORD)) for row in self._stale])
 
     def _check_shape(self, stem: str, dense: DenseFeatures) -> None:
         found = _layout(dense)

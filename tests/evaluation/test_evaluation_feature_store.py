@@ -193,6 +193,11 @@ def test_an_image_that_changed_is_done_again(tmp_path: Path) -> None:
     assert "004" not in store.stems
     assert store.sizes[1] == (50, 50)
     assert np.allclose(store.pixels(1)[0], -2.1179, atol=1e-3)
+    _spoil(refs[6])  # now nothing is left that could be encoded
+    store = store_features(tmp_path / "store", refs, _of(encoder), FRAME)
+    assert encoder.num_images == 1
+    assert store.stems == ("000", "001", "002", "003", "005")
+    assert [item.stem for item in store.rejected] == ["004", "006"]
 
 
 def test_no_image_that_can_be_used(tmp_path: Path) -> None:
