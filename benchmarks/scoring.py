@@ -103,9 +103,7 @@ def score_in_memory(labels: Maps, predictions: Maps) -> float:
 def score_files(folder: Path, num_images: int | None = None) -> float:
     """Return the mIoU of the library from folders of PNGs."""
     stems = None if num_images is None else [f"{number:05d}" for number in range(num_images)]
-    found = confusion_of_folders(
-        folder / "predictions", folder / "labels", NUM_CLASSES, are_clusters=True, stems=stems
-    )
+    found = confusion_of_folders(folder / "predictions", folder / "labels", NUM_CLASSES, are_clusters=True, stems=stems)
     return scores_from_confusion(found.confusion, len(found.stems), "hungarian").miou
 
 

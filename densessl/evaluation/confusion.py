@@ -43,8 +43,8 @@ def confusion_matrix(
     label_array, prediction_array = _checked_pair(labels, predictions)
     table = _table_of_bytes(label_array, prediction_array, ignore_index)
     if table is not None:
-        _check_range(*_ends(table.any(axis=1)), "label", "classes", num_labels, "num_classes", ignore_index)
-        _check_range(*_ends(table.any(axis=0)), "prediction", "predicted classes", num_predictions, "it", ignore_index)
+        _check_range(*_ends(table.sum(axis=1)), "label", "classes", num_labels, "num_classes", ignore_index)
+        _check_range(*_ends(table.sum(axis=0)), "prediction", "predicted classes", num_predictions, "it", ignore_index)
         return _resized(table, num_labels, num_predictions)
     is_counted = label_array != ignore_index
     label_values = label_array[is_counted].astype(np.int64)
@@ -125,9 +125,9 @@ def _are_bytes(values: NDArray[np.integer]) -> bool:
     return int(values.min()) >= 0 and int(values.max()) < 256
 
 
-def _ends(is_present: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the lowest and the highest index that is present, (0, 0) where none is."""
-    present = np.flatnonzero(is_present)
+def _ends(pixels: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the lowest and the highest index with pixels, (0, 0) where none is."""
+    present = np.flatnonzero(pixels)
     return (int(present[0]), int(present[-1])) if len(present) else (0, 0)
 
 
