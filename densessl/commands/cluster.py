@@ -1,6 +1,6 @@
 """The stage `cluster`: mask embeddings to a segmentation, scored where there are labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.cluster_number import choose_number, parse_range
 from densessl.commands.cluster_output import (
     cluster_record,
     print_summary,
@@ -40,7 +41,7 @@ from densessl.evaluation.extraction import (
     embed_images,
 )
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
-from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
+from densessl.evaluation.protocols import Algorithm, ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
 from densessl.files import make_folder, write_atomically
@@ -87,6 +88,8 @@ def cluster(
     weights: Literal["final", "initial"] = "final",
     batch_size: int = 8,
     num_workers: int = -1,
+    algorithm: Algorithm | None = None,
+    choose_clusters: str | None = None,
 ) -> ClusterResult:
     """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
 
@@ -111,6 +114,11 @@ def cluster(
         weights: final, or initial to cluster with the weights from before training.
         batch_size: images per forward pass; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
+        algorithm: cluster with this algorithm in place of the protocol's: fast, streaming, spherical, spectral,
+            agglomerative, kmeans, faiss or minibatch (docs/protocols.md).
+        choose_clusters: the least and the most clusters, as in 2,30, background included where the foreground is
+            given: each number is tried, stability and silhouette are written to num_clusters.json and
+            num_clusters.png, and the most stable one is taken (no label is read; docs/protocols.md has the rule).
 
     Raises:
         InputError: fewer masks than clusters, missing masks or labels out of range; the message says what to change.
@@ -119,17 +127,24 @@ def cluster(
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+    bounds = parse_range(choose_clusters, num_clusters)
     chosen = _scored_classes(classes, image_set)
     mask_folder = _open_masks(foreground, masks, image_set)
     model, _ = load_run_model(run, weights)
     make_folder(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encode = NetworkFeatures(on_device(model, device), features)
-    cluster_protocol = protocol_by_name(protocol, image_size)
+    cluster_protocol = _with_algorithm(protocol_by_name(protocol, image_size), algorithm)
     extraction = _extract(encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device)
     wanted = _num_fitted(num_clusters, chosen, extraction)
+    number = None
+    if bounds is not None:
+        number = choose_number(bounds, extraction, cluster_protocol, seed)
+        wanted = number.choice.chosen
     found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
     remove_earlier_output(out)
+    if number is not None:
+        number.write(out)
     _write_arrays(out, extraction, found[0])
     header = segmenter_header(out, run, foreground=foreground, masks=masks, features=features, weights=weights)
     save_segmenter(out / SEGMENTER_FILE, header, found[0])
@@ -153,7 +168,7 @@ def cluster(
     write_clusters(out, {**record, "environment": environment_record(device)}, cluster_protocol, extraction, found[0])
     if scores is not None:
         provenance = provenance_of(run, foreground, masks, scores)
-        write_scores(out, record, protocol, scores, image_set.class_names, provenance)
+        write_scores(out, record, cluster_protocol.name, scores, image_set.class_names, provenance)
     print_summary(Console(stderr=True), result, image_set.class_names)
     return result
 
@@ -171,6 +186,13 @@ def check_cluster_settings(
     chosen = parse_classes(classes)
     if images.class_names:
         check_classes(chosen, len(images.class_names))
+
+
+def _with_algorithm(protocol: ClusterProtocol, algorithm: Algorithm | None) -> ClusterProtocol:
+    """Return the protocol with another algorithm, which its name then says."""
+    if algorithm is None or algorithm == protocol.algorithm:
+        return protocol
+    return replace(protocol, name=f"{protocol.name} with {algorithm}", algorithm=algorithm)
 
 
 def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) -> MaskFolder | None:
