@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from densessl.files import write_atomically
 
@@ -49,7 +50,7 @@ def draw_cluster_numbers(
     axes.set_title(f"{chosen} clusters chosen, no label used", fontsize=10)
     axes.set_xlabel("number of clusters")
     axes.set_ylim(top=1.05)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="#e3e6e9", linewidth=0.5)
     axes.legend(fontsize=8)
     return figure
