@@ -31,6 +31,8 @@ TOP = {"commands", "command_line", "__main__", "__init__"}
 NUMBERS_ALONE = (
     *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
     *("agreement", "boundary", "bootstrap"),
+    *("cluster_algorithms", "cluster_merging", "spectral_groups", "streaming_kmeans", "cluster_number"),
+    *("fast_kmeans", "bounded_lloyd", "kmeans_start", "pixel_protocols", "pixel_clusters", "streaming_pca"),
     *("saliency_measures", "saliency_structure", "saliency_scores", "saliency_overlap"),
 )
 """Modules of evaluation that know neither networks nor files of data."""
