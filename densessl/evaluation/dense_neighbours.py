@@ -25,7 +25,7 @@ def transfer_labels(
 
     `y(q) = sum_{j in N(q)} a_j y_j`, `a_j = exp(cos(q, k_j) / tau) / sum_{m in N(q)} exp(cos(q, k_m) / tau)`: attention
     over the num_neighbours patches N(q) of the memory that are most similar by cosine (Balazevic et al., NeurIPS 2023,
-    arXiv:2306.01667, section 3; as in open-hummingbird-eval). The search is exact, by matrix products over parts of
+    arXiv:2306.01667; as in open-hummingbird-eval). The search is exact, by matrix products over parts of
     the memory.
 
     Args:

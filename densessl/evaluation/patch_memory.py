@@ -76,7 +76,7 @@ def sample_patches(shares: NDArray[np.float32], num_patches: int, generator: np.
     """Draw patches of one image, those with rare classes more often: int64 (at most num_patches,), rows of `shares`.
 
     With f_c the number of the image's patches in which class c occurs, the score of a patch is `u sum_c f_c` over its
-    classes, u uniform in [0, 1); the lowest scores are chosen (Balazevic et al., appendix; open-hummingbird-eval).
+    classes, u uniform in [0, 1); the lowest scores are chosen, as in open-hummingbird-eval.
 
     Args:
         shares: (num_cells, num_classes), how much of each patch every class covers; a patch of zeros is never drawn.
