@@ -142,6 +142,18 @@ class RetrievalProtocol:
     has_background: bool
 
 
+@dataclass(frozen=True)
+class FinetuneProtocol:
+    """Fine-tuning: the size (height, width) of training views; `FinetuneSettings` of `training` holds the rest."""
+
+    name: str
+    description: str
+    source: str
+    image_size_px: tuple[int, int]
+
+
+LabelledProtocol = LinearProtocol | NeighbourProtocol | RetrievalProtocol | FinetuneProtocol
+
 _MASKCONTRAST = "Van Gansbeke et al., ICCV 2021, arXiv:2102.06191, published evaluation"
 
 LINEAR = LinearProtocol(
@@ -189,3 +201,30 @@ RETRIEVAL_7 = RetrievalProtocol(
     classes=(1, 5, 6, 7, 8, 10, 15),
     has_background=False,
 )
+
+FINETUNE = FinetuneProtocol(
+    name="finetune",
+    description="1x1 convolution and encoder trained together, rates falling by stage, 320x320, 20 epochs, last epoch",
+    source="densessl; layer-wise rates as in BEiT, Bao et al., ICLR 2022, arXiv:2106.08254",
+    image_size_px=(320, 320),
+)
+
+
+def labelled_protocol_by_name(name: str) -> LabelledProtocol:
+    """Return the protocol of that name; raises `InputError` for an unknown one."""
+    match name:
+        case "linear":
+            return LINEAR
+        case "linear_exact":
+            return LINEAR_EXACT
+        case "hummingbird":
+            return HUMMINGBIRD
+        case "retrieval":
+            return RETRIEVAL_21
+        case "retrieval_7":
+            return RETRIEVAL_7
+        case "finetune":
+            return FINETUNE
+    raise InputError(
+        f"protocol {name!r} is unknown; choose linear, linear_exact, hummingbird, retrieval, retrieval_7 or finetune"
+    )
