@@ -1,17 +1,16 @@
 """Multinomial logistic regression on the cells of cached features, solved to convergence without holding them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 
 from densessl.evaluation.labelled_features import Classes, FeatureSource, LabelSource
 from densessl.evaluation.labelled_protocols import ExactLinearSettings
 from densessl.evaluation.linear_probe import LinearProbe
 from densessl.evaluation.probe_cells import ProbeCells, collect_cells
-from densessl.evaluation.probe_coordinates import SecondMoments, estimate_second_moments, probe_coordinates
 
 Parameters = NDArray[np.float64]  # (num_classes * (dim + 1),): weights row by row, then the biases
 
@@ -59,8 +58,7 @@ def fit_exact_probe(
     s_ic is the share of cell i that class c covers (`class_shares`), S the sum of all shares; x_i is the cell's feature
     less the mean of the training cells, over their deviation, both of which are folded back into the probe. The bias is
     not penalised. The loss is convex: with a strength above 0 there is one optimum, up to a common constant in all
-    biases. L-BFGS (scipy) finds it from zero, in coordinates that need few passes (`probe_coordinates`), each over all
-    cells, with one image in memory at a time and sums in float64.
+    biases. L-BFGS (scipy) finds it from zero, each pass over all cells, one image in memory at a time, sums in float64.
 
     No data but the training images choose the strength: see `ExactLinearSettings`.
 
@@ -79,7 +77,6 @@ def fit_exact_probe(
     trials: tuple[StrengthTrial, ...] = ()
     num_passes = 0
     notes = _notes(cells, classes)
-    moments = estimate_second_moments(cells)
     strength = settings.strengths[0]
     if len(settings.strengths) > 1:
         if len(cells.indices) < settings.held_out_every:
@@ -89,21 +86,20 @@ def fit_exact_probe(
                 f"labels are too few to hold out every {settings.held_out_every}th",
             )
         else:
-            strength, parameters, trials, num_passes = _choose_strength(cells, settings, progress, moments)
-    found = _solve(cells, strength, settings, parameters, moments)
+            strength, parameters, trials, num_passes = _choose_strength(cells, settings, progress)
+    found = _solve(cells, strength, settings, parameters)
+    gradient_norm = float(np.abs(found.jac).max())
+    is_converged = gradient_norm <= settings.tolerance
     progress(_line("all images", strength, found))
-    is_converged = found.gradient_norm <= settings.tolerance
     if not is_converged:
-        notes += (
-            f"not converged: gradient {found.gradient_norm:.1e} after {found.num_passes} passes ({found.message})",
-        )
+        notes += (f"not converged: gradient {gradient_norm:.1e} after {found.nfev} passes ({found.message})",)
     return ExactFit(
-        _fold(found.parameters, cells),
+        _fold(found.x, cells),
         strength,
-        found.loss,
-        found.gradient_norm,
+        float(found.fun),
+        gradient_norm,
         is_converged,
-        num_passes + found.num_passes,
+        num_passes + int(found.nfev),
         cells.total_weight,
         trials,
         notes,
@@ -139,7 +135,7 @@ def loss_and_gradient(
 
 
 def _choose_strength(
-    cells: ProbeCells, settings: ExactLinearSettings, progress: Progress, moments: SecondMoments
+    cells: ProbeCells, settings: ExactLinearSettings, progress: Progress
 ) -> tuple[float, Parameters, tuple[StrengthTrial, ...], int]:
     """Return the strength of least held-out loss, its parameters, what was tried, and the passes it took."""
     positions = range(len(cells.indices))
@@ -149,71 +145,34 @@ def _choose_strength(
     best, num_passes = start, 0
     trials: list[StrengthTrial] = []
     for strength in settings.strengths:
-        found = _solve(kept, strength, settings, start, moments)
-        loss, _ = loss_and_gradient(found.parameters, held_out, 0.0, settings)
+        found = _solve(kept, strength, settings, start)
+        loss, _ = loss_and_gradient(found.x, held_out, 0.0, settings)
         progress(f"{_line('without held-out images', strength, found)}, held-out loss {loss:.5f}")
-        num_passes += found.num_passes + 1
+        num_passes += int(found.nfev) + 1
         has_risen = bool(trials) and loss >= trials[-1].held_out_loss
         trials.append(StrengthTrial(strength, loss))
         if has_risen:
             break
-        start = best = found.parameters
+        start = best = found.x
     return min(trials, key=lambda trial: trial.held_out_loss).strength, best, tuple(trials), num_passes
 
 
-@dataclass(frozen=True)
-class _Solution:
-    """parameters, loss and gradient norm (its largest entry) where L-BFGS ended; passes over the data; its message."""
-
-    parameters: Parameters
-    loss: float
-    gradient_norm: float
-    num_passes: int
-    message: str
-
-
-def _solve(
-    cells: ProbeCells, strength: float, settings: ExactLinearSettings, start: Parameters, moments: SecondMoments
-) -> _Solution:
-    """Run L-BFGS from `start` until no entry of the gradient, in the parameters themselves, exceeds the tolerance."""
-    coordinates = probe_coordinates(moments, cells, strength)
-    num_classes = len(cells.classes)
-    latest = _Solution(start, np.inf, np.inf, 0, "")
-
-    def evaluate(inner: Parameters) -> tuple[float, Parameters]:
-        nonlocal latest
-        weight, bias = _unpacked(inner, num_classes)
-        parameters = np.concatenate([coordinates.weights(weight).ravel(), bias])
-        loss, gradient = loss_and_gradient(parameters, cells, strength, settings)
-        latest = _Solution(parameters, loss, float(np.abs(gradient).max()), latest.num_passes + 1, "converged")
-        weight_gradient, bias_gradient = _unpacked(gradient, num_classes)
-        return loss, np.concatenate([coordinates.inner_gradient(weight_gradient).ravel(), bias_gradient])
-
-    def stop_where_flat(inner: Parameters) -> None:
-        if latest.gradient_norm <= settings.tolerance:
-            raise StopIteration
-
-    weight, bias = _unpacked(start, num_classes)
-    found = minimize(
-        evaluate,
-        np.concatenate([coordinates.inner(weight).ravel(), bias]),
+def _solve(cells: ProbeCells, strength: float, settings: ExactLinearSettings, start: Parameters) -> OptimizeResult:
+    return minimize(
+        loss_and_gradient,
+        start,
+        args=(cells, strength, settings),
         jac=True,
         method="L-BFGS-B",
-        callback=stop_where_flat,
         options={
             "maxcor": settings.history,
-            "gtol": 0.0,  # the callback decides
-            "ftol": 0.0,
+            "gtol": settings.tolerance,
+            "ftol": 0.0,  # the gradient alone decides
             "maxiter": settings.max_passes,
             "maxfun": settings.max_passes,
             "maxls": 30,
         },
     )
-    if latest.gradient_norm <= settings.tolerance:
-        return latest
-    num_passes = latest.num_passes
-    evaluate(found.x)  # a line search may have ended elsewhere
-    return replace(latest, num_passes=num_passes, message=str(found.message))
 
 
 def _fold(parameters: Parameters, cells: ProbeCells) -> LinearProbe:
@@ -234,6 +193,6 @@ def _notes(cells: ProbeCells, classes: Classes) -> tuple[str, ...]:
     return (f"classes {absent} have no training pixel and are never predicted",)
 
 
-def _line(what: str, strength: float, found: _Solution) -> str:
-    numbers = f"loss {found.loss:.5f}, gradient {found.gradient_norm:.1e}, {found.num_passes} passes"
-    return f"{what}: strength {strength:g}, {numbers}"
+def _line(what: str, strength: float, found: OptimizeResult) -> str:
+    gradient = float(np.abs(found.jac).max())
+    return f"{what}: strength {strength:g}, loss {found.fun:.5f}, gradient {gradient:.1e}, {found.nfev} passes"
