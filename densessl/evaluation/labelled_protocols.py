@@ -62,7 +62,7 @@ class ExactLinearSettings:
         precision: float32, or float64 to compare with other solvers.
     """
 
-    strengths: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     held_out_every: int = 10
     tolerance: float = 1e-4
     max_passes: int = 1000
