@@ -6,12 +6,14 @@
 
 The run keeps a checkpoint every so many steps, and each is clustered under protocol `native` (20 seeds) with the masks
 of `--eval-masks` as foreground, by default those of saliency_csnet; so are the initial weights, by their raw features.
-The CPU-minutes of a checkpoint are those of the whole run times its share of the steps. Rows go to
+The CPU-minutes of a checkpoint are those before the first step (neighbours, stored views), which the wall time they took
+tells from those of the steps, and its share of the rest. Rows go to
 results/training_curve.jsonl; `python -m benchmarks.render_tables` draws docs/images/training_curve.png from them.
 Labels name the clusters and score them; training sees none.
 """
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -74,7 +76,7 @@ def _score(
     _, scores = cluster_val(
         run, out, arguments.data, masks, SEEDS, arguments.image_size, features=features, weights=weights
     )
-    minutes = float(str(record["cpu_minutes"])) * step / int(str(record["num_steps"]))
+    minutes = _minutes_at(arguments.out, record, step) if step else 0.0
     row = append_row(
         arguments.results,
         {
@@ -92,6 +94,15 @@ def _score(
         },
     )
     print(json.dumps({key: row[key] for key in list(row)[1:10]}), flush=True)
+
+
+def _minutes_at(run: Path, record: dict[str, object], step: int) -> float:
+    """Return the CPU-minutes until a step; those of a run are spread evenly over its wall time."""
+    total, in_steps = float(str(record["cpu_minutes"])), float(str(record["seconds"]))
+    started = datetime.datetime.fromisoformat(str(record["started"])).timestamp()
+    wall = max(in_steps, (run / "final.safetensors").stat().st_mtime - started)
+    before = wall - in_steps
+    return total * (before + in_steps * step / int(str(record["num_steps"]))) / wall
 
 
 def _parse() -> argparse.Namespace:
