@@ -6,8 +6,8 @@
 
 The run keeps a checkpoint every so many steps, and each is clustered under protocol `native` (20 seeds) with the masks
 of `--eval-masks` as foreground, by default those of saliency_csnet; so are the initial weights, by their raw features.
-The CPU-minutes of a checkpoint are those before the first step (neighbours, stored views), which the wall time they took
-tells from those of the steps, and its share of the rest. Rows go to
+The CPU-minutes of a checkpoint are those before the first step (neighbours, stored views), by the wall time that they
+took, and its share of the others. Rows go to
 results/training_curve.jsonl; `python -m benchmarks.render_tables` draws docs/images/training_curve.png from them.
 Labels name the clusters and score them; training sees none.
 """
@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
+
+from safetensors.torch import load_file
 
 from benchmarks.rows import append_row
 from benchmarks.voc_animals import cluster_val
@@ -58,7 +60,9 @@ def _run_at(run: Path, checkpoint: Path, step: int) -> Path:
     folder = run / "curve" / f"step-{step}"
     write_config(folder, read_config(run))
     _, settings = load_run_model(run)
-    save_weights(folder / "final.safetensors", load_checkpoint(checkpoint)["model"], settings)
+    tensors = load_file(run / "final.safetensors")  # a checkpoint of stored views lacks the encoder, which stays
+    tensors.update(load_checkpoint(checkpoint)["model"])
+    save_weights(folder / "final.safetensors", tensors, settings)
     (folder / "run.json").write_bytes((run / "run.json").read_bytes())
     return folder
 
