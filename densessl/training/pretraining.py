@@ -1,5 +1,6 @@
 """The MaskContrast pretraining loop."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from densessl.training.settings import TrainingSettings
 from densessl.training.sharding import whole
 from densessl.training.state import new_state
 from densessl.training.step_profile import StepProfile
-from densessl.training.stored_views import GivenFeatures, store_views, with_encoder
+from densessl.training.stored_views import GivenFeatures, one_thread, store_views, with_encoder
 from densessl.training.training_loop import Evaluate, train
 
 
@@ -118,7 +119,8 @@ def pretrain_model(
     else:
         batches = stored.batches(sampler, fabric.device)
     profiler = StepProfile(run, fabric.device, is_enabled=profile and fabric.is_global_zero)
-    loss = train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
+    with nullcontext() if stored is None else one_thread(fabric.device):
+        loss = train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
     state.model.encoder = encoder
     tensors = whole(state.model.state_dict())
     if fabric.is_global_zero:

@@ -20,7 +20,7 @@ from densessl.training import gradients
 from densessl.training.devices import make_fabric
 from densessl.training.sampler import BatchSampler
 from densessl.training.step import training_step
-from densessl.training.stored_views import GivenFeatures, StoredViews, store_views
+from densessl.training.stored_views import GivenFeatures, StoredViews, one_thread, store_views
 
 
 def _frozen() -> tuple[str, ...]:
@@ -160,6 +160,13 @@ def test_evaluation_sees_the_whole_network(root: Path) -> None:
     train(root, root / "run", settings, evaluate=judge)
     judged = [line["channels"] for line in numbers(root / "run") if "channels" in line]
     assert judged == [build_model(settings.model).encoder.num_channels] * 3
+
+
+def test_one_thread_works_and_the_number_comes_back() -> None:
+    before = torch.get_num_threads()
+    with one_thread(torch.device("cpu")):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
 
 
 def test_files_of_other_images_are_refused(root: Path, tmp_path: Path) -> None:
