@@ -15,8 +15,9 @@ from densessl.data.masks import MaskFolder
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.cluster_segmentation import label_map_of
 from densessl.evaluation.clustering import Clustering, assign
-from densessl.evaluation.extraction import EmbeddedImage, Foreground, embed_image, embed_images
+from densessl.evaluation.extraction import EmbeddedImage, FeatureFunction, Foreground, embed_image, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
+from densessl.evaluation.reopened_encoder import check_weights, reopen_encoder
 from densessl.evaluation.segmentation import NO_CLUSTER
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, ProposedMasks, SegmenterHeader, load_segmenter
 from densessl.files import file_sha256
@@ -41,7 +42,7 @@ class Segmenter:
         folder: Path,
         header: SegmenterHeader,
         clustering: Clustering,
-        encode: NetworkFeatures,
+        encode: FeatureFunction,
         device: torch.device,
         names: Mapping[int, str],
     ) -> None:
@@ -57,21 +58,27 @@ class Segmenter:
 
         Args:
             path: the --out of `cluster`, or that of `run`.
-            run: the run folder of the network, where it does not lie any more as it lay when `cluster` ran.
+            run: the run folder of the network, or the file of an encoder's weights, where it does not lie any more as
+                it lay when `cluster` ran.
             device: where the network works; by default a GPU where there is one, as for `cluster`.
 
         Raises:
             MissingInputError: no such folder, or the network's run is gone.
-            InputError: weights that are not those which were clustered, a broken file, or names that do not fit.
+            InputError: weights that are not those which were clustered, a broken file, names that do not fit, or an
+                encoder that a clusters folder cannot bring back (a program or a Python function).
         """
         folder = _clusters_folder(Path(path))
         header, clustering = load_segmenter(folder / SEGMENTER_FILE)
         names = read_cluster_names(folder, clustering.num_clusters)
-        weights = (folder / header.run if run is None else Path(run)) / header.weights
-        _check_weights(weights, header, folder)
-        model, _ = load_weights(weights)
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        encode = NetworkFeatures(on_device(model, place), header.features)
+        encode: FeatureFunction
+        if header.encoder is not None:
+            encode = reopen_encoder(header.encoder, header, folder, run, place)
+        else:
+            weights = (folder / header.run if run is None else Path(run)) / header.weights
+            check_weights(weights, header, folder)
+            model, _ = load_weights(weights)
+            encode = NetworkFeatures(on_device(model, place), header.features)
         return cls(folder, header, clustering, encode, place, names)
 
     @property
@@ -149,6 +156,11 @@ class Segmenter:
     def foreground_with(self, *, has_masks: bool) -> Foreground:
         """Return what is segmented: given masks take the place of the saliency head; raises where they cannot."""
         if not has_masks:
+            if self.header.foreground == "labels":
+                raise InputError(
+                    f"the clusters in {self.folder} are those of the true foreground, which only labels give; give "
+                    "masks"
+                )
             return self.header.foreground
         if not self.has_background:
             raise InputError(
@@ -178,20 +190,6 @@ def _clusters_folder(path: Path) -> Path:
         f"no {SEGMENTER_FILE} in {path} or {path / 'clusters'}; expected the --out of `cluster` or of `run`; clusters "
         "of an earlier version have none, cluster again"
     )
-
-
-def _check_weights(weights: Path, header: SegmenterHeader, folder: Path) -> None:
-    if not weights.is_file():
-        raise MissingInputError(
-            f"no weights {weights} of the network that {folder} was clustered with; put its run folder back, or say "
-            "where it is (run)"
-        )
-    digest = file_sha256(weights)
-    if digest != header.weights_sha256:
-        raise InputError(
-            f"weights {weights} have SHA-256 {digest}, but {folder} was clustered with {header.weights_sha256}; "
-            "cluster again, or bring the old weights back"
-        )
 
 
 def _proposal_settings(proposals: ProposedMasks | None, folder: Path) -> SaliencySettings:

@@ -1,34 +1,35 @@
 """The stage `cluster`: mask embeddings to a segmentation, scored where there are labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
 from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.cluster_encoder import check_foreground, open_clustered_encoder
 from densessl.commands.cluster_output import (
+    ORACLE,
     cluster_record,
     print_summary,
     provenance_of,
     remove_earlier_output,
+    write_arrays,
     write_clusters,
     write_scores,
 )
 from densessl.commands.cluster_segmenter import segmenter_header
-from densessl.data.label_maps import write_label_map
+from densessl.commands.encoder import EncoderSettings
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.cluster_segmentation import (
-    cluster_ids,
     cluster_repeatedly,
     fitted_vectors,
-    label_map_of,
     score_clusterings,
 )
 from densessl.evaluation.clustering import Clustering, silhouette, stability
@@ -39,14 +40,14 @@ from densessl.evaluation.extraction import (
     Foreground,
     embed_images,
 )
-from densessl.evaluation.network_features import FeatureMap, NetworkFeatures
+from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
-from densessl.files import make_folder, write_atomically
-from densessl.models.precision import on_device
+from densessl.files import make_folder
+from densessl.models.dense_encoder import Normalisation
 from densessl.structures import ImageSet
-from densessl.training.run_folder import environment_record, load_run_model
+from densessl.training.run_folder import environment_record
 
 DEFAULT_NUM_CLUSTERS = 21
 """Clusters, background included, where neither --num_clusters nor class names say otherwise (PASCAL VOC's number)."""
@@ -70,7 +71,7 @@ class ClusterResult:
 
 
 def cluster(
-    run: Path,
+    run: Path | None,
     out: Path,
     data: Path | None = None,
     images: Path | None = None,
@@ -84,14 +85,19 @@ def cluster(
     protocol: Literal["native", "maskcontrast"] = "native",
     image_size: int | None = None,
     features: FeatureMap = "embedding",
-    weights: Literal["final", "initial"] = "final",
+    weights: Literal["final", "initial"] | Path = "final",
     batch_size: int = 8,
     num_workers: int = -1,
+    encoder: str | Callable[[torch.Tensor], torch.Tensor] | None = None,
+    pretrained: bool = False,
+    output_stride: Literal[8, 16, 32] = 8,
+    normalisation: Normalisation = "auto",
+    trust_file: bool = False,
 ) -> ClusterResult:
     """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
 
     Args:
-        run: the run folder of `pretrain`.
+        run: the run folder of `pretrain` (give this or --encoder; in Python None with an encoder).
         out: receives label_maps/, clusters.json, prototypes.npz, segmenter.safetensors (for `predict`) and, where
             there are labels, scores.json.
         data: a data set in VOC or COCO layout (give this or --images).
@@ -99,7 +105,8 @@ def cluster(
         split: the split of --data.
         num_clusters: clusters including the background where the foreground is given (21 for VOC, as published);
             by default the number of classes, or 21 where there are no labels.
-        foreground: head (the network's saliency head), masks (from --masks) or all (every pixel is clustered).
+        foreground: head (the network's saliency head), masks (from --masks), all (every pixel is clustered) or labels
+            (the true foreground: an oracle, and said to be one).
         masks: a folder of masks, for --foreground masks.
         classes: the classes to score, such as 0,8,10; pixels of others are ignored.
         seeds: how many times clustering is repeated; scores are means over the repetitions.
@@ -108,12 +115,19 @@ def cluster(
         image_size: height and width in pixels that images are resized to; by default the protocol's (320 or 512).
             Small images are best clustered at about the scale they were trained at.
         features: embedding (the trained head), decoder or encoder (the backbone's last feature map).
-        weights: final, or initial to cluster with the weights from before training.
+        weights: of a run: final, or initial to cluster with the weights from before training; of a timm name: a file.
         batch_size: images per forward pass; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
+        encoder: an encoder that is no run: a timm name, a TorchScript or torch.export file, or module:function
+            (docs/encoders.md).
+        pretrained: let timm download its published weights for a timm name.
+        output_stride: image pixels per cell of a timm name's convolutional network.
+        normalisation: of the images that a timm name's network sees: imagenet, timm or auto (docs/encoders.md).
+        trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
 
     Raises:
-        InputError: fewer masks than clusters, missing masks or labels out of range; the message says what to change.
+        InputError: neither or both of run and encoder, fewer masks than clusters, missing masks or labels out of range;
+            the message says what to change.
     """
     image_set = open_images(images, data, split)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
@@ -121,17 +135,22 @@ def cluster(
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
     chosen = _scored_classes(classes, image_set)
     mask_folder = _open_masks(foreground, masks, image_set)
-    model, _ = load_run_model(run, weights)
-    make_folder(out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encode = NetworkFeatures(on_device(model, device), features)
+    settings = EncoderSettings(
+        "" if encoder is None else encoder, weights, pretrained, output_stride, normalisation, features, trust_file
+    )
+    opened = open_clustered_encoder(run, settings, device)
+    check_foreground(foreground, opened.opened)
+    make_folder(out)
     cluster_protocol = protocol_by_name(protocol, image_size)
-    extraction = _extract(encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device)
+    extraction = _extract(
+        opened.opened.encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device
+    )
     wanted = _num_fitted(num_clusters, chosen, extraction)
     found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
     remove_earlier_output(out)
-    _write_arrays(out, extraction, found[0])
-    header = segmenter_header(out, run, foreground=foreground, masks=masks, features=features, weights=weights)
+    write_arrays(out, extraction, found[0])
+    header = segmenter_header(out, opened, foreground=foreground, masks=masks)
     save_segmenter(out / SEGMENTER_FILE, header, found[0])
     scores = None
     if image_set.labels is not None and chosen is not None:
@@ -140,21 +159,21 @@ def cluster(
     record = cluster_record(
         result,
         found[0].notes,
-        run=run,
+        encoder=opened,
         data=data,
         images=images,
         split=split,
         foreground=foreground,
         masks=masks,
-        features=features,
-        weights=weights,
         seeds=range(seed, seed + seeds),
     )
     write_clusters(out, {**record, "environment": environment_record(device)}, cluster_protocol, extraction, found[0])
     if scores is not None:
-        provenance = provenance_of(run, foreground, masks, scores)
+        provenance = provenance_of(opened, foreground, masks, scores)
         write_scores(out, record, protocol, scores, image_set.class_names, provenance)
     print_summary(Console(stderr=True), result, image_set.class_names)
+    if foreground == "labels":
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"foreground: {ORACLE}")
     return result
 
 
@@ -175,6 +194,8 @@ def check_cluster_settings(
 
 def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) -> MaskFolder | None:
     if foreground != "masks":
+        if foreground == "labels" and images.labels is None:
+            raise InputError(f"--foreground labels needs labels, but {images.name} has none; give --data ROOT")
         if masks is not None:
             raise InputError(
                 f"--masks {masks} is only used with --foreground masks, not {foreground}; add it or drop it"
@@ -212,6 +233,7 @@ def _extract(
         batch_size=batch_size,
         num_workers=min(2, torch.get_num_threads()) if num_workers < 0 else num_workers,
         device=device,
+        labels=images.labels,
     )
     embedded, rejected = [], []
     for item in track(results, "embed", total=len(images), console=Console(stderr=True)):
@@ -258,21 +280,3 @@ def _summarise(
         num_images=len(extraction.images),
         num_left_out=len(extraction.rejected),
     )
-
-
-def _write_arrays(out: Path, extraction: Extraction, found: Clustering) -> None:
-    """Write the label maps of one clustering and, where masks were clustered, their prototypes."""
-    if extraction.is_pixelwise:
-        for image in extraction.images:
-            write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, np.zeros(0, np.int64), found))
-        return
-    for image, ids in zip(extraction.images, cluster_ids(extraction, found), strict=True):
-        write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, ids, found))
-    vectors = np.concatenate([image.vectors for image in extraction.images])
-    has_prototype = np.concatenate([image.has_prototype for image in extraction.images])
-    stems = np.array([image.stem for image in extraction.images for _ in range(len(image.vectors))])
-
-    def write(path: Path) -> None:
-        np.savez_compressed(path, vectors=vectors, has_prototype=has_prototype, stems=stems)
-
-    write_atomically(out / "prototypes.npz", write)

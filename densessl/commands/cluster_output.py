@@ -6,25 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from densessl.commands.cluster_encoder import ClusteredEncoder
 from densessl.commands.provenance import masks_provenance
 from densessl.data.cluster_names import NAMES_FILE
+from densessl.data.label_maps import write_label_map
 from densessl.evaluation.cluster_scores import RepeatedScores
-from densessl.evaluation.cluster_segmentation import nearest_members
+from densessl.evaluation.cluster_segmentation import cluster_ids, label_map_of, nearest_members
 from densessl.evaluation.clustering import Clustering
 from densessl.evaluation.extraction import Extraction, Foreground
-from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import ClusterProtocol
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE
-from densessl.files import read_json, remove_abandoned_writes, write_json
+from densessl.files import read_json, remove_abandoned_writes, write_atomically, write_json
 from densessl.structures import Provenance
 from densessl.training.run_folder import plain
 
 if TYPE_CHECKING:
     from densessl.commands.cluster import ClusterResult
+
+ORACLE = "ORACLE: the true foreground, read from the labels that the scores are computed with"
+"""What is said of `--foreground labels` wherever the masks of a result are named."""
 
 EARLIER_NAMES_FILE = "names_of_earlier_clusters.yaml"
 
@@ -54,29 +59,48 @@ def cluster_record(
     result: "ClusterResult",
     notes: Sequence[str],
     *,
-    run: Path,
+    encoder: ClusteredEncoder,
     data: Path | None,
     images: Path | None,
     split: str,
     foreground: Foreground,
     masks: Path | None,
-    features: FeatureMap,
-    weights: str,
     seeds: range,
 ) -> dict[str, Any]:
     """Return how clusters were made, for `clusters.json` and, in part, `scores.json`; arguments as for `cluster`."""
+    settings = encoder.settings
     return {
         "num_clusters": result.num_clusters,
         "foreground": foreground,
         "masks": masks,
-        "features": features,
-        "weights": weights,
+        "features": settings.features if encoder.run is not None else None,
+        "weights": settings.weights if encoder.run is not None else None,
         "seeds": list(seeds),
-        "run": run.resolve(),
+        "run": encoder.run and encoder.run.resolve(),
+        **encoder.record(),
+        **({"foreground_note": ORACLE} if foreground == "labels" else {}),
         "images": {"data": data and data.resolve(), "images": images and images.resolve(), "split": split},
         "label_free": {"stability": result.stability, "silhouette": result.silhouette},
         "notes": list(notes),
     }
+
+
+def write_arrays(out: Path, extraction: Extraction, found: Clustering) -> None:
+    """Write the label maps of one clustering and, where masks were clustered, their prototypes."""
+    if extraction.is_pixelwise:
+        for image in extraction.images:
+            write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, np.zeros(0, np.int64), found))
+        return
+    for image, ids in zip(extraction.images, cluster_ids(extraction, found), strict=True):
+        write_label_map(out / "label_maps" / f"{image.stem}.png", label_map_of(image, ids, found))
+    vectors = np.concatenate([image.vectors for image in extraction.images])
+    has_prototype = np.concatenate([image.has_prototype for image in extraction.images])
+    stems = np.array([image.stem for image in extraction.images for _ in range(len(image.vectors))])
+
+    def write(path: Path) -> None:
+        np.savez_compressed(path, vectors=vectors, has_prototype=has_prototype, stems=stems)
+
+    write_atomically(out / "prototypes.npz", write)
 
 
 def write_clusters(
@@ -108,7 +132,8 @@ def write_scores(
 ) -> None:
     """Write `scores.json`: means over seeds, the first seed's details, and what labels touched them."""
     names = [class_names[c] for c in scores.per_seed[0].classes] if class_names else []
-    kept = {key: record[key] for key in ("num_clusters", "foreground", "masks", "features", "weights", "seeds")}
+    keys = ("num_clusters", "foreground", "masks", "features", "weights", "seeds", "encoder", "foreground_note")
+    kept = {key: record[key] for key in keys if key in record}
     content = {
         **scores.to_json(),
         "class_names": names,
@@ -119,10 +144,14 @@ def write_scores(
     write_json(out / "scores.json", plain(content))
 
 
-def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores: RepeatedScores | None) -> Provenance:
+def provenance_of(
+    encoder: ClusteredEncoder, foreground: Foreground, masks: Path | None, scores: RepeatedScores | None
+) -> Provenance:
     """Say which labels touched the clusters and, where there are any, the scores, from the run's own record."""
-    path = run / "run.json"
-    known = read_json(path, "the record of a run").get("provenance", {}) if path.is_file() else {}
+    known: dict[str, Any] = {}
+    if encoder.run is not None:
+        path = encoder.run / "run.json"
+        known = read_json(path, "the record of a run").get("provenance", {}) if path.is_file() else {}
     match foreground:
         case "head":
             source = f"the network's saliency head, trained on masks: {known.get('masks', 'unknown')}"
@@ -130,11 +159,22 @@ def provenance_of(run: Path, foreground: Foreground, masks: Path | None, scores:
             source = masks_provenance(masks) if masks is not None else "unknown"
         case "all":
             source = "none (every pixel is clustered)"
+        case "labels":
+            source = ORACLE
+    matching = "none" if scores is None else scores.per_seed[0].labels_used
+    if encoder.run is None:
+        return Provenance(
+            backbone=encoder.opened.supervision,
+            masks=source,
+            selection="unknown: the encoder was trained elsewhere",
+            matching=matching,
+            notes=(f"encoder: {encoder.opened.description}",),
+        )
     return Provenance(
         backbone=known.get("backbone", "unknown"),
         masks=source,
         selection=known.get("selection", "unknown"),
-        matching="none" if scores is None else scores.per_seed[0].labels_used,
+        matching=matching,
         notes=(f"masks in training: {known.get('masks', 'unknown')}", *known.get("notes", ())),
     )
 

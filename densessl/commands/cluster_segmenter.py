@@ -4,25 +4,44 @@ import os
 from pathlib import Path
 from typing import Any
 
+from densessl.commands.cluster_encoder import ClusteredEncoder
 from densessl.commands.cluster_output import provenance_of
 from densessl.evaluation.extraction import Foreground
-from densessl.evaluation.network_features import FeatureMap
-from densessl.evaluation.segmenter_file import ProposedMasks, SegmenterHeader
+from densessl.evaluation.segmenter_file import EncoderReference, ProposedMasks, SegmenterHeader
 from densessl.files import file_sha256, read_json
 
 
 def segmenter_header(
-    out: Path, run: Path, *, foreground: Foreground, masks: Path | None, features: FeatureMap, weights: str
+    out: Path, encoder: ClusteredEncoder, *, foreground: Foreground, masks: Path | None
 ) -> SegmenterHeader:
     """Return where the features of a clustering come from; arguments as for `cluster`."""
+    settings = encoder.settings
+    file = settings.weights if isinstance(settings.weights, Path) else None
+    if encoder.run is None:
+        run, weights = "", "" if file is None else _relative(file, out)
+    else:
+        run, weights = _relative(encoder.run, out), f"{settings.weights}.safetensors"
     return SegmenterHeader(
-        run=_relative(run, out),
-        weights=f"{weights}.safetensors",
-        weights_sha256=file_sha256(run / f"{weights}.safetensors"),
-        features=features,
+        run=run,
+        weights=weights,
+        weights_sha256=encoder.opened.fingerprint or "",
+        features=settings.features,
         foreground=foreground,
         proposals=None if masks is None else _proposals(masks, out),
-        provenance=provenance_of(run, foreground, masks, scores=None),
+        provenance=provenance_of(encoder, foreground, masks, scores=None),
+        encoder=None if encoder.run is not None else _reference(encoder),
+    )
+
+
+def _reference(encoder: ClusteredEncoder) -> EncoderReference:
+    settings = encoder.settings
+    return EncoderReference(
+        encoder.kind,
+        encoder.name,
+        settings.output_stride,
+        settings.pretrained,
+        settings.normalisation,
+        settings.seed,
     )
 
 

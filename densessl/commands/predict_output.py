@@ -64,6 +64,7 @@ def predict_record(
         "run": header.run,
         "weights": header.weights,
         "weights_sha256": header.weights_sha256,
+        "encoder": header.encoder,
         "features": header.features,
         "foreground": segmenter.foreground_with(has_masks=masks is not None),
         "protocol": segmenter.clustering.protocol,

@@ -8,22 +8,21 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
-from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
-from densessl.data.normalisation import normalise_image
-from densessl.data.view_sources import instance_map
 from densessl.errors import InputError
+from densessl.evaluation.framed_images import BadMask, FramedImage, MaskSource, frame_image, load_framed_images
+from densessl.evaluation.framing import Framing
 from densessl.evaluation.protocols import ClusterProtocol, Weighting
 from densessl.evaluation.prototypes import DenseFeatures, pool_prototypes, saliency_masks
 from densessl.evaluation.segmentation import resize_nearest
-from densessl.structures import ImageArray, ImageRef, InstanceMap, Rejection
+from densessl.structures import ImageArray, ImageRef, InstanceMap, LabelReader, Rejection
 
 FeatureFunction = Callable[[torch.Tensor], DenseFeatures]
 """Maps images (batch, 3, height, width), normalised, to features; saliency logits at the images' size, if any."""
 
-Foreground = Literal["head", "masks", "all"]
+Foreground = Literal["head", "masks", "all", "labels"]
+"""The encoder's saliency head, a folder of masks, every pixel, or the true foreground of the labels (an oracle)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ def embed_images(
     num_workers: int = 0,
     device: torch.device | None = None,
     reject_bad_masks: bool = False,
+    labels: LabelReader | None = None,
 ) -> Iterator[EmbeddedImage | Rejection]:
     """Yield one result for each image, in order; the result does not depend on batch size or number of workers.
 
@@ -84,31 +84,38 @@ def embed_images(
         images: what to embed; a broken image, or one without mask, yields a `Rejection`.
         encode: the dense feature function, in evaluation mode and fp32.
         protocol: gives the image size and how masks are pooled.
-        foreground: head (the encoder's saliency logits), masks (from `masks`), or all (every pixel is clustered).
+        foreground: head (the encoder's saliency logits), masks (from `masks`), all (every pixel is clustered), or
+            labels (the true foreground, as one mask).
         masks: the mask folder for foreground masks.
         split_instances: count the connected regions of plain masks as masks of their own.
         batch_size: images per forward pass.
         num_workers: loader processes.
         device: where the encoder is; None for the CPU.
         reject_bad_masks: yield a `Rejection` for an image whose mask cannot be used, instead of raising.
+        labels: reads the labels for foreground labels.
 
     Raises:
-        InputError: foreground masks without masks, foreground head without a saliency head, a mask of another size.
+        InputError: foreground masks without masks or labels without labels, foreground head without a saliency head, a
+            mask of another size, all pixels of features that float16 cannot hold.
     """
+    if foreground == "labels" and labels is None:
+        raise InputError("foreground labels needs a data set with labels; give one, or use foreground masks or all")
     if foreground == "masks" and masks is None:
         raise InputError("foreground masks needs a mask folder; give one, or use foreground head or all")
-    inputs = _Inputs(images, protocol.image_size_px, masks if foreground == "masks" else None, split_instances)
-    loader = DataLoader(inputs, batch_size, num_workers=num_workers, collate_fn=list, worker_init_fn=_start_worker)
-    for items in loader:
-        good = [item for item in items if isinstance(item, _Input)]
+    source = MaskSource(
+        masks if foreground == "masks" else None, labels if foreground == "labels" else None, split_instances
+    )
+    framing = Framing(protocol.image_size_px)
+    for items in load_framed_images(images, framing, source, batch_size=batch_size, num_workers=num_workers):
+        good = [item for item in items if isinstance(item, FramedImage)]
         embedded = iter(_embed(good, encode, foreground, _weighting(protocol, foreground), device) if good else [])
         for item in items:
-            if isinstance(item, _BadMask):
+            if isinstance(item, BadMask):
                 if not reject_bad_masks:
                     raise item.error
                 yield Rejection(item.stem, str(item.error))
             else:
-                yield next(embedded) if isinstance(item, _Input) else item
+                yield next(embedded) if isinstance(item, FramedImage) else item
 
 
 @torch.no_grad()
@@ -123,16 +130,17 @@ def embed_image(
 ) -> EmbeddedImage:
     """Embed one decoded image, uint8 RGB (height, width, 3), as `embed_images` embeds those of files.
 
-    `instances` are the masks (height, width), 0 background and 1.. masks, for foreground masks. Raises `InputError`
-    where they are not there, or of another size than the image.
+    `instances` are the masks (height, width), 0 background and 1.. masks, for foreground masks or labels. Raises
+    `InputError` where they are not there, or of another size than the image.
     """
-    if foreground == "masks" and (instances is None or instances.shape != image.shape[:2]):
+    takes_masks = foreground in ("masks", "labels")
+    if takes_masks and (instances is None or instances.shape != image.shape[:2]):
         given = "none" if instances is None else f"one of {instances.shape}"
         raise InputError(
-            f"foreground masks needs a mask of the size {image.shape[:2]} of image {stem!r} (height, width), got "
-            f"{given}; give the image's own"
+            f"foreground {foreground} needs a mask of the size {image.shape[:2]} of image {stem!r} (height, width), "
+            f"got {given}; give the image's own"
         )
-    item = _prepared(stem, image, protocol.image_size_px, instances if foreground == "masks" else None)
+    item = frame_image(stem, image, Framing(protocol.image_size_px), instances if takes_masks else None)
     (embedded,) = _embed([item], encode, foreground, _weighting(protocol, foreground), device)
     return embedded
 
@@ -148,61 +156,6 @@ def decode_instances(image: EmbeddedImage) -> InstanceMap:
     return np.asarray(decoded, dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class _Input:
-    """An image ready for the encoder: tensor (3, height, width), native size, instance map (or None)."""
-
-    stem: str
-    tensor: torch.Tensor
-    size: tuple[int, int]
-    instances: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True)
-class _BadMask:
-    """An image whose mask cannot be used."""
-
-    stem: str
-    error: InputError
-
-
-class _Inputs(Dataset["_Input | Rejection | _BadMask"]):
-    """Reads and resizes images; a fault is returned, not raised, so that it keeps its message across processes."""
-
-    def __init__(
-        self, images: Sequence[ImageRef], size: tuple[int, int], masks: MaskFolder | None, split_instances: bool
-    ) -> None:
-        self.images, self.size, self.masks, self.split_instances = images, size, masks, split_instances
-        self.missing = set(masks.missing) if masks is not None else set()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> "_Input | Rejection | _BadMask":
-        ref = self.images[index]
-        if ref.stem in self.missing:
-            return Rejection(ref.stem, "no mask")
-        try:
-            image = read_image(ref.path)
-        except InputError as error:
-            return Rejection(ref.stem, str(error))
-        try:
-            instances = self._instances(ref, image.shape[:2])
-        except InputError as error:
-            return _BadMask(ref.stem, error)
-        return _prepared(ref.stem, image, self.size, instances)
-
-    def _instances(self, ref: ImageRef, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-        return None if self.masks is None else instance_map(self.masks, ref, size, self.split_instances)
-
-
-def _prepared(stem: str, image: ImageArray, size: tuple[int, int], instances: NDArray[np.uint8] | None) -> _Input:
-    height, width = size
-    is_smaller = image.shape[0] > height or image.shape[1] > width
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
-    return _Input(stem, normalise_image(resized), (image.shape[0], image.shape[1]), instances)
-
-
 def _weighting(protocol: ClusterProtocol, foreground: Foreground) -> Weighting:
     """Return how masks pool: the published weights come from the head, masks from elsewhere weigh pixels equally."""
     if protocol.weighting == "saliency_logit" and foreground != "head":
@@ -211,7 +164,7 @@ def _weighting(protocol: ClusterProtocol, foreground: Foreground) -> Weighting:
 
 
 def _embed(
-    items: list[_Input],
+    items: list[FramedImage],
     encode: FeatureFunction,
     foreground: Foreground,
     weighting: Weighting,
@@ -220,6 +173,7 @@ def _embed(
     dense = encode(torch.stack([item.tensor for item in items]).to(device or "cpu"))
     if foreground == "all":
         features = dense.pixels().half().cpu().numpy()
+        _check_finite(items, features)
         nothing = np.zeros((0, features.shape[1]), dtype=np.float32), np.zeros(0, dtype=bool)
         return [
             EmbeddedImage(item.stem, *nothing, b"", grid, item.size) for item, grid in zip(items, features, strict=True)
@@ -248,12 +202,16 @@ def _embed(
     ]
 
 
+def _check_finite(items: list[FramedImage], features: NDArray[np.float16]) -> None:
+    for item, grid in zip(items, features, strict=True):
+        if not np.isfinite(grid).all():
+            raise InputError(
+                f"features of image {item.stem!r} hold NaN, infinity or values beyond 65504; check the weights they "
+                "come from (did training diverge?)"
+            )
+
+
 def _layers(instances: NDArray[np.uint8]) -> torch.Tensor:
     """Split an instance map into bool masks (num_masks, height, width)."""
     numbers = torch.arange(1, int(instances.max(initial=0)) + 1, dtype=torch.uint8)
     return torch.from_numpy(instances)[None] == numbers[:, None, None]
-
-
-def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -30,3 +30,15 @@ class NetworkFeatures:
         if self.feature_map == "embedding" and self.model.embedding_of == "masks":
             return DenseFeatures(output.decoder.float(), logits.squeeze(1), self.model.embed)
         return DenseFeatures(getattr(output, self.feature_map).float(), logits.squeeze(1))
+
+
+@dataclass(frozen=True)
+class PooledEmbedding:
+    """The embedding head of a network that embeds masks, for features that lie on any device (`FeatureStore`)."""
+
+    model: MaskContrastModel
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Embed decoder features (num, dim) or (batch, dim, h, w); the result is where they are."""
+        device = next(self.model.parameters()).device
+        return self.model.embed(features.to(device)).float().to(features.device)

@@ -15,6 +15,7 @@ from densessl.evaluation.extraction import Foreground
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.projection import Projection
 from densessl.evaluation.protocols import ClusterProtocol
+from densessl.models.dense_encoder import Normalisation
 from densessl.models.network_file import load_network, save_network
 from densessl.structures import Provenance
 
@@ -39,12 +40,31 @@ class ProposedMasks:
 
 
 @dataclass(frozen=True)
+class EncoderReference:
+    """An encoder that is no run.
+
+    kind: timm, torchscript, export or callable; only the network of a timm name is built again from a clusters folder.
+    name: what it was called. The others: as `densessl.models.dense_encoder.TimmSource`.
+    """
+
+    kind: str
+    name: str
+    output_stride: int = 8
+    pretrained: bool = False
+    normalisation: Normalisation = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class SegmenterHeader:
     """Where the features of a clustering come from.
 
-    run: path of the run folder, relative to the clusters folder, with `/` between parts.
-    weights: name of its weights file. weights_sha256: of that file.
+    run: path of the run folder, relative to the clusters folder, with `/` between parts; empty where it was no run.
+    weights: name of its weights file, or path of an encoder's, relative to the clusters folder; empty where there is
+        none.
+    weights_sha256: of that file, or of the network's state; empty where it is not known.
     proposals: how the masks were proposed; None where they were not, or came from elsewhere.
+    encoder: what gave the features, where it was no run.
     """
 
     run: str
@@ -54,6 +74,7 @@ class SegmenterHeader:
     foreground: Foreground
     proposals: ProposedMasks | None
     provenance: Provenance
+    encoder: EncoderReference | None = None
 
 
 def save_segmenter(path: Path, header: SegmenterHeader, found: Clustering) -> None:
@@ -94,7 +115,7 @@ def load_segmenter(path: Path) -> tuple[SegmenterHeader, Clustering]:
 
 def _header(content: Mapping[str, Any]) -> SegmenterHeader:
     values = {name: str(content[name]) for name in ("run", "weights", "weights_sha256")}
-    proposals = content["proposals"]
+    proposals, encoder = content["proposals"], content.get("encoder")
     provenance = dict(content["provenance"])
     return SegmenterHeader(
         **values,
@@ -102,6 +123,18 @@ def _header(content: Mapping[str, Any]) -> SegmenterHeader:
         foreground=_one_of(content["foreground"], get_args(Foreground)),
         proposals=None if proposals is None else ProposedMasks(**proposals),
         provenance=Provenance(**{**provenance, "notes": tuple(provenance["notes"])}),
+        encoder=None if encoder is None else _reference(encoder),
+    )
+
+
+def _reference(content: Mapping[str, Any]) -> EncoderReference:
+    return EncoderReference(
+        kind=str(content["kind"]),
+        name=str(content["name"]),
+        output_stride=int(content["output_stride"]),
+        pretrained=content["pretrained"] is True,
+        normalisation=_one_of(content["normalisation"], get_args(Normalisation)),
+        seed=int(content["seed"]),
     )
 
 

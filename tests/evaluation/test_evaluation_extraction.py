@@ -222,3 +222,35 @@ def test_masks_are_embedded_as_in_training(tmp_path: Path) -> None:
     for one, other in zip(trained, pooled, strict=True):
         assert torch.allclose(torch.nn.functional.normalize(one, dim=0), other.vectors[0], atol=1e-5)
     assert dense.pixels().shape == (2, 4, 2, 3)
+
+
+def test_the_true_foreground_is_one_mask(tmp_path: Path) -> None:
+    refs = _draw(tmp_path, 2)
+
+    def labels(ref: ImageRef) -> np.ndarray:
+        label_map = np.zeros((30, 60) if ref.stem == "0" else (37, 55), dtype=np.int64)
+        label_map[5:22, 6:20], label_map[25:, 40:], label_map[0] = 1, 3, 255
+        return label_map
+
+    for ref, image in zip(refs, embed_images(refs, _colours, PROTOCOL, "labels", None, labels=labels), strict=True):
+        assert isinstance(image, EmbeddedImage)
+        assert image.has_prototype.tolist() == [True]
+        expected = (labels(ref) > 0) & (labels(ref) != 255)
+        assert np.array_equal(decode_instances(image), expected.astype(np.int64))
+    with pytest.raises(InputError, match=r"foreground labels needs a data set with labels"):
+        _embed(refs, _colours, "labels")
+    wrong = embed_images(refs[1:], _colours, PROTOCOL, "labels", None, labels=lambda ref: labels(refs[0]))
+    with pytest.raises(InputError, match=r"label map of image '1' is 30 x 60, the image 37 x 55"):
+        list(wrong)
+
+
+def test_features_that_are_not_finite_name_the_image(tmp_path: Path) -> None:
+    refs = _draw(tmp_path, 3)
+
+    def broken(images: torch.Tensor) -> DenseFeatures:
+        features = images.clone()
+        features[1, 0, 3, 3] = torch.nan
+        return DenseFeatures(features)
+
+    with pytest.raises(InputError, match=r"features of image '1' hold NaN, infinity or values beyond 65504"):
+        _embed(refs, broken, "all")
