@@ -31,6 +31,8 @@ TOP = {"commands", "command_line", "__main__", "__init__"}
 NUMBERS_ALONE = (
     *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
     *("agreement", "boundary", "bootstrap"),
+    *("labelled_features", "labelled_protocols", "linear_probe", "linear_schedule", "logistic_regression"),
+    *("probe_cells", "patch_memory", "dense_neighbours", "retrieval", "segmentation"),
     *("saliency_measures", "saliency_structure", "saliency_scores", "saliency_overlap"),
 )
 """Modules of evaluation that know neither networks nor files of data."""

@@ -1,5 +1,6 @@
 """Training views of images with label maps, such as pseudo-labels, as targets."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from densessl.data.view_settings import ViewSettings
 from densessl.data.view_transforms import geometric_transform, photometric_transform
 from densessl.data.views import SampleKey
 from densessl.errors import InputError
-from densessl.structures import ImageRef
+from densessl.structures import ImageRef, LabelMap, LabelReader
 
 
 class LabelView(NamedTuple):
@@ -23,15 +24,25 @@ class LabelView(NamedTuple):
     target: torch.Tensor
 
 
+@dataclass(frozen=True)
+class LabelFolder:
+    """Reads the label map `<stem>.png` of an image from a folder."""
+
+    folder: Path
+
+    def __call__(self, ref: ImageRef) -> LabelMap:
+        return read_label_map(self.folder / f"{ref.stem}.png")
+
+
 class LabelViews(Dataset[LabelView]):
     """Draws one augmented view of an image and its label map; the same `SampleKey` always gives the same view.
 
-    `folder` holds a label map `<stem>.png` of the image's size for each image.
+    `labels` reads the label map of each image, of the image's size, with values up to 255.
     """
 
-    def __init__(self, images: tuple[ImageRef, ...], folder: Path, settings: ViewSettings) -> None:
+    def __init__(self, images: tuple[ImageRef, ...], labels: LabelReader, settings: ViewSettings) -> None:
         self.images = images
-        self.folder = folder
+        self.labels = labels
         self._geometric = geometric_transform(settings)
         self._photometric = photometric_transform(settings)
 
@@ -42,7 +53,7 @@ class LabelViews(Dataset[LabelView]):
         generator = np.random.default_rng([key.seed, key.epoch, key.index])
         ref = self.images[key.index]
         image = read_image(ref.path)
-        target = read_label_map(self.folder / f"{ref.stem}.png").astype(np.uint8)
+        target = self.labels(ref).astype(np.uint8)
         if target.shape != image.shape[:2]:
             raise InputError(f"label map of image {ref.path} is {target.shape}, the image {image.shape[:2]}")
         self._geometric.set_random_seed(int(generator.integers(2**31)))

@@ -14,7 +14,7 @@ from densessl.models.network_file import load_network, save_network
 from densessl.models.saliency_network import SIZE_RANGE_PX, build_unet, copy_levels, pad_to_stride
 from densessl.structures import IGNORE
 
-Decoder = Literal["unet", "deeplabv3"]
+Decoder = Literal["unet", "deeplabv3", "linear"]
 
 DEEPLAB_CHANNELS = 128
 """Channels of the DeepLabV3 decoder; half of the usual, for the sake of processors without a GPU."""
@@ -25,10 +25,10 @@ _HEADER_KEY = "segmentation_network"
 class SegmentationNetworkHeader:
     """What a segmentation network's file says of itself.
 
-    encoder: timm name. decoder: unet or deeplabv3. output_stride: of the encoder below deeplabv3 (unet does not use
-    it). num_classes: the background, which is class 0, included. size_px: height and width of the views that it was
-    trained on. view_share: mean share of an image's area that such a view showed, in (0, 1]. backbone, masks: which
-    labels touched the first weights, and the masks that it learned from, in words.
+    encoder: timm name. decoder: unet, deeplabv3 or linear. output_stride: of the encoder below deeplabv3 or linear
+    (unet does not use it). num_classes: the background, which is class 0, included. size_px: height and width of the
+    views that it was trained on. view_share: mean share of an image's area that such a view showed, in (0, 1].
+    backbone, masks: which labels touched the first weights, and the masks that it learned from, in words.
     """
 
     encoder: str
@@ -42,11 +42,12 @@ class SegmentationNetworkHeader:
 
 
 class SegmentationNetwork(nn.Module):
-    """A timm encoder with the decoder of a U-Net or of DeepLabV3, both by segmentation_models_pytorch.
+    """A timm encoder with the decoder of a U-Net or of DeepLabV3, both by segmentation_models_pytorch, or with none.
 
     The U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) joins the encoder's levels of resolution and ends at the image's
     own. DeepLabV3 (Chen et al., arXiv:1706.05587) decodes the last feature map alone, here with depthwise-separable
-    atrous convolutions; its logits are upsampled bilinearly. It takes vision transformers as well.
+    atrous convolutions; its logits are upsampled bilinearly. It takes vision transformers as well. So does linear, a
+    1x1 convolution on the last feature map.
 
     Raises:
         InputError: an encoder that the decoder cannot work on, or an unknown name.
@@ -61,6 +62,8 @@ class SegmentationNetwork(nn.Module):
                 self.body = build_unet(encoder, num_classes)
             case "deeplabv3":
                 self.body = _DeepLab(build_encoder(encoder, output_stride=output_stride), num_classes)
+            case "linear":
+                self.body = _Linear(build_encoder(encoder, output_stride=output_stride), num_classes)
 
     @property
     def encoder(self) -> nn.Module:
@@ -86,6 +89,17 @@ class _DeepLab(nn.Module):
         return nn.functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
+class _Linear(nn.Module):
+    def __init__(self, encoder: Encoder, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = nn.Conv2d(encoder.num_channels, num_classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.classifier(self.encoder(images))  # (batch, num_classes, h, w)
+        return nn.functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def build_segmentation_network(header: SegmentationNetworkHeader) -> SegmentationNetwork:
     """Build the network that a header describes, with random weights."""
     return SegmentationNetwork(header.encoder, header.decoder, header.output_stride, header.num_classes)
@@ -97,7 +111,7 @@ def copy_run_encoder(network: SegmentationNetwork, encoder: Encoder) -> None:
     Raises:
         InputError: an encoder whose tensors bear other names inside the U-Net.
     """
-    if isinstance(network.body, _DeepLab):
+    if isinstance(network.body, _DeepLab | _Linear):
         network.encoder.load_state_dict(encoder.state_dict())
     else:
         copy_levels(encoder.backbone, network.encoder.model, network.encoder_name)  # type: ignore[arg-type]
@@ -135,7 +149,7 @@ def _check_header(path: Path, content: Any) -> SegmentationNetworkHeader:
     match content:
         case {
             "encoder": str(encoder),
-            "decoder": "unet" | "deeplabv3" as decoder,
+            "decoder": "unet" | "deeplabv3" | "linear" as decoder,
             "output_stride": int(output_stride),
             "num_classes": int(num_classes),
             "size_px": int(size_px),

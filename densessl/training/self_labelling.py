@@ -13,8 +13,13 @@ from rich.console import Console
 from torch import nn
 
 from densessl.data.label_maps import read_label_map
+<<<<<<< HEAD
 from densessl.data.label_targets import LabelViews, collate_labels
 from densessl.data.view_settings import ViewSettings
+=======
+from densessl.data.label_targets import LabelFolder, LabelViews, collate_labels
+from densessl.data.view_settings import ViewSettings
+>>>>>>> help_B
 from densessl.errors import InputError
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX
@@ -43,7 +48,8 @@ class SelfLabellingSettings:
             the network finds in it.
         unsure: soft values within this of 0.5 are not learned, in [0, 0.5).
         band_px: where masks have no soft map, pixels on each side of an outline that are not learned.
-        decoder: unet (joins the levels of a convolutional encoder) or deeplabv3 (any encoder, coarser).
+        decoder: unet (joins the levels of a convolutional encoder), deeplabv3 (any encoder, coarser) or linear (a 1x1
+            convolution on any encoder).
         size_px: height and width of the training views, 32 to 4096.
         min_scale: smallest share of an image's area that a view shows, in (0, 1].
         jitter: probability of changed colours.
@@ -146,7 +152,7 @@ def train_segmentation_network(
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.encoder, settings))
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
-    views = LabelViews(images, pseudo_labels, settings.views)
+    views = LabelViews(images, LabelFolder(pseudo_labels), settings.views)
     torch.manual_seed(seed)
     wrapped.train()
     freeze_batch_norm(network.encoder)

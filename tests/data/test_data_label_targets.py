@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from densessl.data.label_maps import write_label_map
-from densessl.data.label_targets import LabelViews, collate_labels
+from densessl.data.label_targets import LabelFolder, LabelViews, collate_labels
 from densessl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from densessl.data.view_settings import ViewSettings
 from densessl.data.views import SampleKey
@@ -31,7 +31,7 @@ def ref(tmp_path: Path) -> ImageRef:
 
 
 def test_labels_lie_where_their_pixels_do(ref: ImageRef, tmp_path: Path) -> None:
-    views = LabelViews((ref,), tmp_path / "labels", PLAIN)
+    views = LabelViews((ref,), LabelFolder(tmp_path / "labels"), PLAIN)
     assert len(views) == 1
     seen = set()
     for epoch in range(8):
@@ -45,7 +45,7 @@ def test_labels_lie_where_their_pixels_do(ref: ImageRef, tmp_path: Path) -> None
 
 
 def test_a_key_draws_the_same_view_again(ref: ImageRef, tmp_path: Path) -> None:
-    views = LabelViews((ref,), tmp_path / "labels", ViewSettings(size_px=16))
+    views = LabelViews((ref,), LabelFolder(tmp_path / "labels"), ViewSettings(size_px=16))
     first, again, other = (views[SampleKey(0, epoch, 0)] for epoch in (1, 1, 2))
     assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
     assert not torch.equal(first.image, other.image)
@@ -56,4 +56,4 @@ def test_a_key_draws_the_same_view_again(ref: ImageRef, tmp_path: Path) -> None:
 def test_a_label_map_of_another_size(ref: ImageRef, tmp_path: Path) -> None:
     write_label_map(tmp_path / "labels" / "a.png", np.zeros((5, 5), dtype=np.int64))
     with pytest.raises(InputError, match=r"a\.png is \(5, 5\), the image \(24, 32\)"):
-        LabelViews((ref,), tmp_path / "labels", PLAIN)[SampleKey(0, 0, 0)]
+        LabelViews((ref,), LabelFolder(tmp_path / "labels"), PLAIN)[SampleKey(0, 0, 0)]

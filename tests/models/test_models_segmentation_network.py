@@ -22,7 +22,7 @@ from densessl.models.segmentation_network import (
 HEADER = SegmentationNetworkHeader("resnet10t", "unet", 16, 4, 32, 0.65, "none (random weights)", "drawn")
 
 
-@pytest.mark.parametrize("decoder", ["unet", "deeplabv3"])
+@pytest.mark.parametrize("decoder", ["unet", "deeplabv3", "linear"])
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (50, 33)])
 def test_one_logit_per_class_and_pixel_whatever_the_size(decoder: Decoder, height: int, width: int) -> None:
     network = SegmentationNetwork("resnet10t", decoder, 16, 5).eval()
@@ -31,7 +31,13 @@ def test_one_logit_per_class_and_pixel_whatever_the_size(decoder: Decoder, heigh
 
 
 @pytest.mark.parametrize(
-    ("name", "decoder"), [("resnet10t", "unet"), ("mobilenetv2_100", "unet"), ("mobilenetv2_100", "deeplabv3")]
+    ("name", "decoder"),
+    [
+        ("resnet10t", "unet"),
+        ("mobilenetv2_100", "unet"),
+        ("mobilenetv2_100", "deeplabv3"),
+        ("resnet10t", "linear"),
+    ],
 )
 def test_the_encoder_takes_the_weights_of_a_run(name: str, decoder: Decoder) -> None:
     torch.manual_seed(3)
@@ -52,7 +58,7 @@ def test_a_vision_transformer_needs_deeplabv3() -> None:
         SegmentationNetwork("vit_tiny_patch16_224", "unet", 16, 3)
 
 
-@pytest.mark.parametrize("decoder", ["unet", "deeplabv3"])
+@pytest.mark.parametrize("decoder", ["unet", "deeplabv3", "linear"])
 def test_a_file_rebuilds_the_network(decoder: Decoder, tmp_path: Path) -> None:
     header = SegmentationNetworkHeader("resnet10t", decoder, 16, 4, 32, 0.65, "none (random weights)", "drawn")
     network = build_segmentation_network(header).eval()
