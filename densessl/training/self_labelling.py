@@ -13,13 +13,8 @@ from rich.console import Console
 from torch import nn
 
 from densessl.data.label_maps import read_label_map
-<<<<<<< HEAD
-from densessl.data.label_targets import LabelViews, collate_labels
-from densessl.data.view_settings import ViewSettings
-=======
 from densessl.data.label_targets import LabelFolder, LabelViews, collate_labels
 from densessl.data.view_settings import ViewSettings
->>>>>>> help_B
 from densessl.errors import InputError
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX
