@@ -1,7 +1,7 @@
 """The stage `cluster`: mask embeddings to a segmentation, scored where there are labels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from rich.progress import track
 
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster_encoder import check_foreground, open_clustered_encoder
+from densessl.commands.cluster_number import choose_number, parse_range
 from densessl.commands.cluster_output import (
     ORACLE,
     cluster_record,
@@ -41,7 +42,7 @@ from densessl.evaluation.extraction import (
     embed_images,
 )
 from densessl.evaluation.network_features import FeatureMap
-from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
+from densessl.evaluation.protocols import Algorithm, ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
 from densessl.files import make_folder
@@ -93,6 +94,8 @@ def cluster(
     output_stride: Literal[8, 16, 32] = 8,
     normalisation: Normalisation = "auto",
     trust_file: bool = False,
+    algorithm: Algorithm | None = None,
+    choose_clusters: str | None = None,
 ) -> ClusterResult:
     """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
 
@@ -124,6 +127,11 @@ def cluster(
         output_stride: image pixels per cell of a timm name's convolutional network.
         normalisation: of the images that a timm name's network sees: imagenet, timm or auto (docs/encoders.md).
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
+        algorithm: cluster with this algorithm in place of the protocol's: fast, streaming, spherical, spectral,
+            agglomerative, kmeans, faiss or minibatch (docs/protocols.md).
+        choose_clusters: the least and the most clusters, as in 2,30, background included where the foreground is
+            given: each number is tried, stability and silhouette are written to num_clusters.json and
+            num_clusters.png, and the most stable one is taken (no label is read; docs/protocols.md has the rule).
 
     Raises:
         InputError: neither or both of run and encoder, fewer masks than clusters, missing masks or labels out of range;
@@ -133,6 +141,7 @@ def cluster(
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+    bounds = parse_range(choose_clusters, num_clusters)
     chosen = _scored_classes(classes, image_set)
     mask_folder = _open_masks(foreground, masks, image_set)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -142,13 +151,19 @@ def cluster(
     opened = open_clustered_encoder(run, settings, device)
     check_foreground(foreground, opened.opened)
     make_folder(out)
-    cluster_protocol = protocol_by_name(protocol, image_size)
+    cluster_protocol = _with_algorithm(protocol_by_name(protocol, image_size), algorithm)
     extraction = _extract(
         opened.opened.encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device
     )
     wanted = _num_fitted(num_clusters, chosen, extraction)
+    number = None
+    if bounds is not None:
+        number = choose_number(bounds, extraction, cluster_protocol, seed)
+        wanted = number.choice.chosen
     found = cluster_repeatedly(extraction, wanted, cluster_protocol, range(seed, seed + seeds))
     remove_earlier_output(out)
+    if number is not None:
+        number.write(out)
     write_arrays(out, extraction, found[0])
     header = segmenter_header(out, opened, foreground=foreground, masks=masks)
     save_segmenter(out / SEGMENTER_FILE, header, found[0])
@@ -170,7 +185,7 @@ def cluster(
     write_clusters(out, {**record, "environment": environment_record(device)}, cluster_protocol, extraction, found[0])
     if scores is not None:
         provenance = provenance_of(opened, foreground, masks, scores)
-        write_scores(out, record, protocol, scores, image_set.class_names, provenance)
+        write_scores(out, record, cluster_protocol.name, scores, image_set.class_names, provenance)
     print_summary(Console(stderr=True), result, image_set.class_names)
     if foreground == "labels":
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"foreground: {ORACLE}")
@@ -190,6 +205,13 @@ def check_cluster_settings(
     chosen = parse_classes(classes)
     if images.class_names:
         check_classes(chosen, len(images.class_names))
+
+
+def _with_algorithm(protocol: ClusterProtocol, algorithm: Algorithm | None) -> ClusterProtocol:
+    """Return the protocol with another algorithm, which its name then says."""
+    if algorithm is None or algorithm == protocol.algorithm:
+        return protocol
+    return replace(protocol, name=f"{protocol.name} with {algorithm}", algorithm=algorithm)
 
 
 def _open_masks(foreground: Foreground, masks: Path | None, images: ImageSet) -> MaskFolder | None:

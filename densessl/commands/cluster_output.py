@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from densessl.commands.cluster_encoder import ClusteredEncoder
+from densessl.commands.cluster_number import NUMBER_FILES
 from densessl.commands.provenance import masks_provenance
 from densessl.data.cluster_names import NAMES_FILE
 from densessl.data.label_maps import write_label_map
@@ -46,7 +47,7 @@ def remove_earlier_output(out: Path) -> None:
     if not (out / "clusters.json").is_file():
         return
     shutil.rmtree(out / "label_maps", ignore_errors=True)
-    for name in ("scores.json", "prototypes.npz", "clusters.json", SEGMENTER_FILE):
+    for name in ("scores.json", "prototypes.npz", "clusters.json", SEGMENTER_FILE, *NUMBER_FILES):
         (out / name).unlink(missing_ok=True)
     if (out / NAMES_FILE).is_file():
         os.replace(out / NAMES_FILE, out / EARLIER_NAMES_FILE)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +19,7 @@ from densessl.evaluation.label_map_folders import (
     confusion_of_folders,
     read_stems,
 )
+from densessl.evaluation.matching import MatchRule
 from densessl.evaluation.scores import Scores, check_classes, scores_from_confusion
 from densessl.files import write_json
 from densessl.structures import IGNORE
@@ -33,7 +33,7 @@ def evaluate(
     num_classes: int,
     json: Path | None = None,
     ignore_index: int = IGNORE,
-    match: Literal["none", "hungarian", "majority"] = "none",
+    match: MatchRule = "none",
     classes: ClassSelection = None,
     split_file: Path | None = None,
     class_names: Path | None = None,
@@ -57,8 +57,9 @@ def evaluate(
         json: Write the scores to this file.
         ignore_index: Label of pixels that do not count.
         match: How cluster ids become classes. none: they are classes already. hungarian: one-to-one,
-            maximising the sum of IoU. majority: each cluster takes the class most of its pixels have. The
-            last two use the labels.
+            maximising the sum of IoU. hungarian_counts: one-to-one, maximising the number of right pixels.
+            majority: each cluster takes the class most of its pixels have. highest_iou: each cluster takes the
+            class of its highest IoU. All but the first use the labels.
         classes: Score only these classes; pixels of other labels are ignored, predictions of other classes
             are misses.
         split_file: Text file with one image stem per line; each of them needs a prediction and a label.

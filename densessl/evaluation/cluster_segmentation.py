@@ -11,7 +11,7 @@ from densessl.evaluation.cluster_scores import (
     mask_label_counts,
     score_repeatedly,
 )
-from densessl.evaluation.clustering import Clustering, cluster_pixels, cluster_prototypes
+from densessl.evaluation.clustering import Clustering, centres, cluster_pixels, cluster_prototypes
 from densessl.evaluation.confusion import confusion_matrix
 from densessl.evaluation.extraction import EmbeddedImage, Extraction, decode_instances
 from densessl.evaluation.matching import MatchRule
@@ -147,7 +147,7 @@ def nearest_members(extraction: Extraction, found: Clustering, limit: int) -> li
     if extraction.is_pixelwise:
         return members
     vectors = project(fitted_vectors(extraction), found.projection)
-    distances = np.linalg.norm(vectors - found.centroids[found.assignments], axis=1)
+    distances = np.linalg.norm(vectors - centres(vectors, found)[found.assignments], axis=1)
     stems = prototype_stems(extraction)
     for index in np.argsort(distances, kind="stable"):
         own = members[found.assignments[index]]

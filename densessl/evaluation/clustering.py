@@ -1,16 +1,16 @@
 """Cluster prototypes or pixels under a named protocol, and judge the clusters without labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.errors import InputError
+from densessl.evaluation.cluster_algorithms import find_centroids
 from densessl.evaluation.projection import Projection, fit_projection, project
 from densessl.evaluation.protocols import ClusterProtocol
 
@@ -22,10 +22,13 @@ class Clustering:
     """The clusters found among a set of vectors, and all it takes to assign further ones.
 
     assignments: int64 (num_vectors,), cluster of each vector, 0 to num_clusters - 1.
-    centroids: float32 (num_clusters, projected dim).
-    inertia: sum of squared distances to the nearest centroid, in the projected space.
+    centroids: float32 (num_centroids, projected dim). A vector belongs to the cluster of its nearest centroid.
+    inertia: sum of squared distances to the nearest centroid (to the mean of the vector's cluster where there are
+        groups), in the projected space.
     projection: normalisation and PCA that come before the distances.
     notes: what was done differently from the protocol, and why, in words.
+    groups: int64 (num_centroids,), the cluster of each centroid where clusters have several (spectral and
+        agglomerative clustering); None where centroid c is cluster c.
     """
 
     assignments: NDArray[np.int64]
@@ -35,10 +38,11 @@ class Clustering:
     protocol: ClusterProtocol
     seed: int
     notes: tuple[str, ...] = ()
+    groups: NDArray[np.int64] | None = None
 
     @property
     def num_clusters(self) -> int:
-        return int(self.centroids.shape[0])
+        return len(self.centroids) if self.groups is None else int(self.groups.max()) + 1
 
 
 def cluster_prototypes(
@@ -72,7 +76,31 @@ def cluster_pixels(
 def assign(vectors: Vectors, clustering: Clustering) -> NDArray[np.int64]:
     """Return the nearest cluster of each vector (num_vectors, dim), int64 (num_vectors,)."""
     projected = project(vectors, clustering.projection)
-    return _distances_less_constant(projected, clustering.centroids).argmin(axis=1)
+    nearest = _distances_less_constant(projected, clustering.centroids).argmin(axis=1)
+    return nearest if clustering.groups is None else clustering.groups[nearest]
+
+
+def cluster_distances(projected: Vectors, clustering: Clustering) -> Vectors:
+    """Return `min |c|^2 - 2 x.c` over the centroids c of each cluster, (num_vectors, num_clusters).
+
+    That is the squared distance to the nearest centroid of the cluster less `|x|^2`, which is the same for all.
+    """
+    distances = _distances_less_constant(projected, clustering.centroids)
+    if clustering.groups is None:
+        return distances
+    order = np.argsort(clustering.groups, kind="stable")
+    first = np.searchsorted(clustering.groups[order], np.arange(clustering.num_clusters))
+    return np.minimum.reduceat(distances[:, order], first, axis=1)
+
+
+def centres(projected: Vectors, clustering: Clustering) -> NDArray[np.float32]:
+    """Return one centre for each cluster: its centroid, or, where it has several, the mean of its vectors.
+
+    `projected` are the vectors that were clustered, in the projected space.
+    """
+    if clustering.groups is None:
+        return clustering.centroids
+    return _means(projected, clustering.assignments, clustering.num_clusters)
 
 
 def silhouette(prototypes: Vectors, clustering: Clustering, seed: int = 0, max_vectors: int = 5000) -> float | None:
@@ -112,6 +140,7 @@ def _cluster(
     names: Sequence[str] | None,
 ) -> Clustering:
     _check_vectors(vectors, num_clusters, noun, names)
+    protocol, said = _on_the_sphere(protocol)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     with threadpool_limits(limits=1):
         projection, notes = fit_projection(vectors, protocol, seed)
@@ -121,11 +150,31 @@ def _cluster(
             notes += (
                 f"only {num_distinct} of {len(vectors)} {noun}s differ: some of {num_clusters} clusters are empty",
             )
-        centroids = _centroids(projected, num_clusters, protocol, seed)
-        distances = _distances_less_constant(projected, centroids)
-        assignments = distances.argmin(axis=1)
-    inertia = float(((projected - centroids[assignments]).astype(np.float64) ** 2).sum())
-    return Clustering(assignments, centroids, inertia, projection, protocol, seed, notes)
+        found = find_centroids(projected, num_clusters, protocol, seed)
+        nearest = _distances_less_constant(projected, found.centroids).argmin(axis=1)
+    assignments, middle = nearest, found.centroids
+    if found.groups is not None:
+        assignments = found.groups[nearest]
+        middle = _means(projected, assignments, num_clusters)
+    inertia = float(((projected - middle[assignments]).astype(np.float64) ** 2).sum())
+    notes = (*said, *notes, *found.notes)
+    return Clustering(assignments, found.centroids, inertia, projection, protocol, seed, notes, found.groups)
+
+
+def _on_the_sphere(protocol: ClusterProtocol) -> tuple[ClusterProtocol, tuple[str, ...]]:
+    """Return the protocol with vectors of unit length after the projection where its algorithm clusters by cosine."""
+    if protocol.algorithm != "spherical" or protocol.is_projection_normalised:
+        return protocol, ()
+    note = "spherical k-means: vectors are brought to unit length after the projection"
+    return replace(protocol, is_projection_normalised=True), (note,)
+
+
+def _means(vectors: Vectors, assignments: NDArray[np.int64], num_clusters: int) -> NDArray[np.float32]:
+    """Return the mean of each cluster, zeros where it is empty."""
+    sums = np.zeros((num_clusters, vectors.shape[1]))
+    np.add.at(sums, assignments, vectors)
+    sizes = np.bincount(assignments, minlength=num_clusters)
+    return (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
 
 
 def _check_vectors(vectors: Vectors, num_clusters: int, noun: str, names: Sequence[str] | None) -> None:
@@ -148,49 +197,6 @@ def _check_vectors(vectors: Vectors, num_clusters: int, noun: str, names: Sequen
             f"{where} holds NaN or infinity, and so do {int(is_broken.sum())} of {len(vectors)} {noun}s in "
             "all; check the weights the features come from (did training diverge?)"
         )
-
-
-def _centroids(vectors: Vectors, num_clusters: int, protocol: ClusterProtocol, seed: int) -> NDArray[np.float32]:
-    if protocol.algorithm == "faiss":
-        return _faiss_centroids(vectors, num_clusters, protocol, seed)
-    if protocol.algorithm == "kmeans":
-        estimator = KMeans(
-            num_clusters,
-            n_init=protocol.num_initialisations,
-            max_iter=protocol.num_iterations,
-            algorithm="lloyd",
-            random_state=seed,
-        )
-    else:
-        estimator = MiniBatchKMeans(
-            num_clusters,
-            batch_size=protocol.batch_size,
-            n_init=protocol.num_initialisations,
-            max_iter=protocol.num_iterations,
-            random_state=seed,
-        )
-    return estimator.fit(vectors).cluster_centers_.astype(np.float32)
-
-
-def _faiss_centroids(vectors: Vectors, num_clusters: int, protocol: ClusterProtocol, seed: int) -> NDArray[np.float32]:
-    import faiss  # on demand: its OpenMP runtime is loaded only by those who choose it
-
-    num_threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        kmeans = faiss.Kmeans(
-            vectors.shape[1],
-            num_clusters,
-            niter=protocol.num_iterations,
-            nredo=protocol.num_initialisations,
-            seed=seed,
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(vectors),  # never a subsample
-        )
-        kmeans.train(vectors)
-    finally:
-        faiss.omp_set_num_threads(num_threads)
-    return np.array(kmeans.centroids, dtype=np.float32)
 
 
 def _distances_less_constant(vectors: Vectors, centroids: NDArray[np.float32]) -> Vectors:

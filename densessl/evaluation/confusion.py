@@ -40,9 +40,20 @@ def confusion_matrix(
     that differ and for a counted value out of range. Counts of several images add up: the sum of their
     matrices is the matrix of the whole set.
     """
-    label_values, prediction_values = counted_pixels(labels, predictions, ignore_index)
-    _check_range(label_values, "label", "classes", num_labels, "num_classes", ignore_index)
-    _check_range(prediction_values, "prediction", "predicted classes", num_predictions, "it", ignore_index)
+    label_array, prediction_array = _checked_pair(labels, predictions)
+    table = _table_of_bytes(label_array, prediction_array, ignore_index)
+    if table is not None:
+        _check_range(*_ends(table.sum(axis=1)), "label", "classes", num_labels, "num_classes", ignore_index)
+        _check_range(*_ends(table.sum(axis=0)), "prediction", "predicted classes", num_predictions, "it", ignore_index)
+        return _resized(table, num_labels, num_predictions)
+    is_counted = label_array != ignore_index
+    label_values = label_array[is_counted].astype(np.int64)
+    prediction_values = prediction_array[is_counted].astype(np.int64)
+    if label_values.size:
+        ends = int(label_values.min()), int(label_values.max())
+        _check_range(*ends, "label", "classes", num_labels, "num_classes", ignore_index)
+        ends = int(prediction_values.min()), int(prediction_values.max())
+        _check_range(*ends, "prediction", "predicted classes", num_predictions, "it", ignore_index)
     pairs = label_values * num_predictions + prediction_values
     counts = np.bincount(pairs, minlength=num_labels * num_predictions)
     return counts.reshape(num_labels, num_predictions).astype(np.int64, copy=False)
@@ -68,10 +79,15 @@ def image_counts(confusion: Confusion) -> ImageCounts:
     return ImageCounts(labels.astype(np.int32), predictions.astype(np.int32), pixels)
 
 
-def counted_pixels(
-    labels: ArrayLike, predictions: ArrayLike, ignore_index: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return labels and predictions of the pixels that count, each int64 (num_counted,)."""
+def highest_prediction(labels: NDArray[np.integer], predictions: NDArray[np.integer], ignore_index: int) -> int:
+    """Return the highest value predicted on pixels that count, 0 where none does."""
+    highest = int(predictions.max(initial=0))
+    if ((predictions == highest) & (labels != ignore_index)).any():  # mostly so, and cheaper than selecting pixels
+        return highest
+    return int(predictions[labels != ignore_index].max(initial=0))
+
+
+def _checked_pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     label_array, prediction_array = np.asarray(labels), np.asarray(predictions)
     if label_array.shape != prediction_array.shape:
         raise InputError(
@@ -81,16 +97,49 @@ def counted_pixels(
     for name, array in (("labels", label_array), ("predictions", prediction_array)):
         if array.dtype.kind not in "iub":
             raise InputError(f"{name} have dtype {array.dtype}; class indices must be integers")
-    is_counted = label_array != ignore_index
-    return label_array[is_counted].astype(np.int64), prediction_array[is_counted].astype(np.int64)
+    return label_array, prediction_array
 
 
-def _check_range(
-    values: NDArray[np.int64], name: str, counted: str, number: int, setting: str, ignore_index: int
-) -> None:
-    if values.size == 0:
-        return
-    low, high = int(values.min()), int(values.max())
+def _table_of_bytes(
+    labels: NDArray[np.integer], predictions: NDArray[np.integer], ignore_index: int
+) -> Confusion | None:
+    """Return the counts (256, 256) of all pairs whose label counts, None where a value does not fit into a byte.
+
+    One histogram of 16-bit numbers, a label and a prediction in each: nothing is selected pixel by pixel, and what
+    is out of range is looked for in the table.
+    """
+    if not (_are_bytes(labels) and _are_bytes(predictions)):
+        return None
+    pairs = labels.astype(np.uint16)
+    pairs <<= 8
+    pairs |= predictions.astype(np.uint8, copy=False)
+    table = np.bincount(pairs.ravel(), minlength=256 * 256).reshape(256, 256)
+    if 0 <= ignore_index < 256:
+        table[ignore_index] = 0
+    return table.astype(np.int64, copy=False)
+
+
+def _are_bytes(values: NDArray[np.integer]) -> bool:
+    if values.dtype == np.uint8 or values.size == 0:
+        return True
+    return int(values.min()) >= 0 and int(values.max()) < 256
+
+
+def _ends(pixels: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the lowest and the highest index with pixels, (0, 0) where none is."""
+    present = np.flatnonzero(pixels)
+    return (int(present[0]), int(present[-1])) if len(present) else (0, 0)
+
+
+def _resized(table: Confusion, num_labels: int, num_predictions: int) -> Confusion:
+    """Return the table cut, or filled with zeros, to (num_labels, num_predictions)."""
+    counts = np.zeros((num_labels, num_predictions), dtype=np.int64)
+    part = table[:num_labels, :num_predictions]
+    counts[: part.shape[0], : part.shape[1]] = part
+    return counts
+
+
+def _check_range(low: int, high: int, name: str, counted: str, number: int, setting: str, ignore_index: int) -> None:
     if low < 0:
         raise InputError(
             f"{name} {low} is negative; values are 0-{number - 1}, map it to the ignore index {ignore_index}"

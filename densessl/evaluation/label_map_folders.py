@@ -9,7 +9,7 @@ import numpy as np
 from densessl.data.label_maps import read_label_map
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.boundary import boundary_confusion
-from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, counted_pixels, image_counts
+from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, highest_prediction, image_counts
 from densessl.evaluation.scores import Scores
 from densessl.structures import IGNORE
 
@@ -209,13 +209,12 @@ def _confusion_of_pair(
 
 
 def _num_clusters(label_map: Confusion, prediction: Confusion, ignore_index: int) -> int:
-    _, ids = counted_pixels(label_map, prediction, ignore_index)
-    if (ids == ignore_index).any():
+    if ((prediction == ignore_index) & (label_map != ignore_index)).any():
         raise InputError(
             f"prediction {ignore_index} is the ignore index but stands on labelled pixels; every labelled "
             "pixel needs a cluster (background is 0)"
         )
-    highest = int(ids.max(initial=0))
+    highest = highest_prediction(label_map, prediction, ignore_index)
     if highest >= MAX_CLUSTERS:
         raise InputError(
             f"prediction {highest} is above the highest cluster id {MAX_CLUSTERS - 1}; number clusters from 0"

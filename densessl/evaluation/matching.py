@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from densessl.errors import InputError
 from densessl.evaluation.confusion import Confusion
 
-MatchRule = Literal["none", "hungarian", "majority", "highest_iou"]
+MatchRule = Literal["none", "hungarian", "hungarian_counts", "majority", "highest_iou"]
 UNMATCHED = -1
 """The class index of a cluster that stands for no class; all its pixels count as errors."""
 
@@ -20,7 +20,11 @@ def match_clusters(confusion: Confusion, rule: MatchRule) -> tuple[int, ...]:
     - `none`: cluster c is class c; a column beyond the rows is unmatched.
     - `hungarian`: one-to-one, maximising the sum of IoU (not of pixels). With more clusters than classes the
       clusters left over are unmatched; with fewer, some classes get no cluster.
-    - `majority`: each cluster takes the class that most of its pixels are labelled (many-to-one).
+    - `hungarian_counts`: one-to-one, maximising the number of right pixels, as STEGO (arXiv:2203.08414) and TransFGU
+      (arXiv:2112.01515) match; left-over clusters and classes as above.
+    - `majority`: each cluster takes the class that most of its pixels are labelled (many-to-one). The precision of
+      cluster c for class k is `n_kc / sum_k n_kc`, so this is also matching by precision, as Leopart
+      (arXiv:2204.13101) matches over-clusterings.
     - `highest_iou`: each cluster takes the class with which its IoU is highest (many-to-one); what the
       published MaskContrast evaluation (arXiv:2102.06191) does when the numbers of clusters and classes
       differ.
@@ -37,7 +41,9 @@ def match_clusters(confusion: Confusion, rule: MatchRule) -> tuple[int, ...]:
         case "none":
             return tuple(c if c < num_classes else UNMATCHED for c in range(num_clusters))
         case "hungarian":
-            return _one_to_one(confusion)
+            return _one_to_one(pairwise_iou(confusion), confusion)
+        case "hungarian_counts":
+            return _one_to_one(confusion, confusion)
         case "majority":
             return _best_class(confusion, confusion)
         case "highest_iou":
@@ -62,8 +68,8 @@ def merge_clusters(confusion: Confusion, assignment: tuple[int, ...]) -> Confusi
     return merged
 
 
-def _one_to_one(confusion: Confusion) -> tuple[int, ...]:
-    classes, clusters = linear_sum_assignment(pairwise_iou(confusion), maximize=True)
+def _one_to_one(value: NDArray[np.number], confusion: Confusion) -> tuple[int, ...]:
+    classes, clusters = linear_sum_assignment(value, maximize=True)
     assignment = [UNMATCHED] * confusion.shape[1]
     for class_index, cluster in zip(classes, clusters, strict=True):
         if confusion[class_index, cluster] > 0:

@@ -6,7 +6,7 @@ from typing import Literal
 from densessl.errors import InputError
 
 Weighting = Literal["mask_mean", "mask_sum", "saliency_logit"]
-Algorithm = Literal["kmeans", "faiss", "minibatch"]
+Algorithm = Literal["kmeans", "faiss", "minibatch", "fast", "streaming", "spherical", "spectral", "agglomerative"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,10 @@ class ClusterProtocol:
     pca_dim: dimensions kept by the PCA; None for no PCA.
     is_whitened: the PCA divides each kept direction by its standard deviation.
     is_projection_normalised: vectors are L2-normalised after the PCA.
-    algorithm: `kmeans` (Lloyd from k-means++, scikit-learn), `faiss` (Lloyd from random points, faiss) or
-        `minibatch` (MiniBatchKMeans, scikit-learn).
+    algorithm: `kmeans` (Lloyd from k-means++, scikit-learn), `faiss` (Lloyd from random points, faiss),
+        `minibatch` (MiniBatchKMeans, scikit-learn), `fast` (Lloyd from the best of starts on samples, for millions of
+        vectors), `streaming` (mini-batch k-means that never holds the data set), `spherical` (by cosine), `spectral`
+        (k-nearest-neighbour graph) or `agglomerative` (Ward merging of over-clusters).
     num_initialisations: starts, of which the one with the lowest inertia is kept.
     num_iterations: the most passes over the data per start.
     batch_size: vectors per step of `minibatch`; the others do not use it.

@@ -23,6 +23,9 @@ def assignment_margins(vectors: NDArray[np.floating], clustering: Clustering) ->
     projected = project(vectors, clustering.projection).astype(np.float64)
     centroids = clustering.centroids.astype(np.float64)
     distances = np.stack([np.linalg.norm(projected - centroid, axis=1) for centroid in centroids], axis=1)
+    if clustering.groups is not None:  # of several centroids of a cluster the nearest counts
+        of_cluster = [distances[:, clustering.groups == number] for number in range(clustering.num_clusters)]
+        distances = np.stack([own.min(axis=1) for own in of_cluster], axis=1)
     if clustering.num_clusters == 1:
         return np.asarray(-distances[:, 0])
     nearest = np.sort(distances, axis=1)[:, :2]

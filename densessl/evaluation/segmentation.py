@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from densessl.errors import InputError
-from densessl.evaluation.clustering import Clustering
+from densessl.evaluation.clustering import Clustering, cluster_distances
 from densessl.evaluation.projection import project
 from densessl.structures import IGNORE, InstanceMap, LabelMap, MaskArray
 
@@ -56,7 +56,7 @@ def segment_pixels(features: Tensor, clustering: Clustering, size: tuple[int, in
     grid = (features.shape[1], features.shape[2])
     vectors = features.detach().flatten(1).T.float().cpu().numpy()  # (height*width, dim)
     projected = project(vectors, clustering.projection)
-    distances = (clustering.centroids**2).sum(axis=1) - 2 * (projected @ clustering.centroids.T)
+    distances = cluster_distances(projected, clustering)
     maps = torch.from_numpy(distances.T.reshape(1, clustering.num_clusters, *grid))
     upsampled = functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     return upsampled[0].argmin(dim=0).numpy()

@@ -79,7 +79,9 @@ class SegmenterHeader:
 
 def save_segmenter(path: Path, header: SegmenterHeader, found: Clustering) -> None:
     """Write one clustering (projection, centroids, protocol) and where its features come from; no pickle."""
-    arrays = {"centroids": found.centroids}
+    arrays: dict[str, NDArray[np.generic]] = {"centroids": found.centroids}
+    if found.groups is not None:
+        arrays["groups"] = found.groups
     for name in _ARRAYS:
         values = getattr(found.projection, name)
         if values is not None:
@@ -151,6 +153,7 @@ def _clustering(content: Mapping[str, Any], tensors: Mapping[str, torch.Tensor])
         protocol=ClusterProtocol(**{**protocol, "image_size_px": (int(height), int(width))}),
         seed=int(content["seed"]),
         notes=tuple(content["notes"]),
+        groups=_groups(tensors["groups"]) if "groups" in tensors else None,
     )
     _check_shapes(found)
     return found
@@ -160,6 +163,8 @@ def _check_shapes(found: Clustering) -> None:
     """Raise `ValueError` where the arrays do not belong together."""
     if found.centroids.ndim != 2 or not len(found.centroids):
         raise ValueError(f"centroids have shape {found.centroids.shape}, not (clusters, dim)")
+    if found.groups is not None and found.groups.shape != (len(found.centroids),):
+        raise ValueError(f"groups {found.groups.shape} do not fit {len(found.centroids)} centroids")
     projected = found.centroids.shape[1]
     mean, components, scale = (getattr(found.projection, name) for name in _ARRAYS)
     if (mean is None) != (components is None):
@@ -175,6 +180,13 @@ def _float32(tensor: torch.Tensor) -> NDArray[np.float32]:
         raise ValueError(f"a tensor is {tensor.dtype}, or not finite; all are finite float32")
     values: NDArray[np.float32] = tensor.numpy()
     return values
+
+
+def _groups(tensor: torch.Tensor) -> NDArray[np.int64]:
+    if tensor.dtype != torch.int64 or tensor.min() < 0 or len(tensor.unique()) != int(tensor.max()) + 1:
+        raise ValueError("groups are not int64 numbers from 0 without a gap")
+    groups: NDArray[np.int64] = tensor.numpy()
+    return groups
 
 
 def _one_of(value: object, allowed: tuple[Any, ...]) -> Any:

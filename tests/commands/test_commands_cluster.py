@@ -180,6 +180,49 @@ def test_prototypes_depend_on_nothing_but_images_and_weights(
         assert (read_label_map(path) == read_label_map(tmp_path / "workers" / "label_maps" / path.name)).all()
 
 
+def test_another_algorithm_is_named_beside_the_protocol(trained: Path, tree: Path, tmp_path: Path) -> None:
+    outcome = cluster(trained, tmp_path / "clusters", *on_tree(tree), "--algorithm", "spectral")
+    assert outcome.status == 0, outcome.err
+    content = read(tmp_path / "clusters/clusters.json")
+    assert content["protocol"]["algorithm"] == "spectral"
+    assert any("spectral" in note for note in content["notes"])
+    assert read(tmp_path / "clusters/scores.json")["protocol"] == "native with spectral"
+    assert sum(item["size"] for item in content["clusters"]) == len(
+        np.load(tmp_path / "clusters/prototypes.npz")["stems"]
+    )
+
+
+def test_the_number_of_clusters_is_chosen_without_labels(trained: Path, tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "clusters"
+    outcome = cluster(trained, out, *on_tree(tree), "--choose_clusters", "3,5", "--algorithm", "fast")
+    assert outcome.status == 0, outcome.err
+    choice = read(out / "num_clusters.json")
+    assert [score["num_clusters"] for score in choice["scores"]] == [3, 4, 5]  # background included
+    assert choice["counts_background"]
+    assert choice["labels_used"] == "none"
+    assert read(out / "clusters.json")["num_clusters"] == choice["chosen"]
+    assert (out / "num_clusters.png").read_bytes().startswith(b"\x89PNG")
+    assert cluster(trained, out, *on_tree(tree)).status == 0
+    assert not (out / "num_clusters.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--choose_clusters", "5"), "'5' is not a range"),
+        (("--choose_clusters", "5,3"), "5,3 must go from at least 2 to a larger number"),
+        (("--choose_clusters", "2,5", "--num_clusters", "4"), "exclude each other"),
+        (("--choose_clusters", "2,400"), "too few for 399 clusters"),
+    ],
+)
+def test_ranges_that_cannot_be_tried(
+    flags: tuple[str, ...], message: str, trained: Path, tree: Path, tmp_path: Path
+) -> None:
+    outcome = cluster(trained, tmp_path / "clusters", *on_tree(tree), *flags)
+    assert outcome.status == 1
+    assert message in outcome.err
+
+
 def test_foreground_of_the_head(trained: Path, tree: Path, tmp_path: Path) -> None:
     flags = ("--data", tree, "--split", "train", "--num_clusters", "4", "--protocol", "maskcontrast")
     outcome = cluster(trained, tmp_path / "out", *flags)

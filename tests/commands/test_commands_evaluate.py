@@ -10,6 +10,7 @@ from densessl.commands.evaluate import evaluate
 from densessl.commands.evaluate_output import print_scores
 from densessl.data.label_maps import write_label_map
 from densessl.errors import InputError
+from densessl.evaluation.matching import MatchRule
 from densessl.evaluation.scores import scores_from_confusion
 
 
@@ -36,6 +37,12 @@ def test_json_and_result_agree(folders: tuple[Path, Path], tmp_path: Path) -> No
     assert value["classes"] == [0, 1, 2]
     assert np.sum(value["confusion"]) == 3 * 53
     assert value["num_labels_without_prediction"] == value["num_predictions_without_label"] == 0
+
+
+@pytest.mark.parametrize("match", ["hungarian", "hungarian_counts", "majority", "highest_iou"])
+def test_every_rule_of_matching_is_offered(folders: tuple[Path, Path], match: MatchRule) -> None:
+    scores = evaluate(*folders, num_classes=3, match=match)
+    assert (scores.miou, scores.match, scores.assignment) == (1.0, match, (0, 2, 1))
 
 
 def test_without_matching_swapped_classes_score_zero(folders: tuple[Path, Path]) -> None:

@@ -9,12 +9,25 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from densessl.errors import InputError
-from densessl.evaluation.clustering import assign, cluster_pixels, cluster_prototypes, silhouette, stability
+from densessl.evaluation import cluster_algorithms
+from densessl.evaluation.clustering import (
+    assign,
+    centres,
+    cluster_distances,
+    cluster_pixels,
+    cluster_prototypes,
+    silhouette,
+    stability,
+)
 from densessl.evaluation.projection import project
 from densessl.evaluation.protocols import MASKCONTRAST, NATIVE, ClusterProtocol, protocol_by_name
 
 FAISS = replace(NATIVE, name="faiss", algorithm="faiss")
-ALL = pytest.mark.parametrize("protocol", [NATIVE, FAISS, MASKCONTRAST], ids=lambda p: p.name)
+NEW = [
+    replace(NATIVE, name=algorithm, algorithm=algorithm, num_initialisations=4)
+    for algorithm in ("fast", "streaming", "spherical", "spectral", "agglomerative")
+]
+ALL = pytest.mark.parametrize("protocol", [NATIVE, FAISS, MASKCONTRAST, *NEW], ids=lambda p: p.name)
 
 
 def planted(num: int = 300, dim: int = 40, num_clusters: int = 5) -> tuple[NDArray, NDArray]:
@@ -25,26 +38,65 @@ def planted(num: int = 300, dim: int = 40, num_clusters: int = 5) -> tuple[NDArr
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), truth
 
 
-@pytest.mark.parametrize("protocol", [NATIVE, FAISS], ids=lambda p: p.name)
+@pytest.mark.parametrize("protocol", [NATIVE, FAISS, *NEW], ids=lambda p: p.name)
 def test_recovers_planted_clusters(protocol: ClusterProtocol) -> None:
     vectors, truth = planted()
     result = cluster_prototypes(vectors, 5, protocol, seed=0)
     assert adjusted_rand_score(truth, result.assignments) == 1.0
     assert result.assignments.dtype == np.int64
-    assert result.centroids.shape == (5, 16)
-    assert result.notes == ()
+    assert result.num_clusters == 5
+    if result.groups is None:
+        assert result.centroids.shape == (5, 16)
+        assert result.notes == ()
+
+
+@pytest.mark.parametrize("protocol", NEW[3:], ids=lambda p: p.name)
+def test_clusters_of_several_centroids(protocol: ClusterProtocol) -> None:
+    vectors, truth = planted()
+    result = cluster_prototypes(vectors[:200], 5, protocol, seed=0)
+    assert result.groups is not None
+    assert len(result.centroids) == len(result.groups) > 5
+    assert any("a vector goes with the nearest of them" in note for note in result.notes)
+    assert adjusted_rand_score(truth[200:], assign(vectors[200:], result)) == 1.0
+    projected = project(vectors[:200], result.projection)
+    distances = cluster_distances(projected, result)
+    assert distances.shape == (200, 5)
+    assert np.array_equal(distances.argmin(axis=1), result.assignments)
+    to_all = ((projected[:, None] - result.centroids[None]) ** 2).sum(-1) - (projected**2).sum(-1, keepdims=True)
+    for number in range(5):
+        assert distances[:, number] == pytest.approx(to_all[:, result.groups == number].min(axis=1), abs=1e-5)
+        mean = projected[result.assignments == number].mean(axis=0)
+        assert centres(projected, result)[number] == pytest.approx(mean, abs=1e-6)
+
+
+def test_many_vectors_are_clustered_spectrally_through_over_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_algorithms, "MOST_SPECTRAL", 200)
+    monkeypatch.setattr(cluster_algorithms, "SPECTRAL_REPRESENTATIVES", 40)
+    vectors, truth = planted()
+    result = cluster_prototypes(vectors, 5, NEW[3], seed=0)
+    assert len(result.centroids) == 40
+    assert adjusted_rand_score(truth, result.assignments) == 1.0
+
+
+def test_spherical_brings_vectors_to_unit_length_and_says_so() -> None:
+    vectors, truth = planted()
+    result = cluster_prototypes(vectors, 5, replace(NEW[2], is_projection_normalised=False), seed=0)
+    assert any("brought to unit length" in note for note in result.notes)
+    assert np.linalg.norm(result.centroids, axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    assert adjusted_rand_score(truth, assign(vectors, result)) == 1.0
 
 
 @ALL
 def test_seed_decides_and_threads_do_not(protocol: ClusterProtocol) -> None:
-    vectors = np.random.default_rng(3).normal(size=(3000, 24)).astype(np.float32)
+    num = 600 if protocol.algorithm == "spectral" else 3000
+    vectors = np.random.default_rng(3).normal(size=(num, 24)).astype(np.float32)
     first = cluster_prototypes(vectors, 9, replace(protocol, num_initialisations=2), seed=4)
     with threadpool_limits(limits=1):
         second = cluster_prototypes(vectors, 9, replace(protocol, num_initialisations=2), seed=4)
     other = cluster_prototypes(vectors, 9, replace(protocol, num_initialisations=2), seed=5)
     assert np.array_equal(first.assignments, second.assignments)
     assert np.array_equal(first.centroids, second.centroids)
-    assert not np.array_equal(first.centroids, other.centroids)
+    assert not np.array_equal(first.assignments, other.assignments)
 
 
 @ALL
@@ -53,8 +105,10 @@ def test_assignments_are_nearest_centroids_and_inertia_their_distance(protocol: 
     result = cluster_prototypes(vectors, 7, protocol, seed=1)
     projected = project(vectors, result.projection).astype(np.float64)
     distances = ((projected[:, None] - result.centroids[None].astype(np.float64)) ** 2).sum(-1)
-    assert np.array_equal(distances.argmin(1), result.assignments)
-    assert result.inertia == pytest.approx(distances.min(1).sum(), rel=1e-5)
+    nearest = distances.argmin(1)
+    assert np.array_equal(nearest if result.groups is None else result.groups[nearest], result.assignments)
+    if result.groups is None:
+        assert result.inertia == pytest.approx(distances.min(1).sum(), rel=1e-5)
     assert np.array_equal(assign(vectors, result), result.assignments)
 
 

@@ -5,7 +5,7 @@ import pytest
 import sklearn.metrics
 
 from densessl.errors import InputError
-from densessl.evaluation.confusion import accumulate_confusion, confusion_matrix
+from densessl.evaluation.confusion import accumulate_confusion, confusion_matrix, highest_prediction
 
 
 def test_counts_by_hand() -> None:
@@ -39,6 +39,26 @@ def test_small_dtypes_do_not_overflow(dtype: type) -> None:
     result = confusion_matrix(labels, predictions, 21, 21)
     assert result[20, 19] == 6
     assert result.sum() == 6
+
+
+@pytest.mark.parametrize("ignore_index", [255, 3, -1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_histogram_of_bytes_equals_selecting_pixels(dtype: type, ignore_index: int) -> None:
+    rng = np.random.default_rng(2)
+    labels, predictions = rng.integers(0, 200, (31, 17)).astype(dtype), rng.integers(0, 250, (31, 17)).astype(dtype)
+    labels[rng.random(labels.shape) < 0.1] = 3
+    wide = np.append(labels.astype(np.int64), ignore_index)
+    above = np.append(predictions.astype(np.int64), 300 if ignore_index != 3 else 256)  # does not fit into a byte
+    result = confusion_matrix(labels, predictions, 256, 257, ignore_index)
+    assert np.array_equal(result, confusion_matrix(wide, above, 256, 257, ignore_index))
+    assert result.sum() == (labels.astype(np.int64) != ignore_index).sum()
+
+
+def test_highest_prediction_is_that_of_counted_pixels() -> None:
+    labels, predictions = np.array([0, 255, 1]), np.array([4, 9, 2])
+    assert highest_prediction(labels, predictions, 255) == 4
+    assert highest_prediction(labels, predictions, 0) == 9
+    assert highest_prediction(np.full(2, 255), np.array([3, 4]), 255) == 0
 
 
 def test_empty_and_all_ignored() -> None:

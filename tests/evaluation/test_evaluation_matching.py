@@ -4,6 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from densessl.errors import InputError
 from densessl.evaluation.matching import UNMATCHED, match_clusters, merge_clusters, pairwise_iou
@@ -41,19 +42,40 @@ def test_hungarian_maximises_iou_not_pixels() -> None:
     assert match_clusters(confusion, "hungarian") == best
 
 
+def test_hungarian_counts_maximises_pixels_not_iou() -> None:
+    # Straight: 10 + 55 = 65 pixels right, crossed: 60 + 1 = 61; IoU: 10/75 + 55/116 = 0.61, 60/121 + 1/70 = 0.51.
+    assert match_clusters(np.array([[10, 60], [1, 55]]), "hungarian_counts") == (0, 1)
+    # Straight: 90 + 1 = 91 pixels right, crossed: 92 + 0 = 92, but cluster 0 shares nothing with class 1: unmatched.
+    confusion = np.array([[90, 92], [0, 1]])
+    assert match_clusters(confusion, "hungarian_counts") == (UNMATCHED, 0)
+    assert match_clusters(confusion, "hungarian") == (0, 1)  # 90/183 + 1/94 = 0.502, 92/184 + 0 = 0.500
+    # Straight: 100 + 10 = 110, crossed: 60 + 55 = 115; IoU 100/215 + 10/125 = 0.55, 60/170 + 55/170 = 0.68.
+    assert match_clusters(np.array([[100, 60], [55, 10]]), "hungarian_counts") == (1, 0)
+
+
+def test_majority_is_matching_by_precision() -> None:
+    confusion = np.random.default_rng(0).integers(0, 30, (5, 40))
+    precision = confusion / confusion.sum(axis=0)
+    assert match_clusters(confusion, "majority") == tuple(precision.argmax(axis=0))
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5), (5, 3), (1, 4), (4, 1)])
 def test_hungarian_equals_trying_all(shape: tuple[int, int]) -> None:
     confusion = np.random.default_rng(sum(shape)).integers(1, 50, shape)
     iou = pairwise_iou(confusion)
-    num_classes, num_clusters = shape
-    assignment = match_clusters(confusion, "hungarian")
+    assert_best(confusion, iou, match_clusters(confusion, "hungarian"))
+    assert_best(confusion, confusion, match_clusters(confusion, "hungarian_counts"))
+
+
+def assert_best(confusion: NDArray, value: NDArray, assignment: tuple[int, ...]) -> None:
+    num_classes, num_clusters = confusion.shape
     matched = [(k, c) for c, k in enumerate(assignment) if k != UNMATCHED]
-    assert len({k for k, _ in matched}) == len(matched) == min(shape)
+    assert len({k for k, _ in matched}) == len(matched) == min(num_classes, num_clusters)
     if num_classes >= num_clusters:
-        best = max(sum(iou[k, c] for c, k in enumerate(p)) for p in permutations(range(num_classes), num_clusters))
+        best = max(sum(value[k, c] for c, k in enumerate(p)) for p in permutations(range(num_classes), num_clusters))
     else:
-        best = max(sum(iou[k, c] for k, c in enumerate(p)) for p in permutations(range(num_clusters), num_classes))
-    assert sum(iou[k, c] for k, c in matched) == pytest.approx(best, abs=1e-12)
+        best = max(sum(value[k, c] for k, c in enumerate(p)) for p in permutations(range(num_clusters), num_classes))
+    assert sum(value[k, c] for k, c in matched) == pytest.approx(best, abs=1e-12)
 
 
 def test_no_overlap_means_unmatched() -> None:

@@ -57,3 +57,12 @@ def test_pixels_equal_clusters_of_upsampled_features() -> None:
     expected = assign(upsampled.flatten(1).T.numpy(), clustering).reshape(15, 20)
     assert np.mean(segment_pixels(features, clustering, (15, 20)) == expected) > 0.99
     assert np.array_equal(segment_pixels(features, clustering, (5, 7)), clustering.assignments.reshape(5, 7))
+
+
+def test_pixels_of_clusters_with_several_centroids() -> None:
+    features = torch.randn(6, 5, 7, generator=torch.Generator().manual_seed(0))
+    protocol = replace(NATIVE, algorithm="agglomerative", pca_dim=None)
+    clustering = cluster_pixels(features.flatten(1).T.numpy(), 3, protocol, seed=0)
+    assert clustering.groups is not None
+    assert np.array_equal(segment_pixels(features, clustering, (5, 7)), clustering.assignments.reshape(5, 7))
+    assert set(np.unique(segment_pixels(features, clustering, (15, 20)))) <= {0, 1, 2}

@@ -25,12 +25,17 @@ HEADER = SegmenterHeader(
 )
 
 
+SPECTRAL = replace(NATIVE, algorithm="spectral")
+
+
 def clustering(protocol: ClusterProtocol) -> tuple[np.ndarray, Clustering]:
     vectors = np.random.default_rng(0).normal(size=(60, 24)).astype(np.float32)
     return vectors, cluster_prototypes(vectors, 5, protocol, seed=3)
 
 
-@pytest.mark.parametrize("protocol", [NATIVE, MASKCONTRAST, replace(NATIVE, pca_dim=None)], ids=["n", "m", "no_pca"])
+@pytest.mark.parametrize(
+    "protocol", [NATIVE, MASKCONTRAST, replace(NATIVE, pca_dim=None), SPECTRAL], ids=["n", "m", "no_pca", "spectral"]
+)
 def test_round_trip(protocol: ClusterProtocol, tmp_path: Path) -> None:
     vectors, found = clustering(protocol)
     save_segmenter(tmp_path / "segmenter.safetensors", HEADER, found)
@@ -40,6 +45,8 @@ def test_round_trip(protocol: ClusterProtocol, tmp_path: Path) -> None:
     assert (loaded.seed, loaded.inertia, loaded.notes) == (found.seed, found.inertia, found.notes)
     np.testing.assert_array_equal(loaded.centroids, found.centroids)
     np.testing.assert_array_equal(assign(vectors, loaded), found.assignments)
+    assert (loaded.groups is None) == (protocol.algorithm != "spectral")
+    assert loaded.num_clusters == 5
     assert (loaded.projection.components is None) == (protocol.pca_dim is None)
     assert (loaded.projection.scale is None) == (not protocol.is_whitened)
 
@@ -52,6 +59,8 @@ def test_round_trip(protocol: ClusterProtocol, tmp_path: Path) -> None:
         ("mean", torch.zeros(24, dtype=torch.float64), "torch.float64"),
         ("mean", None, "a PCA has mean and components"),
         ("components", torch.zeros(16, 23), "fit neither mean"),
+        ("groups", torch.zeros(4, dtype=torch.int64), "do not fit 5 centroids"),
+        ("groups", torch.tensor([0, 2, 0, 2, 0]), "without a gap"),
         ("scale", torch.ones(3), "does not fit centroids of 16 dimensions"),
     ],
 )

@@ -1,0 +1,117 @@
+"""Protocols that cluster every pixel: named choices from the features of images to label maps of one size."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from densessl.errors import InputError
+from densessl.evaluation.matching import MatchRule
+from densessl.evaluation.protocols import ClusterProtocol
+
+
+@dataclass(frozen=True)
+class PixelProtocol:
+    """How dense features of images are clustered, painted and matched.
+
+    name, description, source: what to print beside a score.
+    framing: how images and labels come to `clusters.image_size_px`: `stretch` (anisotropic) or `crop` (the shorter
+        side to the size, then the centre).
+    clusters: the algorithm and the projection before it; its weighting is not used.
+    is_standardised: each dimension is divided by its standard deviation before the PCA.
+    fitted_on: the images that clusters are fitted to, `train` or `scored`.
+    vectors_per_cluster: k-means is fitted to a random sample of that many vectors for each cluster; None for all.
+    num_clusters: None for as many as there are classes.
+    upsampling: `similarities` (those of clusters are brought to the label maps' size bilinearly, and the highest wins)
+        or `labels` (the clusters of the grid, by nearest neighbour).
+    label_size_px: height and width at which pixels are scored.
+    match: the rule where the numbers of clusters and classes differ. match_equal: where they are the same.
+    num_seeds: published repetitions; the score is their mean.
+    """
+
+    name: str
+    description: str
+    source: str
+    framing: Literal["stretch", "crop"]
+    clusters: ClusterProtocol
+    is_standardised: bool
+    fitted_on: Literal["train", "scored"]
+    vectors_per_cluster: int | None
+    num_clusters: int | None
+    upsampling: Literal["similarities", "labels"]
+    label_size_px: tuple[int, int]
+    match: MatchRule
+    match_equal: MatchRule
+    num_seeds: int
+
+    def number_of_clusters(self, num_classes: int, asked: int | None = None) -> int:
+        """Return how many clusters are fitted: as asked, else the protocol's own, else one for each class."""
+        number = asked or self.num_clusters or num_classes
+        if number < 2:
+            raise InputError(f"num_clusters is {number}; every pixel is clustered, so ask for at least 2")
+        return number
+
+    def match_rule(self, num_clusters: int, num_classes: int) -> MatchRule:
+        """Return the rule by which so many clusters are matched with so many classes."""
+        return self.match_equal if num_clusters == num_classes else self.match
+
+
+_STEGO_SOURCE = "Hamilton et al., ICLR 2022, arXiv:2203.08414, published evaluation"
+STEGO320 = PixelProtocol(
+    name="stego320",
+    description="all pixels, 320x320 centre crop, k-means by cosine, one-to-one matching on pixel counts",
+    source=_STEGO_SOURCE,
+    framing="crop",
+    clusters=ClusterProtocol(
+        name="stego320",
+        description="k-means by cosine over a stream of pixels",
+        source=_STEGO_SOURCE,
+        image_size_px=(320, 320),
+        weighting="mask_mean",
+        is_input_normalised=True,
+        pca_dim=None,
+        is_whitened=False,
+        is_projection_normalised=False,
+        algorithm="streaming",
+        num_initialisations=8,
+        num_iterations=2,
+    ),
+    is_standardised=False,
+    fitted_on="train",
+    vectors_per_cluster=None,
+    num_clusters=None,
+    upsampling="similarities",
+    label_size_px=(320, 320),
+    match="hungarian_counts",
+    match_equal="hungarian_counts",
+    num_seeds=5,
+)
+
+_LEOPART_SOURCE = "Ziegler and Asano, CVPR 2022, arXiv:2204.13101, published evaluation"
+LEOPART = PixelProtocol(
+    name="leopart",
+    description="all pixels, 448x448, standardised, PCA 50, k-means of 500 clusters, many-to-one by precision, 100x100",
+    source=_LEOPART_SOURCE,
+    framing="stretch",
+    clusters=ClusterProtocol(
+        name="leopart",
+        description="k-means (faiss), best of 5 starts of 100 iterations on 256 vectors for each cluster",
+        source=_LEOPART_SOURCE,
+        image_size_px=(448, 448),
+        weighting="mask_mean",
+        is_input_normalised=False,
+        pca_dim=50,
+        is_whitened=False,
+        is_projection_normalised=False,
+        algorithm="faiss",
+        num_initialisations=5,
+        num_iterations=100,
+    ),
+    is_standardised=True,
+    fitted_on="scored",
+    vectors_per_cluster=256,
+    num_clusters=500,
+    upsampling="labels",
+    label_size_px=(100, 100),
+    match="majority",
+    match_equal="hungarian",
+    num_seeds=5,
+)
