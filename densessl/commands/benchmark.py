@@ -13,10 +13,9 @@ from rich.console import Console
 from densessl.commands.benchmark_cards import Card, card_identity, compare_cards, finished_card, write_card
 from densessl.commands.benchmark_table import Row, write_table
 from densessl.commands.classes import ClassSelection, parse_classes
-from densessl.commands.cluster_encoder import ClusteredEncoder, open_clustered_encoder
+from densessl.commands.cluster_encoder import open_clustered_encoder
 from densessl.commands.cluster_output import ORACLE
 from densessl.commands.encoder import EncoderSettings
-from densessl.commands.evaluate import LEAST_RESAMPLES
 from densessl.commands.protocol_data import DataSettings, ProtocolData
 from densessl.commands.protocol_result import ProtocolSettings
 from densessl.commands.protocol_runs import (
@@ -115,7 +114,7 @@ def benchmark(
         InputError: settings that cannot work; and, when all else is done and written, protocols that failed.
     """
     names = parse_protocols(protocols)
-    _check_settings(seeds, seed, bootstrap, compare)
+    _check_comparison(compare, bootstrap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = ProtocolSettings(image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird)
     for name in names:
@@ -125,12 +124,11 @@ def benchmark(
         EncoderSettings(encoder, weights, pretrained, output_stride, normalisation, features, trust_file, precision),
         device,
     )
-    chosen = choose_foreground(foreground, masks, train_masks, opened)
     source = DataSettings(
         data,
         split,
         train_split,
-        chosen,
+        foreground,
         masks,
         train_masks,
         parse_classes(classes),
@@ -139,8 +137,8 @@ def benchmark(
         num_workers,
     )
     benchmarked = ProtocolData(opened, source, device)
-    if chosen is None and NEED_FOREGROUND & set(names):
-        benchmarked.foreground(min(NEED_FOREGROUND & set(names)))  # raises, and names the choices
+    for name in sorted(NEED_FOREGROUND & set(names))[:1]:
+        benchmarked.foreground(name)  # where there is none, the choices are named before the work
     make_folder(out)
     remove_abandoned_writes(out)
     run = _Benchmark(out, benchmarked, settings, protocols == "all", compare, environment_record(device))
@@ -171,24 +169,6 @@ def parse_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:
         what = f"protocol {unknown[0]!r} is unknown" if unknown else "no protocol is named"
         raise InputError(f"{what}; give all, or names among {', '.join(PROTOCOLS)}")
     return tuple(name for name in PROTOCOLS if name in names)
-
-
-def choose_foreground(
-    asked: Foreground | None, masks: Path | None, train_masks: Path | None, encoder: ClusteredEncoder
-) -> Foreground | None:
-    """Return where masks come from: as asked, else given masks, else a saliency head; None where there is neither.
-
-    Raises:
-        InputError: masks that the foreground would pass over.
-    """
-    if asked is None and masks is not None:
-        return "masks"
-    if asked is None and train_masks is None:
-        return "head" if encoder.opened.has_saliency else None
-    given = masks if masks is not None else train_masks
-    if asked != "masks" and given is not None:
-        raise InputError(f"masks {given} are only used with --foreground masks; add it, or drop them")
-    return asked
 
 
 @dataclass
@@ -263,21 +243,13 @@ class _Benchmark:
         return replace(row, comparison=found)
 
 
-def _check_settings(seeds: int, seed: int, bootstrap: int, compare: Path | None) -> None:
-    if seeds < 1:
-        raise InputError(f"seeds is {seeds}; clustering must run at least once (published: 5)")
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
-    if bootstrap != 0 and bootstrap < LEAST_RESAMPLES:
-        raise InputError(
-            f"bootstrap is {bootstrap}; it must be 0 (no interval) or at least {LEAST_RESAMPLES}, fewer resamples do "
-            "not show the ends of a 95 % interval"
-        )
-    if compare is not None:
-        if bootstrap == 0:
-            raise InputError("--compare needs the number of resamples; leave --bootstrap at 1000")
-        if not (compare / "cards").is_dir():
-            raise MissingInputError(f"no benchmark in {compare}; expected the --out of another one, with cards/")
+def _check_comparison(compare: Path | None, bootstrap: int) -> None:
+    if compare is None:
+        return
+    if bootstrap == 0:
+        raise InputError("--compare needs the number of resamples; leave --bootstrap at 1000")
+    if not (compare / "cards").is_dir():
+        raise MissingInputError(f"no benchmark in {compare}; expected the --out of another one, with cards/")
 
 
 def _foreground(foreground: Foreground | None) -> str:

@@ -58,7 +58,7 @@ def write_card(
             "image_size_px": result.image_size_px,
             "fitted": result.fitted,
             "matching": result.matching,
-            "labels": _labels(result, data),
+            "labels": labels_that_touched(result, data),
             "seeds": identity["seeds"] if result.repeated is not None else identity["seeds"][:1],
             "scores": result.scores_json(),
             "class_names": [data.scored.class_names[label] for label in result.scores.scores.classes],
@@ -120,7 +120,7 @@ def compare_cards(card: Card, other: Path, num_resamples: int, seed: int) -> Pai
     return compare_paired(totals, other_totals, num_resamples, seed, str(other))
 
 
-def _labels(result: ProtocolResult, data: ProtocolData) -> dict[str, Any]:
+def labels_that_touched(result: ProtocolResult, data: ProtocolData) -> dict[str, Any]:
     """Say which labels touched backbone, masks, fit, selection and matching."""
     foreground = data.settings.foreground if result.uses_masks else "all"
     provenance = provenance_of(data.encoder, foreground or "all", data.settings.masks, scores=None)

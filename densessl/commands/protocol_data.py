@@ -34,7 +34,7 @@ class DataSettings:
     """Which data a command reads.
 
     data: root of a data set in VOC or COCO layout. split: what is scored. train_split: what is fitted to; None for the
-    split that each protocol is published with. foreground: where masks come from; None where no protocol needs them.
+    split that each protocol is published with. foreground: where masks come from; None for `choose_foreground`.
     masks, train_masks: folders for foreground masks, of the scored and of the training images. classes: those that
     count, None for all. features: the folder of the feature stores. batch_size: images per call of the encoder.
     num_workers: loader processes; -1 chooses by the number of cores.
@@ -80,7 +80,9 @@ class ProtocolData:
     def __init__(self, encoder: ClusteredEncoder, settings: DataSettings, device: torch.device) -> None:
         if settings.batch_size < 1:
             raise InputError(f"batch_size is {settings.batch_size}; it must be at least 1")
-        self.encoder, self.settings, self.device = encoder, settings, device
+        foreground = choose_foreground(settings.foreground, settings.masks, settings.train_masks, encoder.opened)
+        self.settings = settings = replace(settings, foreground=foreground)
+        self.encoder, self.device = encoder, device
         self._images: dict[str, ImageSet] = {}
         self._stores: dict[tuple[str, Framing, FeatureMap | None], FeatureStore] = {}
         self._encoders: dict[FeatureMap | None, FeatureEncoder] = {None: encoder.opened}
@@ -198,6 +200,24 @@ class ProtocolData:
 
     def _num_workers(self) -> int:
         return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
+
+
+def choose_foreground(
+    asked: Foreground | None, masks: Path | None, train_masks: Path | None, encoder: FeatureEncoder
+) -> Foreground | None:
+    """Return where masks come from: as asked, else given masks, else a saliency head; None where there is neither.
+
+    Raises:
+        InputError: masks that the foreground would pass over.
+    """
+    if asked is None and masks is not None:
+        return "masks"
+    if asked is None and train_masks is None:
+        return "head" if encoder.has_saliency else None
+    given = masks if masks is not None else train_masks
+    if asked != "masks" and given is not None:
+        raise InputError(f"masks {given} are only used with --foreground masks; add it, or drop them")
+    return asked
 
 
 def _folder_name(split: str, framing: Framing, feature_map: FeatureMap | None) -> str:

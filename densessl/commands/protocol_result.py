@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from densessl.commands.evaluate import LEAST_RESAMPLES
+from densessl.errors import InputError
 from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.image_scores import ImageScores
 from densessl.evaluation.labelled_protocols import (
@@ -34,6 +36,17 @@ class ProtocolSettings:
     exact: ExactLinearSettings = field(default_factory=ExactLinearSettings)
     hummingbird: HummingbirdSettings = field(default_factory=HummingbirdSettings)
     keep: Callable[[str, LabelMap], None] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.seeds) < 1:
+            raise InputError(f"seeds is {len(self.seeds)}; clustering must run at least once (published: 5)")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+        if self.num_resamples != 0 and self.num_resamples < LEAST_RESAMPLES:
+            raise InputError(
+                f"bootstrap is {self.num_resamples}; it must be 0 (no interval) or at least {LEAST_RESAMPLES}, fewer "
+                "resamples do not show the ends of a 95 % interval"
+            )
 
     @property
     def seed(self) -> int:
