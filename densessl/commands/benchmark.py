@@ -31,6 +31,7 @@ from densessl.evaluation.labelled_protocols import ExactLinearSettings, Hummingb
 from densessl.evaluation.network_features import FeatureMap
 from densessl.files import make_folder, remove_abandoned_writes
 from densessl.models.dense_encoder import Normalisation
+from densessl.training.finetuning import FinetuneSettings
 from densessl.training.run_folder import environment_record
 
 
@@ -72,6 +73,7 @@ def benchmark(
     linear: LinearScheduleSettings = LinearScheduleSettings(),
     exact: ExactLinearSettings = ExactLinearSettings(),
     hummingbird: HummingbirdSettings = HummingbirdSettings(),
+    finetune: FinetuneSettings = FinetuneSettings(),
 ) -> BenchmarkResult:
     """Score one encoder under every named protocol, with intervals and a card for each number.
 
@@ -109,6 +111,7 @@ def benchmark(
         linear: of protocol linear.
         exact: of protocol linear_exact.
         hummingbird: of protocol hummingbird.
+        finetune: of protocol finetune, by far the longest.
 
     Raises:
         InputError: settings that cannot work; and, when all else is done and written, protocols that failed.
@@ -116,7 +119,7 @@ def benchmark(
     names = parse_protocols(protocols)
     _check_comparison(compare, bootstrap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = ProtocolSettings(image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird)
+    settings = ProtocolSettings(image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird, finetune)
     for name in names:
         named_protocol(name, settings)  # unknown names and sizes, before the work
     opened = open_clustered_encoder(
@@ -141,7 +144,7 @@ def benchmark(
         benchmarked.foreground(name)  # where there is none, the choices are named before the work
     make_folder(out)
     remove_abandoned_writes(out)
-    run = _Benchmark(out, benchmarked, settings, protocols == "all", compare, environment_record(device))
+    run = _Benchmark(out, benchmarked, settings, protocols in ("all", ["all"]), compare, environment_record(device))
     for name in names:
         run.add(name)
     text = run.write(names)

@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from densessl.commands.protocol_data import ProtocolData
-from densessl.commands.protocol_result import NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
+from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
 from densessl.data.voc import VOC_CLASS_NAMES
 from densessl.errors import InputError
 from densessl.evaluation import protocols
@@ -40,8 +40,6 @@ from densessl.evaluation.retrieval import (
 )
 from densessl.evaluation.stored_embedding import embed_stored
 from densessl.structures import ImageSet, LabelMap
-
-NO_MATCHING = "none (predictions are classes)"
 
 
 def run_linear(protocol: LinearProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:

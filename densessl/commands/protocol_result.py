@@ -15,6 +15,9 @@ from densessl.evaluation.labelled_protocols import (
 )
 from densessl.evaluation.linear_probe import LinearProbe
 from densessl.structures import LabelMap, Rejection
+from densessl.training.finetuning import FinetuneSettings
+
+NO_MATCHING = "none (predictions are classes)"
 
 NOTHING_CHOSEN = "none (nothing was chosen by a score)"
 
@@ -25,8 +28,8 @@ class ProtocolSettings:
 
     image_size: height and width before the encoder in place of the protocol's; None for that. seeds: of clusterings,
     the first one also of what is drawn once. num_resamples: of images, for intervals; 0 for none. linear, exact,
-    hummingbird: settings of these protocols. keep: takes the stem and the label map of every image (those of the first
-    seed); None where nobody wants them.
+    hummingbird, finetune: settings of these protocols. keep: takes the stem and the label map of every image (those of
+    the first seed); None where nobody wants them.
     """
 
     image_size: int | None
@@ -35,6 +38,7 @@ class ProtocolSettings:
     linear: LinearScheduleSettings = field(default_factory=LinearScheduleSettings)
     exact: ExactLinearSettings = field(default_factory=ExactLinearSettings)
     hummingbird: HummingbirdSettings = field(default_factory=HummingbirdSettings)
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     keep: Callable[[str, LabelMap], None] | None = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from densessl.commands.encoder import trainable_encoder
+from densessl.commands.finetune_run import FinetuneRun, finetune_run, run_finetune
 from densessl.commands.labelled_runs import check_class_names, run_linear, run_neighbours, run_retrieval
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
@@ -33,13 +35,13 @@ from densessl.structures import IGNORE
 
 PROTOCOLS = (
     *("native", "maskcontrast", "stego320", "leopart"),
-    *("linear", "linear_exact", "hummingbird", "retrieval", "retrieval_7"),
+    *("linear", "linear_exact", "hummingbird", "retrieval", "retrieval_7", "finetune"),
 )
 """The names of all protocols, in the order in which they run."""
 
 NEED_FOREGROUND = frozenset({"native", "maskcontrast", "retrieval", "retrieval_7"})
 
-NamedProtocol = ClusterProtocol | PixelProtocol | LinearProtocol | NeighbourProtocol | RetrievalProtocol
+NamedProtocol = ClusterProtocol | PixelProtocol | LinearProtocol | NeighbourProtocol | RetrievalProtocol | FinetuneRun
 
 
 def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
@@ -64,6 +66,8 @@ def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
             return _sized(labelled_protocols.RETRIEVAL_21, size)
         case "retrieval_7":
             return _sized(labelled_protocols.RETRIEVAL_7, size)
+        case "finetune":
+            return finetune_run(settings.finetune, size)
     raise InputError(f"protocol {name!r} is unknown; choose among {', '.join(PROTOCOLS)}, or all")
 
 
@@ -84,17 +88,21 @@ def run_protocol(protocol: NamedProtocol, data: ProtocolData, settings: Protocol
             return run_neighbours(protocol, data, settings)
         case RetrievalProtocol():
             return run_retrieval(protocol, data, settings)
+        case FinetuneRun():
+            return run_finetune(protocol, data, settings)
 
 
 def reason_to_leave_out(name: str, data: ProtocolData) -> str | None:
     """Return why a protocol says nothing of this data, so that `all` leaves it out; None where it does."""
     if name in ("retrieval", "retrieval_7") and data.settings.foreground == "all":
         return "it retrieves masks, and every pixel is foreground"
-    if name == "retrieval_7":
-        try:
+    try:
+        if name == "retrieval_7":
             check_class_names(labelled_protocols.RETRIEVAL_7, data.scored.class_names)
-        except InputError as error:
-            return str(error)
+        if name == "finetune":
+            trainable_encoder(data.encoder.settings, data.device)
+    except InputError as error:
+        return str(error)
     return None
 
 

@@ -23,6 +23,7 @@ from densessl.evaluation.scores import scores_from_confusion
 SMALL = (
     *("--classes", "0,8,15", "--image_size", "64", "--seeds", "2", "--bootstrap", "100", "--num_workers", "0"),
     *("--linear.epochs", "2", "--linear.batch_size", "4", "--exact.max_passes", "20"),
+    *("--finetune.epochs", "1", "--finetune.batch_size", "3", "--finetune.num_workers", "0"),
 )
 
 
@@ -253,6 +254,26 @@ def test_bad_settings_are_refused(more: tuple[object, ...], message: str, voc: P
     outcome = benchmark(voc, tmp_path / "out", *more)
     assert outcome.status == 1
     assert message in outcome.err
+
+
+def test_all_leaves_out_what_says_nothing(voc: Path, tmp_path: Path) -> None:
+    name = f"{pooled.__module__}:pooled"
+    (tmp_path / "out/cards").mkdir(parents=True)
+    data = open_data(voc, tmp_path)
+    reason = protocol_runs.reason_to_leave_out("finetune", data)
+    assert reason == f"encoder {pooled} is a callable; only networks of timm names and runs can be trained"
+    assert protocol_runs.reason_to_leave_out("retrieval_7", data) is None
+    outcome = benchmark(voc, tmp_path / "named", "--protocols", "finetune", encoder=name)
+    assert outcome.status == 1
+    assert "only networks of timm names and runs can be trained" in outcome.err
+
+
+def test_fine_tuning_trains_the_encoder_with_labels(finished: Path) -> None:
+    content = card(finished, "finetune")
+    assert content["labels"]["fit"] == "pixel labels of split train_aug, which train the encoder too"
+    assert content["fitted"] == "encoder and linear decoder on 9 images of split train_aug; epochs: 1"
+    assert content["identity"]["protocol"]["settings"]["size_px"] == 64
+    assert not list(finished.glob("finetune-*"))
 
 
 def test_names_run_in_one_order() -> None:
