@@ -22,6 +22,10 @@ COMMANDS = {
     "saliency_gallery": "write a page of thumbnails by which to judge proposed masks",
     "pretrain": "train pixel embeddings on images and masks (MaskContrast)",
     "cluster": "cluster mask embeddings into a segmentation, and score it where there are labels",
+    "benchmark": "score any encoder under every named protocol, with intervals and a card for each number",
+    "linear": "fit a linear probe to frozen features, and score it",
+    "knn": "transfer labels from the nearest patches of labelled images (dense k-NN), and score them",
+    "retrieve": "give every mask the class of the most similar labelled mask, and score them",
     "predict": "give new images the clusters that `cluster` found, and overlays",
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
     "evaluate": "score a folder of label maps against a folder of labels",
@@ -54,6 +58,14 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.pretrain import pretrain as stage  # type: ignore[assignment]
         case "cluster":
             from densessl.commands.cluster import cluster as stage  # type: ignore[assignment]
+        case "benchmark":
+            from densessl.commands.benchmark import benchmark as stage  # type: ignore[assignment]
+        case "linear":
+            from densessl.commands.linear import linear as stage  # type: ignore[assignment]
+        case "knn":
+            from densessl.commands.knn import knn as stage  # type: ignore[assignment]
+        case "retrieve":
+            from densessl.commands.retrieve import retrieve as stage  # type: ignore[assignment]
         case "predict":
             from densessl.commands.predict import predict as stage  # type: ignore[assignment]
         case "self_label":

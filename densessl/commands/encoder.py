@@ -12,8 +12,14 @@ from densessl.evaluation.encoder_features import AutocastFeatures, CheckedFeatur
 from densessl.evaluation.network_features import FeatureMap, NetworkFeatures, PooledEmbedding
 from densessl.files import file_sha256
 from densessl.models.callable_encoder import callable_encoder, is_callable_name, named_encoder
-from densessl.models.dense_encoder import DenseEncoder, Normalisation, TimmSource, timm_encoder
-from densessl.models.encoders import check_encoder_name
+from densessl.models.dense_encoder import (
+    DenseEncoder,
+    Normalisation,
+    RenormalisedEncoder,
+    TimmSource,
+    timm_encoder,
+)
+from densessl.models.encoders import Encoder, check_encoder_name
 from densessl.models.exported_encoder import (
     EXPORT_SUFFIXES,
     TORCHSCRIPT_SUFFIXES,
@@ -123,6 +129,37 @@ def open_encoder(settings: EncoderSettings, device: torch.device) -> FeatureEnco
     if precision == "bf16":
         opened = replace(opened, encode=AutocastFeatures(opened.encode, device), precision=precision)
     return opened
+
+
+@dataclass(frozen=True)
+class TrainableEncoder:
+    """A network that can learn further: its timm name, the stride it is built with, and itself with its weights."""
+
+    name: str
+    output_stride: Literal[8, 16, 32]
+    encoder: Encoder
+
+
+def trainable_encoder(settings: EncoderSettings, device: torch.device) -> TrainableEncoder:
+    """Return the network of a timm name, or the encoder of a run, to be trained on.
+
+    Raises:
+        InputError: a program or a function, or a network whose images are not normalised by ImageNet's values.
+    """
+    kind = encoder_kind(settings.encoder)
+    match kind:
+        case "run":
+            model, made = load_run_model(Path(str(settings.encoder)), str(settings.weights))
+            return TrainableEncoder(made.encoder, made.output_stride, model.encoder)
+        case "timm":
+            network = timm_encoder(timm_source(settings), device).function
+            if isinstance(network, RenormalisedEncoder) and network.is_imagenet:
+                return TrainableEncoder(str(settings.encoder), settings.output_stride, network.encoder)
+            raise InputError(
+                f"encoder {settings.encoder} normalises images otherwise than by ImageNet's mean and deviation, which "
+                "training views have; it cannot be trained here"
+            )
+    raise InputError(f"encoder {settings.encoder} is a {kind}; only networks of timm names and runs can be trained")
 
 
 def of_dense_encoder(dense: DenseEncoder, device: torch.device) -> FeatureEncoder:

@@ -51,6 +51,15 @@ class EmbeddedImage:
 
 
 @dataclass(frozen=True)
+class ImageMasks:
+    """An image to be embedded: native (height, width), and its masks at that size (None where none are given)."""
+
+    stem: str
+    size: tuple[int, int]
+    instances: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
 class Extraction:
     """All embedded images of a data set, in its order, and the images left out."""
 
@@ -108,7 +117,7 @@ def embed_images(
     framing = Framing(protocol.image_size_px)
     for items in load_framed_images(images, framing, source, batch_size=batch_size, num_workers=num_workers):
         good = [item for item in items if isinstance(item, FramedImage)]
-        embedded = iter(_embed(good, encode, foreground, _weighting(protocol, foreground), device) if good else [])
+        embedded = iter(_embed(good, encode, foreground, mask_weighting(protocol, foreground), device) if good else [])
         for item in items:
             if isinstance(item, BadMask):
                 if not reject_bad_masks:
@@ -141,7 +150,7 @@ def embed_image(
             f"got {given}; give the image's own"
         )
     item = frame_image(stem, image, Framing(protocol.image_size_px), instances if takes_masks else None)
-    (embedded,) = _embed([item], encode, foreground, _weighting(protocol, foreground), device)
+    (embedded,) = _embed([item], encode, foreground, mask_weighting(protocol, foreground), device)
     return embedded
 
 
@@ -156,7 +165,7 @@ def decode_instances(image: EmbeddedImage) -> InstanceMap:
     return np.asarray(decoded, dtype=np.int64)
 
 
-def _weighting(protocol: ClusterProtocol, foreground: Foreground) -> Weighting:
+def mask_weighting(protocol: ClusterProtocol, foreground: Foreground) -> Weighting:
     """Return how masks pool: the published weights come from the head, masks from elsewhere weigh pixels equally."""
     if protocol.weighting == "saliency_logit" and foreground != "head":
         return "mask_sum"
@@ -171,6 +180,22 @@ def _embed(
     device: torch.device | None,
 ) -> list[EmbeddedImage]:
     dense = encode(torch.stack([item.tensor for item in items]).to(device or "cpu"))
+    return embed_dense(
+        dense, [ImageMasks(item.stem, item.size, item.instances) for item in items], foreground, weighting
+    )
+
+
+@torch.no_grad()
+def embed_dense(
+    dense: DenseFeatures, items: Sequence[ImageMasks], foreground: Foreground, weighting: Weighting
+) -> list[EmbeddedImage]:
+    """Pool the features of a batch of images by their masks, or keep all pixels; see `embed_images`.
+
+    Args:
+        dense: of the images, in the order of `items`.
+        items: their sizes, and their masks for foreground masks or labels.
+        foreground, weighting: as in `embed_images` and `pool_prototypes`.
+    """
     if foreground == "all":
         features = dense.pixels().half().cpu().numpy()
         _check_finite(items, features)
@@ -202,7 +227,7 @@ def _embed(
     ]
 
 
-def _check_finite(items: list[FramedImage], features: NDArray[np.float16]) -> None:
+def _check_finite(items: Sequence[ImageMasks], features: NDArray[np.float16]) -> None:
     for item, grid in zip(items, features, strict=True):
         if not np.isfinite(grid).all():
             raise InputError(

@@ -1,0 +1,278 @@
+"""The command `benchmark`: one encoder under every named protocol, from features that are computed once."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from densessl.commands.benchmark_cards import Card, card_identity, compare_cards, finished_card, write_card
+from densessl.commands.benchmark_table import Row, write_table
+from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.cluster_encoder import open_clustered_encoder
+from densessl.commands.cluster_output import ORACLE
+from densessl.commands.encoder import EncoderSettings
+from densessl.commands.protocol_data import DataSettings, ProtocolData
+from densessl.commands.protocol_result import ProtocolSettings
+from densessl.commands.protocol_runs import (
+    NEED_FOREGROUND,
+    PROTOCOLS,
+    named_protocol,
+    reason_to_leave_out,
+    run_protocol,
+)
+from densessl.errors import InputError, MissingInputError
+from densessl.evaluation.extraction import Foreground
+from densessl.evaluation.labelled_protocols import ExactLinearSettings, HummingbirdSettings, LinearScheduleSettings
+from densessl.evaluation.network_features import FeatureMap
+from densessl.files import make_folder, remove_abandoned_writes
+from densessl.models.dense_encoder import Normalisation
+from densessl.training.finetuning import FinetuneSettings
+from densessl.training.run_folder import environment_record
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What `benchmark` found: its folder, a row for each protocol, and the table as text."""
+
+    out: Path
+    rows: tuple[Row, ...]
+    text: str
+
+
+def benchmark(
+    encoder: str | Callable[[torch.Tensor], torch.Tensor],
+    data: Path,
+    out: Path,
+    protocols: str | list[str] = "all",
+    split: str = "val",
+    train_split: str | None = None,
+    foreground: Foreground | None = None,
+    masks: Path | None = None,
+    train_masks: Path | None = None,
+    classes: ClassSelection = None,
+    image_size: int | None = None,
+    seeds: int = 5,
+    seed: int = 0,
+    bootstrap: int = 1000,
+    compare: Path | None = None,
+    keep_features: bool = True,
+    weights: Literal["final", "initial"] | Path = "final",
+    pretrained: bool = False,
+    output_stride: Literal[8, 16, 32] = 8,
+    normalisation: Normalisation = "auto",
+    features: FeatureMap = "embedding",
+    trust_file: bool = False,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    batch_size: int = 8,
+    num_workers: int = -1,
+    linear: LinearScheduleSettings = LinearScheduleSettings(),
+    exact: ExactLinearSettings = ExactLinearSettings(),
+    hummingbird: HummingbirdSettings = HummingbirdSettings(),
+    finetune: FinetuneSettings = FinetuneSettings(),
+) -> BenchmarkResult:
+    """Score one encoder under every named protocol, with intervals and a card for each number.
+
+    Repeating the command goes on where it was stopped: protocols with a card of the same settings are not run again.
+
+    Args:
+        encoder: a run folder, a timm name, a TorchScript or torch.export file, or module:function (docs/encoders.md).
+        data: a data set in VOC or COCO layout.
+        out: receives benchmark.md, benchmark.json, cards/ and features/.
+        protocols: all, or names such as native,linear_exact (docs/protocols.md).
+        split: what is scored.
+        train_split: what probes, memories, banks and stego320 are fitted to; by default the split that each protocol
+            is published with (train_aug, for retrieval train).
+        foreground: head (the network's saliency head), masks, all or labels (the true foreground: an oracle, and said
+            to be one); by default masks where --masks is given, else the head of a run.
+        masks: a folder of masks of the scored images.
+        train_masks: a folder of masks of the training images, for retrieval; it may be the same.
+        classes: the classes that are learned and scored, such as 0,8,10; pixels of others are ignored.
+        image_size: height and width before the encoder, in place of every protocol's own: one pass over the images
+            serves nearly all protocols, and the numbers are not the published ones'.
+        seeds: how many times clustering is repeated.
+        seed: the first seed.
+        bootstrap: how many times the images are resampled for the 95 % intervals; 0 for none.
+        compare: the folder of another encoder's benchmark: in how many of the same resamples this one is better.
+        keep_features: leave the features on the disk.
+        weights: of a run: final or initial; of a timm name: a file.
+        pretrained: let timm download its published weights for a timm name.
+        output_stride: image pixels per cell of a timm name's convolutional network.
+        normalisation: of the images that a timm name's network sees: imagenet, timm or auto.
+        features: of a run: embedding, decoder or encoder. Linear probes take a run's decoder features, as published.
+        trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
+        precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
+        batch_size: images per call of the encoder; it does not change the result.
+        num_workers: loader processes; -1 chooses by the number of cores.
+        linear: of protocol linear.
+        exact: of protocol linear_exact.
+        hummingbird: of protocol hummingbird.
+        finetune: of protocol finetune, by far the longest.
+
+    Raises:
+        InputError: settings that cannot work; and, when all else is done and written, protocols that failed.
+    """
+    names = parse_protocols(protocols)
+    _check_comparison(compare, bootstrap)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = ProtocolSettings(image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird, finetune)
+    for name in names:
+        named_protocol(name, settings)  # unknown names and sizes, before the work
+    opened = open_clustered_encoder(
+        None,
+        EncoderSettings(encoder, weights, pretrained, output_stride, normalisation, features, trust_file, precision),
+        device,
+    )
+    source = DataSettings(
+        data,
+        split,
+        train_split,
+        foreground,
+        masks,
+        train_masks,
+        parse_classes(classes),
+        out / "features",
+        batch_size,
+        num_workers,
+    )
+    benchmarked = ProtocolData(opened, source, device)
+    for name in sorted(NEED_FOREGROUND & set(names))[:1]:
+        benchmarked.foreground(name)  # where there is none, the choices are named before the work
+    make_folder(out)
+    remove_abandoned_writes(out)
+    run = _Benchmark(out, benchmarked, settings, protocols in ("all", ["all"]), compare, environment_record(device))
+    for name in names:
+        run.add(name)
+    text = run.write(names)
+    if not keep_features:
+        shutil.rmtree(out / "features", ignore_errors=True)
+    print(text)
+    failed = [row for row in run.rows if row.is_failure]
+    if failed:
+        reasons = "; ".join(f"{row.name}: {row.reason}" for row in failed)
+        raise InputError(f"{len(failed)} of {len(names)} protocols failed ({reasons}); the others are in {out}")
+    return BenchmarkResult(out, tuple(run.rows), text)
+
+
+def parse_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the protocols that were asked for, each once, in the order in which they run.
+
+    Raises `InputError` for none, and for unknown ones.
+    """
+    words = protocols.split(",") if isinstance(protocols, str) else list(protocols)
+    names = {word.strip() for word in words if word.strip()}
+    if names == {"all"}:
+        return PROTOCOLS
+    unknown = sorted(names - set(PROTOCOLS))
+    if unknown or not names:
+        what = f"protocol {unknown[0]!r} is unknown" if unknown else "no protocol is named"
+        raise InputError(f"{what}; give all, or names among {', '.join(PROTOCOLS)}")
+    return tuple(name for name in PROTOCOLS if name in names)
+
+
+@dataclass
+class _Benchmark:
+    """A benchmark on its way: the rows so far, written after each."""
+
+    out: Path
+    data: ProtocolData
+    settings: ProtocolSettings
+    is_all: bool
+    compare: Path | None
+    environment: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Run a protocol, or find its card."""
+        reason = reason_to_leave_out(name, self.data) if self.is_all else None
+        if reason is not None:
+            self.rows.append(Row(name, None, reason))
+            return
+        try:
+            card = self._card(name)
+        except InputError as error:
+            self.rows.append(Row(name, None, str(error), is_failure=True))
+            _say(f"{name}: failed: {error}")
+            return
+        self.rows.append(self._compared(Row(name, card)))
+        self.write(())
+
+    def write(self, names: Sequence[str]) -> str:
+        """Write the table of the rows so far; returns its text."""
+        opened, scored = self.data.encoder.opened, self.data.settings
+        heading = [
+            f"# Benchmark of {self.data.encoder.name}",
+            "",
+            f"{opened.description}; labels that touched its weights: {opened.supervision}.",
+            f"Scored on {len(self.data.scored)} images of split {scored.split} of {scored.data.resolve().name}, "
+            f"{len(self.data.classes)} classes; percent. Foreground: {_foreground(scored.foreground)}.",
+        ]
+        record = {
+            "encoder": {"name": self.data.encoder.name, "kind": self.data.encoder.kind, **_of(opened)},
+            "data": scored.data.resolve(),
+            "split": scored.split,
+            "foreground": scored.foreground,
+            "classes": list(self.data.classes.labels),
+            "is_complete": bool(names),
+            "encoding_seconds": self.data.encoding_seconds,
+            "environment": self.environment,
+        }
+        return write_table(self.out, heading, self.rows, record)
+
+    def _card(self, name: str) -> Card:
+        protocol = named_protocol(name, self.settings)
+        identity = card_identity(protocol, self.data, self.settings)
+        card = finished_card(self.out / "cards", name, identity)
+        if card is not None:
+            _say(f"{name}: mIoU {100 * card.content['miou']:.1f}, finished before")
+            return card
+        started, encoded = time.monotonic(), self.data.encoding_seconds
+        result = run_protocol(protocol, self.data, self.settings)
+        seconds = time.monotonic() - started - (self.data.encoding_seconds - encoded)
+        _say(f"{name}: mIoU {100 * result.miou:.1f}, {seconds:.0f} s")
+        return write_card(self.out / "cards", result, identity, self.data, seconds, self.environment)
+
+    def _compared(self, row: Row) -> Row:
+        if self.compare is None or row.card is None:
+            return row
+        try:
+            found = compare_cards(row.card, self.compare, self.settings.num_resamples, self.settings.seed)
+        except InputError as error:
+            return replace(row, comparison=str(error))
+        return replace(row, comparison=found)
+
+
+def _check_comparison(compare: Path | None, bootstrap: int) -> None:
+    if compare is None:
+        return
+    if bootstrap == 0:
+        raise InputError("--compare needs the number of resamples; leave --bootstrap at 1000")
+    if not (compare / "cards").is_dir():
+        raise MissingInputError(f"no benchmark in {compare}; expected the --out of another one, with cards/")
+
+
+def _foreground(foreground: Foreground | None) -> str:
+    match foreground:
+        case None:
+            return "none was given"
+        case "labels":
+            return ORACLE
+        case "head":
+            return "the network's saliency head"
+        case "masks":
+            return "given masks"
+        case "all":
+            return "every pixel"
+
+
+def _of(opened: Any) -> dict[str, Any]:
+    keys = ("description", "fingerprint", "supervision", "precision")
+    return {key: getattr(opened, key) for key in keys}
+
+
+def _say(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)

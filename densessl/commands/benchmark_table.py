@@ -1,0 +1,137 @@
+"""The table of a benchmark: a row for each protocol, and what the numbers may be compared with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densessl.commands.benchmark_cards import Card
+from densessl.evaluation.bootstrap import CONFIDENCE, PairedBootstrap
+from densessl.files import write_json, write_text
+from densessl.training.run_folder import plain
+
+
+@dataclass(frozen=True)
+class Row:
+    """A protocol's line: its card, or why there is none. is_failure: it was to run, and could not.
+
+    comparison: with another benchmark, or why it could not be compared; None where that was not asked for.
+    """
+
+    name: str
+    card: Card | None
+    reason: str = ""
+    is_failure: bool = False
+    comparison: PairedBootstrap | str | None = None
+
+
+def write_table(out: Path, heading: Sequence[str], rows: Sequence[Row], record: dict[str, Any]) -> str:
+    """Write benchmark.md and benchmark.json, and return the text of the former.
+
+    heading: lines above the table. record: what benchmark.json says besides the rows.
+    """
+    text = "\n".join([*heading, "", *_table(rows), *_comparisons(rows), *_notes(rows)]) + "\n"
+    write_text(out / "benchmark.md", text)
+    write_json(out / "benchmark.json", plain({**record, "protocols": [_row_json(row) for row in rows]}))
+    return text
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        f"| protocol | mIoU | {100 * CONFIDENCE:.0f} % of resampled images | pixel accuracy | labels: fit | "
+        "labels: matching | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row.card is None:
+            lines.append(
+                f"| {row.name} | {'failed' if row.is_failure else 'left out'}: {_cell(row.reason)} | | | | | |"
+            )
+            continue
+        content = row.card.content
+        scores, labels = content["scores"], content["labels"]
+        cells = [
+            row.name,
+            _mean(scores, content["miou"]),
+            _interval(scores),
+            f"{100 * scores['pixel_accuracy']:.1f}",
+            labels["fit"],
+            labels["matching"].partition(":")[0],
+            f"{content['seconds']:.0f}",
+        ]
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return lines
+
+
+def _comparisons(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        match row.comparison:
+            case PairedBootstrap() as found:
+                lines.append(
+                    f"- {row.name}: better than {found.other} (mIoU {100 * found.other_miou:.1f}) in "
+                    f"{100 * found.better:.0f} % of resamples; difference {100 * found.difference:+.1f}, "
+                    f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+                )
+            case str() as reason:
+                lines.append(f"- {row.name}: not compared: {reason}")
+    return (
+        ["", "Compared on the same resamples of images, with the matching of the first seed:", "", *lines]
+        if lines
+        else []
+    )
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row.card is not None:
+            content = row.card.content
+            notes = list(content["notes"])
+            if content["left_out"]:
+                first, number = content["left_out"][0], len(content["left_out"])
+                notes.append(
+                    f"{number} of {number + content['num_images']} images left out; the first: {first['stem']}: "
+                    f"{first['reason']}"
+                )
+            lines += [f"- {row.name}: {note}" for note in notes]
+    return ["", "Notes:", "", *lines] if lines else []
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    if row.card is None:
+        return {"name": row.name, "failed" if row.is_failure else "left_out": row.reason}
+    content = row.card.content
+    scores = content["scores"]
+    comparison = row.comparison
+    return {
+        "name": row.name,
+        "card": f"cards/{row.card.path.name}",
+        "miou": content["miou"],
+        "miou_std": scores.get("miou_std"),
+        "miou_per_seed": scores.get("miou_per_seed"),
+        "miou_interval": scores.get("bootstrap", {}).get("miou_interval"),
+        "pixel_accuracy": scores["pixel_accuracy"],
+        "labels": content["labels"],
+        "seconds": content["seconds"],
+        "comparison": comparison.to_json() if isinstance(comparison, PairedBootstrap) else comparison,
+    }
+
+
+def _mean(scores: dict[str, Any], miou: float) -> str:
+    if "miou_std" not in scores:
+        return f"{100 * miou:.1f}"
+    num_seeds = len(scores["miou_per_seed"])
+    return f"{100 * miou:.1f} \u00b1 {100 * scores['miou_std']:.1f} ({num_seeds} seed{'s' if num_seeds > 1 else ''})"
+
+
+def _interval(scores: dict[str, Any]) -> str:
+    if "bootstrap" not in scores:
+        return "-"
+    low, high = scores["bootstrap"]["miou_interval"]
+    first = " (first seed)" if len(scores.get("miou_per_seed", [])) > 1 else ""
+    return f"{100 * low:.1f} to {100 * high:.1f}{first}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

@@ -1,0 +1,172 @@
+"""The protocol `finetune`: the encoder learns with labels, stage by stage at falling rates."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from densessl.commands.encoder import TrainableEncoder, trainable_encoder
+from densessl.commands.protocol_data import ProtocolData
+from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
+from densessl.data.images import image_size, read_image
+from densessl.errors import InputError
+from densessl.evaluation.class_maps import class_probabilities, most_likely
+from densessl.evaluation.cluster_segmentation import read_label
+from densessl.evaluation.image_scores import LabelledPrediction, score_images
+from densessl.evaluation.labelled_protocols import FINETUNE
+from densessl.files import make_folder
+from densessl.models.segmentation_network import (
+    SegmentationNetwork,
+    SegmentationNetworkHeader,
+    build_segmentation_network,
+    copy_run_encoder,
+)
+from densessl.structures import ImageRef, ImageSet, Rejection
+from densessl.training.devices import make_fabric
+from densessl.training.finetuning import FinetuneSettings, finetune_network
+from densessl.training.run_folder import plain
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """The protocol with its settings; the size of the views is that of the settings."""
+
+    name: str
+    description: str
+    source: str
+    settings: FinetuneSettings
+
+
+def finetune_run(settings: FinetuneSettings, size_px: int | None) -> FinetuneRun:
+    """Return the protocol with these settings, at another size of the views if one is given."""
+    how = settings if size_px is None else replace(settings, size_px=size_px)
+    return FinetuneRun(FINETUNE.name, FINETUNE.description, FINETUNE.source, how)
+
+
+def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
+    """Train the encoder and a decoder on the training split, and score the last epoch's network at native size.
+
+    Training goes on after the last whole epoch where the same call was stopped.
+
+    Raises:
+        InputError: an encoder that cannot be trained, or whatever `finetune_network` raises.
+    """
+    how, classes = protocol.settings, data.classes.labels
+    encoder = trainable_encoder(data.encoder.settings, data.device)
+    split = data.train_split()
+    train = data.images(split)
+    if train.labels is None:
+        raise InputError(f"split {split} has no labels to fine-tune on; choose another --train_split")
+    usable, broken = _readable(train)
+    header = _header(encoder, how, len(classes), data)
+    network = _network(encoder, header, settings.seed)
+    checkpoint = _checkpoint(protocol, data, settings)
+    make_folder(checkpoint.parent)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    outcome = finetune_network(
+        make_fabric(how.precision),
+        network,
+        usable,
+        train.labels,
+        classes,
+        how,
+        settings.seed,
+        checkpoint,
+        lambda epoch, loss: console.print(f"finetune, epoch {epoch + 1} of {how.epochs}: loss {loss:.4f}"),
+    )
+    network.eval()
+    scored, rejected = _readable(data.scored)
+    scores = score_images(
+        _predictions(data, scored, network, header, settings),
+        data.classes.num_labels,
+        data.classes.num_labels,
+        "none",
+        classes,
+        settings.num_resamples,
+        settings.seed,
+    )
+    checkpoint.unlink(missing_ok=True)
+    notes = outcome.notes
+    if broken:
+        notes += (f"{len(broken)} images of {split} cannot be read and were not learned from: {broken[0].stem}, ...",)
+    return ProtocolResult(
+        name=protocol.name,
+        description=protocol.description,
+        source=protocol.source,
+        protocol=protocol,
+        image_size_px=(how.size_px, how.size_px),
+        fitted=f"encoder and {how.decoder} decoder on {len(usable)} images of split {split}; epochs: {how.epochs}",
+        fit_labels=f"pixel labels of split {split}, which train the encoder too",
+        selection=f"{NOTHING_CHOSEN[:-1]}; weights of the last epoch)",
+        matching=NO_MATCHING,
+        uses_masks=False,
+        scores=scores,
+        miou=scores.scores.miou,
+        left_out=rejected,
+        notes=notes,
+    )
+
+
+def _predictions(
+    data: ProtocolData,
+    images: tuple[ImageRef, ...],
+    network: SegmentationNetwork,
+    header: SegmentationNetworkHeader,
+    settings: ProtocolSettings,
+) -> Iterator[LabelledPrediction]:
+    class_of_column = np.array(data.classes.labels, dtype=np.int64)
+    for ref in images:
+        image = read_image(ref.path)
+        probabilities = class_probabilities(image, network, header)
+        painted = class_of_column[most_likely(probabilities, (image.shape[0], image.shape[1])).labels]
+        if settings.keep is not None:
+            settings.keep(ref.stem, painted)
+        yield LabelledPrediction(ref.stem, read_label(data.scored, ref), painted)
+
+
+def _readable(images: ImageSet) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
+    """Split images into those whose file opens as an image, and the others with the reason."""
+    readable, rejected = [], []
+    for ref in images.images:
+        try:
+            image_size(ref.path)
+        except InputError as error:
+            rejected.append(Rejection(ref.stem, str(error)))
+        else:
+            readable.append(ref)
+    return tuple(readable), tuple(rejected)
+
+
+def _header(
+    encoder: TrainableEncoder, how: FinetuneSettings, num_classes: int, data: ProtocolData
+) -> SegmentationNetworkHeader:
+    return SegmentationNetworkHeader(
+        encoder=encoder.name,
+        decoder=how.decoder,
+        output_stride=encoder.output_stride,
+        num_classes=num_classes,
+        size_px=how.size_px,
+        view_share=how.view_share,
+        backbone=data.encoder.opened.supervision,
+        masks="label maps",
+    )
+
+
+def _network(encoder: TrainableEncoder, header: SegmentationNetworkHeader, seed: int) -> SegmentationNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_segmentation_network(header)
+    copy_run_encoder(network, encoder.encoder)
+    return network
+
+
+def _checkpoint(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSettings) -> Path:
+    """Return the file of a training; another encoder, other settings or images have another one."""
+    what = [plain(protocol), data.identity([data.settings.split, data.train_split()]), settings.seed]
+    digest = hashlib.sha256(json.dumps(plain(what)).encode()).hexdigest()
+    return data.settings.features.parent / f"finetune-{digest[:16]}.pt"

@@ -1,0 +1,88 @@
+"""The command `linear`: a linear probe on an encoder's frozen features."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.encoder import EncoderSettings
+from densessl.commands.protocol_data import DataSettings
+from densessl.commands.protocol_result import ProtocolSettings
+from densessl.commands.single_protocol import ProtocolOutcome, run_alone
+from densessl.evaluation.labelled_protocols import ExactLinearSettings, LinearScheduleSettings
+from densessl.models.dense_encoder import Normalisation
+
+
+def linear(
+    encoder: str | Callable[[torch.Tensor], torch.Tensor],
+    data: Path,
+    out: Path,
+    method: Literal["exact", "schedule"] = "exact",
+    split: str = "val",
+    train_split: str | None = None,
+    classes: ClassSelection = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    bootstrap: int = 1000,
+    store: Path | None = None,
+    weights: Literal["final", "initial"] | Path = "final",
+    pretrained: bool = False,
+    output_stride: Literal[8, 16, 32] = 8,
+    normalisation: Normalisation = "auto",
+    trust_file: bool = False,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    batch_size: int = 8,
+    num_workers: int = -1,
+    linear: LinearScheduleSettings = LinearScheduleSettings(),
+    exact: ExactLinearSettings = ExactLinearSettings(),
+) -> ProtocolOutcome:
+    """Fit a linear probe to the frozen features of labelled images, and score it on others.
+
+    Args:
+        encoder: a run folder, a timm name, a TorchScript or torch.export file, or module:function (docs/encoders.md).
+        data: a data set in VOC or COCO layout.
+        out: receives label_maps/, scores.json, probe.safetensors (weight, bias; classes and encoder in its header).
+        method: exact (protocol linear_exact: solved to convergence) or schedule (protocol linear: the published
+            schedule, on cached features without augmentation).
+        split: what is scored.
+        train_split: what the probe is fitted to; by default train_aug.
+        classes: the classes that are learned and scored, such as 0,8,10; pixels of others are ignored.
+        image_size: height and width before the encoder; by default the protocol's, 512.
+        seed: of the first weights and the order of images of --method schedule.
+        bootstrap: how many times the images are resampled for a 95 % interval; 0 for none.
+        store: the folder of the features, such as features/ of a benchmark with the same encoder; by default
+            features/ in out.
+        weights: of a run: final or initial; of a timm name: a file.
+        pretrained: let timm download its published weights for a timm name.
+        output_stride: image pixels per cell of a timm name's convolutional network.
+        normalisation: of the images that a timm name's network sees: imagenet, timm or auto.
+        trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
+        precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
+        batch_size: images per call of the encoder; it does not change the result.
+        num_workers: loader processes; -1 chooses by the number of cores.
+        linear: of --method schedule.
+        exact: of --method exact.
+
+    Raises:
+        InputError: an encoder that cannot be opened, missing labels, or labels out of range; says what to change.
+    """
+    given = EncoderSettings(
+        encoder, weights, pretrained, output_stride, normalisation, "embedding", trust_file, precision
+    )
+    folder = out / "features" if store is None else store
+    source = DataSettings(
+        data,
+        split,
+        train_split,
+        None,
+        None,
+        None,
+        parse_classes(classes),
+        folder,
+        batch_size,
+        num_workers,
+    )
+    settings = ProtocolSettings(image_size, range(seed, seed + 1), bootstrap, linear=linear, exact=exact)
+    return run_alone("linear_exact" if method == "exact" else "linear", out, given, source, settings)

@@ -1,0 +1,85 @@
+"""Scores of label maps that come one image at a time, with an interval over images."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densessl.errors import InputError
+from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou, image_totals
+from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, image_counts
+from densessl.evaluation.matching import MatchRule
+from densessl.evaluation.scores import Scores, scores_from_confusion
+from densessl.structures import LabelMap
+
+
+@dataclass(frozen=True)
+class LabelledPrediction:
+    """The label map of an image and what was predicted, int64 (height, width) both."""
+
+    stem: str
+    labels: LabelMap
+    prediction: LabelMap
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores over all images, and the counts of each image after matching, by which others are compared to them."""
+
+    scores: Scores
+    totals: ImageTotals
+    stems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return self.scores.to_json()
+
+
+def score_images(
+    images: Iterable[LabelledPrediction],
+    num_labels: int,
+    num_predictions: int,
+    match: MatchRule,
+    classes: tuple[int, ...],
+    num_resamples: int,
+    seed: int,
+) -> ImageScores:
+    """Score predictions, one image in memory at a time.
+
+    Args:
+        images: predictions with their labels, of one size.
+        num_labels: labels are 0 to num_labels - 1, or ignored.
+        num_predictions: predicted values are 0 to num_predictions - 1.
+        match: how predicted values become classes.
+        classes: the labels that count.
+        num_resamples: of images, for the interval of the mIoU; 0 for none, and none is made of a single image.
+        seed: of the resamples.
+
+    Raises:
+        InputError: no image, sizes that differ or values out of range (each names the image).
+    """
+    total: Confusion = np.zeros((num_labels, num_predictions), dtype=np.int64)
+    counts: list[ImageCounts] = []
+    stems: list[str] = []
+    for image in images:
+        own = _counted(image, num_labels, num_predictions)
+        total += own
+        counts.append(image_counts(own))
+        stems.append(image.stem)
+    if not stems:
+        raise InputError("no image was predicted, so there is nothing to score; look at the images left out")
+    scores = scores_from_confusion(total, len(stems), match, classes)
+    rows, columns = scores.rows_of_labels(num_labels), scores.columns_of_predictions(num_predictions)
+    totals = image_totals(tuple(counts), rows, columns, len(scores.classes))
+    if num_resamples and int((totals.counted > 0).sum()) > 1:
+        scores = replace(scores, bootstrap=bootstrap_miou(totals, num_resamples, seed))
+    return ImageScores(scores, totals, tuple(stems))
+
+
+def _counted(image: LabelledPrediction, num_labels: int, num_predictions: int) -> NDArray[np.int64]:
+    try:
+        return confusion_matrix(image.labels, image.prediction, num_labels, num_predictions)
+    except InputError as error:
+        raise InputError(f"image {image.stem!r}: {error}") from error
