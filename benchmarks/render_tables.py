@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.curve_plot import draw_training_curve
+from benchmarks.encoder_table import encoder_table
 from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
 from benchmarks.saliency_tables import render_saliency_tables
 
@@ -34,6 +35,9 @@ def main() -> None:
     replace_block(Path("docs/performance.md"), "pretrain_input", inputs)
     ablation = read_rows(RESULTS / "ablation.jsonl")
     replace_block(Path("docs/pretraining.md"), "ablation", ablation_table(ablation) if ablation else "")
+    encoders = read_rows(RESULTS / "encoder_table.jsonl")
+    if encoders:
+        replace_block(Path("docs/benchmark.md"), "encoder_table", encoder_table(encoders))
     curve = read_rows(RESULTS / "training_curve.jsonl")
     if curve:
         draw_training_curve(curve, Path("docs/images/training_curve.png"))
