@@ -55,11 +55,12 @@ def encoder_table(rows: list[Row]) -> str:
     encoders, protocols = (list(dict.fromkeys(row[key] for row in newest)) for key in ("encoder", "protocol"))
     lines = [[encoder, *(_cell(found.get((encoder, name))) for name in protocols)] for encoder in encoders]
     sizes = sorted({"x".join(map(str, row["image_size_px"])) for row in newest})
+    table = markdown_table(["encoder", *(f"`{name}`" for name in protocols)], lines)
     return (
-        f"{markdown_table(['encoder', *(f'`{name}`' for name in protocols)], lines)}\n\nmIoU in percent on "
-        f"{newest[-1]['num_images']} val photographs of animals (7 classes), images at {', '.join(sizes)}: ± spread over "
-        "clustering seeds, (interval over resampled images). Foreground of the mask protocols: saliency_csnet. Measured "
-        f"on {measured_on(newest[-1])}. Rows, which labels touched what, and the commands: `results/encoder_table.jsonl`."
+        f"{table}\n\nmIoU in percent on {newest[-1]['num_images']} val photographs of animals (7 classes), images at "
+        f"{', '.join(sizes)}: ± spread over clustering seeds, (interval over resampled images). Foreground of the mask "
+        f"protocols: saliency_csnet. Measured on {measured_on(newest[-1])}. Rows, which labels touched what, and the "
+        "commands: `results/encoder_table.jsonl`."
     )
 
 
