@@ -42,7 +42,6 @@ def main() -> None:
                 "seeds": content["seeds"],
                 "labels": content["labels"],
                 "seconds": round(content["seconds"], 1),
-                "command": content["environment"]["command"],
             },
         )
         print(json.dumps({key: row[key] for key in ("encoder", "protocol", "miou", "miou_std", "interval")}))
@@ -59,8 +58,8 @@ def encoder_table(rows: list[Row]) -> str:
     return (
         f"{table}\n\nmIoU in percent on {newest[-1]['num_images']} val photographs of animals (7 classes), images at "
         f"{', '.join(sizes)}: ± spread over clustering seeds, (interval over resampled images). Foreground of the mask "
-        f"protocols: saliency_csnet. Measured on {measured_on(newest[-1])}. Rows, which labels touched what, and the "
-        "commands: `results/encoder_table.jsonl`."
+        f"protocols: saliency_csnet. Measured on {measured_on(newest[-1])}. Rows, with which labels touched "
+        "what: `results/encoder_table.jsonl`."
     )
 
 
