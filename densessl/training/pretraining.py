@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from rich.console import Console
@@ -27,7 +28,7 @@ from densessl.training.settings import TrainingSettings
 from densessl.training.sharding import whole
 from densessl.training.state import new_state
 from densessl.training.step_profile import StepProfile
-from densessl.training.stored_views import GivenFeatures, one_thread, store_views, with_encoder
+from densessl.training.stored_views import GivenFeatures, StoredViews, one_thread, store_views, with_encoder
 from densessl.training.training_loop import Evaluate, train
 
 
@@ -93,10 +94,9 @@ def pretrain_model(
     confidence = open_confidence(masks, images) if settings.objective.confidence_weighted else None
     cache = _open_cache(fabric, sources_for(images, masks, settings.views, confidence), run, training)
     views = PairedViews(images, masks, settings.views, neighbours, cache, confidence)
-    encoder, stored = model.encoder, None
-    if settings.views.num_stored:
-        folder, num_views = run / "stored_views", settings.views.num_stored
-        stored = store_views(fabric, encoder, views, folder, num_views, training.num_workers, settings.seed)
+    encoder = model.encoder
+    stored = _store(fabric, encoder, views, run, settings) if settings.views.num_stored else None
+    if stored is not None:
         model.encoder = GivenFeatures()  # type: ignore[assignment]
         evaluate = evaluate and with_encoder(encoder, evaluate)
     state = new_state(model, settings.model.embedding_dim, settings.objective, training, settings.seed)
@@ -121,13 +121,22 @@ def pretrain_model(
     profiler = StepProfile(run, fabric.device, is_enabled=profile and fabric.is_global_zero)
     with nullcontext() if stored is None else one_thread(fabric.device):
         loss = train(fabric, state, wrapped, optimizer, batches, sampler, run, settings, evaluate, profiler)
-    state.model.encoder = encoder
+    if stored is not None:
+        state.model.encoder = encoder
     tensors = whole(state.model.state_dict())
     if fabric.is_global_zero:
         if cache is not None and training.cache is None:
             cache.remove()
         save_weights(run / "final.safetensors", tensors, settings.model)
     return PretrainResult(run, state.step, state.seconds, loss, state.num_replaced)
+
+
+def _store(
+    fabric: Fabric, encoder: torch.nn.Module, views: PairedViews, run: Path, settings: PretrainSettings
+) -> StoredViews:
+    """Return the views of a run whose heads train on stored features, encoding those that its folder lacks."""
+    num_views, num_workers = settings.views.num_stored, settings.training.num_workers
+    return store_views(fabric, encoder, views, run / "stored_views", num_views, num_workers, settings.seed)
 
 
 def _open_cache(fabric: Fabric, sources: ViewSources, run: Path, training: TrainingSettings) -> SourceCache | None:
