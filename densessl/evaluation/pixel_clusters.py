@@ -15,9 +15,11 @@ from densessl.evaluation.clustering import Clustering, assign
 from densessl.evaluation.confusion import Confusion, confusion_matrix
 from densessl.evaluation.pixel_protocols import PixelProtocol
 from densessl.evaluation.projection import Projection, project
-from densessl.evaluation.streaming_kmeans import Chunks, draw_sample, streaming_kmeans
+from densessl.evaluation.streaming_kmeans import Chunks, draw_samples, streaming_kmeans_of_seeds
 from densessl.evaluation.streaming_pca import standardised_pca
 from densessl.structures import LabelMap
+
+_NONE = np.zeros(0, dtype=np.int64)
 
 DenseImages = Callable[[], Iterable[NDArray[np.floating]]]
 """Starts the stream of images anew: features (dim, height, width) of one image each, any grid."""
@@ -36,7 +38,10 @@ def fit_pixels(
     """
     projection, notes = _fit_projection(images, protocol)
     chunks = _projected(images, projection)
-    return tuple(_fit(chunks, num_clusters, protocol, seed, projection, notes) for seed in seeds)
+    with threadpool_limits(limits=1):
+        if protocol.clusters.algorithm == "streaming":
+            return _fit_to_stream(chunks, num_clusters, protocol, seeds, projection, notes)
+        return _fit_to_samples(chunks, num_clusters, protocol, seeds, projection, notes)
 
 
 def predict_pixels(features: NDArray[np.floating], clustering: Clustering, protocol: PixelProtocol) -> LabelMap:
@@ -84,40 +89,52 @@ def _fit_projection(images: DenseImages, protocol: PixelProtocol) -> tuple[Proje
     return standardised_pca(_vectors(images), protocol.clusters.pca_dim, protocol.is_standardised)
 
 
-def _fit(
+def _fit_to_stream(
     chunks: Chunks,
     num_clusters: int,
     protocol: PixelProtocol,
-    seed: int,
+    seeds: Sequence[int],
     projection: Projection,
     notes: tuple[str, ...],
-) -> Clustering:
-    how, none = protocol.clusters, np.zeros(0, dtype=np.int64)
-    with threadpool_limits(limits=1):
-        if how.algorithm == "streaming":
-            streamed = streaming_kmeans(
-                chunks,
-                num_clusters,
-                seed,
-                batch_rows=how.batch_size,
-                num_passes=how.num_iterations,
-                num_starts=how.num_initialisations,
-                is_spherical=how.is_input_normalised,
-            )
-            num_empty = int((streamed.sizes == 0).sum())
-            if num_empty:
-                notes += (f"{num_empty} of {num_clusters} clusters are empty: too few pixels differ",)
-            return Clustering(none, streamed.centroids, streamed.inertia, projection, how, seed, notes)
-        most = None if protocol.vectors_per_cluster is None else protocol.vectors_per_cluster * num_clusters
-        sample, num_vectors = draw_sample(chunks, most or np.iinfo(np.int64).max, seed)
-        if num_vectors < num_clusters:
-            raise InputError(
-                f"{num_vectors} pixels cannot form {num_clusters} clusters; ask for at most {num_vectors} clusters "
-                "or add images"
-            )
+) -> tuple[Clustering, ...]:
+    how, fitted = protocol.clusters, []
+    fits = streaming_kmeans_of_seeds(
+        chunks,
+        num_clusters,
+        seeds,
+        batch_rows=how.batch_size,
+        num_passes=how.num_iterations,
+        num_starts=how.num_initialisations,
+        is_spherical=how.is_input_normalised,
+    )
+    for seed, fit in zip(seeds, fits, strict=True):
+        num_empty = int((fit.sizes == 0).sum())
+        empty = (f"{num_empty} of {num_clusters} clusters are empty: too few pixels differ",) if num_empty else ()
+        fitted.append(Clustering(_NONE, fit.centroids, fit.inertia, projection, how, seed, (*notes, *empty)))
+    return tuple(fitted)
+
+
+def _fit_to_samples(
+    chunks: Chunks,
+    num_clusters: int,
+    protocol: PixelProtocol,
+    seeds: Sequence[int],
+    projection: Projection,
+    notes: tuple[str, ...],
+) -> tuple[Clustering, ...]:
+    how, fitted = protocol.clusters, []
+    most = None if protocol.vectors_per_cluster is None else protocol.vectors_per_cluster * num_clusters
+    samples, num_vectors = draw_samples(chunks, most or np.iinfo(np.int64).max, seeds)
+    if num_vectors < num_clusters:
+        raise InputError(
+            f"{num_vectors} pixels cannot form {num_clusters} clusters; ask for at most {num_vectors} clusters or add "
+            "images"
+        )
+    for seed, sample in zip(seeds, samples, strict=True):
         found = find_centroids(sample, num_clusters, how, seed)
-    fitted = Clustering(none, found.centroids, 0.0, projection, how, seed, (*notes, *found.notes), found.groups)
-    return fitted if found.groups is not None else _with_inertia(fitted, sample)
+        one = Clustering(_NONE, found.centroids, 0.0, projection, how, seed, (*notes, *found.notes), found.groups)
+        fitted.append(one if found.groups is not None else _with_inertia(one, sample))
+    return tuple(fitted)
 
 
 def _with_inertia(found: Clustering, sample: NDArray[np.float32]) -> Clustering:

@@ -1,12 +1,14 @@
 """Mini-batch k-means over a stream of chunks: the data set is never held, only a sample and the centroids."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from densessl.errors import InputError
+from densessl.evaluation.bounded_lloyd import LloydFit
 from densessl.evaluation.fast_kmeans import fast_kmeans
 
 Chunks = Callable[[], Iterable[NDArray[np.floating]]]
@@ -15,6 +17,8 @@ Chunks = Callable[[], Iterable[NDArray[np.floating]]]
 SAMPLE_ROWS = 50_000
 """The most vectors that are held for the start; 256 for each cluster where that is less, but at least 8,192."""
 LEAST_SAMPLE_ROWS = 8192
+COUNTED_ROWS = 1024
+"""Vectors that the last pass counts together."""
 
 
 @dataclass(frozen=True)
@@ -54,67 +58,129 @@ def streaming_kmeans(
     Raises `InputError` for fewer vectors than clusters, NaN or infinity, chunks of other dimensions, and a stream that
     cannot be started again.
     """
-    sample, num_vectors = draw_sample(chunks, _sample_rows(num_clusters), seed, is_spherical)
+    return streaming_kmeans_of_seeds(
+        chunks,
+        num_clusters,
+        [seed],
+        batch_rows=batch_rows,
+        num_passes=num_passes,
+        num_starts=num_starts,
+        is_spherical=is_spherical,
+    )[0]
+
+
+def streaming_kmeans_of_seeds(
+    chunks: Chunks,
+    num_clusters: int,
+    seeds: Sequence[int],
+    *,
+    batch_rows: int = 1000,
+    num_passes: int = 2,
+    num_starts: int = 8,
+    is_spherical: bool = False,
+) -> tuple[StreamFit, ...]:
+    """Return what `streaming_kmeans` returns for each seed, from as many passes over the stream as one seed takes."""
+    samples, num_vectors = draw_samples(chunks, _sample_rows(num_clusters), seeds, is_spherical)
     if num_vectors < num_clusters:
         raise InputError(
             f"a stream of {num_vectors} vectors cannot form {num_clusters} clusters; ask for at most {num_vectors} "
             "clusters or add images"
         )
-    start = fast_kmeans(sample, num_clusters, seed, num_starts=num_starts, is_spherical=is_spherical)
-    centroids = start.centroids.astype(np.float64)
-    counts = np.bincount(start.assignments, minlength=num_clusters).astype(np.float64)
-    for _ in range(num_passes if len(sample) < num_vectors else 0):
+    moving = []
+    for seed, sample in zip(seeds, samples, strict=True):
+        start = fast_kmeans(sample, num_clusters, seed, num_starts=num_starts, is_spherical=is_spherical)
+        moving.append(_MovingClusters(start, is_spherical))
+    for _ in range(num_passes if len(samples[0]) < num_vectors else 0):
         for batch in _batches(chunks, batch_rows, is_spherical):
-            _move(centroids, counts, batch, is_spherical)
-    found = centroids.astype(np.float32)
-    sizes, inertia = _count(chunks, found, is_spherical, num_vectors)
-    num_reseeded = 0
-    if (sizes == 0).any():
-        num_reseeded = _reseed(found, sizes, sample)
-        sizes, inertia = _count(chunks, found, is_spherical, num_vectors)
-    return StreamFit(found, sizes, inertia, num_reseeded)
+            for clusters in moving:
+                clusters.move(batch)
+    found = [clusters.centroids.astype(np.float32) for clusters in moving]
+    counted = _count(chunks, found, is_spherical, num_vectors)
+    num_reseeded = [
+        _reseed(centroids, sizes, sample) if (sizes == 0).any() else 0
+        for centroids, (sizes, _), sample in zip(found, counted, samples, strict=True)
+    ]
+    if any(num_reseeded):
+        counted = _count(chunks, found, is_spherical, num_vectors)
+    return tuple(
+        StreamFit(centroids, sizes, inertia, number)
+        for centroids, (sizes, inertia), number in zip(found, counted, num_reseeded, strict=True)
+    )
+
+
+def draw_samples(
+    chunks: Chunks, num_rows: int, seeds: Sequence[int], is_spherical: bool = False
+) -> tuple[list[NDArray[np.float32]], int]:
+    """Draw `num_rows` vectors of the stream (all, where it has fewer), in its order, for each seed; count the stream.
+
+    Each vector gets a random key, and those of the smallest are kept, so that the cutting into chunks changes nothing.
+    One pass, and the memory of two samples for each seed. Raises `InputError` for NaN, infinity and chunks of other
+    dimensions.
+    """
+    samples, num_vectors = [_Sample(num_rows, seed) for seed in seeds], 0
+    for chunk in _checked(chunks, is_spherical):
+        num_vectors += len(chunk)
+        for sample in samples:
+            sample.offer(chunk)
+    return [sample.vectors() for sample in samples], num_vectors
 
 
 def _sample_rows(num_clusters: int) -> int:
     return max(num_clusters, min(SAMPLE_ROWS, max(LEAST_SAMPLE_ROWS, 256 * num_clusters)))
 
 
-def draw_sample(
-    chunks: Chunks, num_rows: int, seed: int, is_spherical: bool = False
-) -> tuple[NDArray[np.float32], int]:
-    """Draw `num_rows` vectors of the stream (all, where it has fewer), in its order, and count how many it has.
+class _Sample:
+    """The vectors of the smallest keys so far."""
 
-    Each vector gets a random key, and those of the smallest are kept, so that the cutting into chunks changes nothing.
-    Raises `InputError` for NaN, infinity and chunks of other dimensions.
-    """
-    rng = np.random.default_rng(seed)
-    kept: list[NDArray[np.float32]] = []
-    keys: list[NDArray[np.float64]] = []
-    num_kept, num_vectors, threshold = 0, 0, np.inf
-    for chunk in _checked(chunks, is_spherical):
-        own = rng.random(len(chunk))
-        num_vectors += len(chunk)
-        is_low = own < threshold
-        kept.append(chunk[is_low])
-        keys.append(own[is_low])
-        num_kept += int(is_low.sum())
-        if num_kept > 2 * num_rows:  # now and then, so that what is kept is not copied for each chunk
-            sample, sample_keys = _of_smallest(kept, keys, num_rows)
-            kept, keys, num_kept, threshold = [sample], [sample_keys], num_rows, float(sample_keys.max())
-    if not kept:
-        return np.zeros((0, 0), dtype=np.float32), 0
-    return _of_smallest(kept, keys, num_rows)[0], num_vectors
+    def __init__(self, num_rows: int, seed: int) -> None:
+        self._num_rows, self._rng = num_rows, np.random.default_rng(seed)
+        self._kept: list[NDArray[np.float32]] = []
+        self._keys: list[NDArray[np.float64]] = []
+        self._num_kept, self._threshold = 0, np.inf
+
+    def offer(self, chunk: NDArray[np.float32]) -> None:
+        own = self._rng.random(len(chunk))
+        is_low = own < self._threshold
+        self._kept.append(chunk[is_low])
+        self._keys.append(own[is_low])
+        self._num_kept += int(is_low.sum())
+        if self._num_kept > 2 * self._num_rows:  # now and then, so that what is kept is not copied for each chunk
+            self._drop_largest()
+
+    def vectors(self) -> NDArray[np.float32]:
+        if not self._kept:
+            return np.zeros((0, 0), dtype=np.float32)
+        self._drop_largest()
+        return self._kept[0]
+
+    def _drop_largest(self) -> None:
+        vectors, keys = np.concatenate(self._kept), np.concatenate(self._keys)
+        if len(keys) > self._num_rows:
+            smallest = np.sort(np.argpartition(keys, self._num_rows)[: self._num_rows])
+            vectors, keys = vectors[smallest], keys[smallest]
+            self._threshold = float(keys.max())
+        self._kept, self._keys, self._num_kept = [vectors], [keys], len(keys)
 
 
-def _of_smallest(
-    kept: list[NDArray[np.float32]], keys: list[NDArray[np.float64]], num_rows: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the vectors of the `num_rows` smallest keys, in their order, and these keys."""
-    vectors, joined = np.concatenate(kept), np.concatenate(keys)
-    if len(joined) <= num_rows:
-        return vectors, joined
-    smallest = np.sort(np.argpartition(joined, num_rows)[:num_rows])
-    return vectors[smallest], joined[smallest]
+class _MovingClusters:
+    """Centroids, float64 (num_clusters, dim), that mini-batches move, from where k-means on a sample left them."""
+
+    def __init__(self, start: LloydFit, is_spherical: bool) -> None:
+        self.centroids = start.centroids.astype(np.float64)
+        self._counts = np.bincount(start.assignments, minlength=len(start.centroids)).astype(np.float64)
+        self._is_spherical = is_spherical
+
+    def move(self, batch: NDArray[np.float32]) -> None:
+        """Move the centroids to the running means of the vectors that they have had."""
+        nearest = _nearest(batch, self.centroids.astype(np.float32))
+        present, column, number = np.unique(nearest, return_inverse=True, return_counts=True)
+        cells = (np.ones(len(batch), dtype=np.float32), column, np.arange(len(batch) + 1))
+        sums = (csr_array(cells, shape=(len(batch), len(present))).T @ batch).astype(np.float64)
+        self._counts[present] += number
+        self.centroids[present] += (sums - number[:, None] * self.centroids[present]) / self._counts[present, None]
+        if self._is_spherical:
+            length = np.linalg.norm(self.centroids, axis=1, keepdims=True)
+            self.centroids /= np.where(length > 0, length, 1)
 
 
 def _checked(chunks: Chunks, is_spherical: bool) -> Iterator[NDArray[np.float32]]:
@@ -152,49 +218,39 @@ def _batches(chunks: Chunks, num_rows: int, is_spherical: bool) -> Iterator[NDAr
         yield rest
 
 
-def _move(
-    centroids: NDArray[np.float64], counts: NDArray[np.float64], batch: NDArray[np.float32], is_spherical: bool
-) -> None:
-    """Move the centroids, in place, to the running means of the vectors that they have had."""
-    nearest, _ = _nearest(batch, centroids.astype(np.float32))
-    order = np.argsort(nearest, kind="stable")
-    present, first, number = np.unique(nearest[order], return_index=True, return_counts=True)
-    sums = np.add.reduceat(batch[order].astype(np.float64), first, axis=0)
-    counts[present] += number
-    centroids[present] += (sums - number[:, None] * centroids[present]) / counts[present, None]
-    if is_spherical:
-        length = np.linalg.norm(centroids, axis=1, keepdims=True)
-        centroids /= np.where(length > 0, length, 1)
-
-
 def _count(
-    chunks: Chunks, centroids: NDArray[np.float32], is_spherical: bool, num_vectors: int
-) -> tuple[NDArray[np.int64], float]:
-    sizes, inertia = np.zeros(len(centroids), dtype=np.int64), 0.0
-    for batch in _batches(chunks, LEAST_SAMPLE_ROWS, is_spherical):
-        nearest, squared = _nearest(batch, centroids)
-        sizes += np.bincount(nearest, minlength=len(centroids))
-        inertia += float(squared.sum(dtype=np.float64))
-    if sizes.sum() != num_vectors:
+    chunks: Chunks, found: Sequence[NDArray[np.float32]], is_spherical: bool, num_vectors: int
+) -> list[tuple[NDArray[np.int64], float]]:
+    """Return the sizes of the clusters and their inertia over the stream, for each set of centroids."""
+    sizes, inertia = [np.zeros(len(centroids), dtype=np.int64) for centroids in found], [0.0] * len(found)
+    for batch in _batches(chunks, COUNTED_ROWS, is_spherical):
+        for index, centroids in enumerate(found):
+            nearest = _nearest(batch, centroids)
+            sizes[index] += np.bincount(nearest, minlength=len(centroids))
+            inertia[index] += float(_squared_distances(batch, centroids, nearest).sum(dtype=np.float64))
+    if sizes and sizes[0].sum() != num_vectors:
         raise InputError(
-            f"the stream had {num_vectors} vectors at first and {int(sizes.sum())} when it was started again; give a "
-            "function that starts it anew each time, not an iterator"
+            f"the stream had {num_vectors} vectors at first and {int(sizes[0].sum())} when it was started again; give "
+            "a function that starts it anew each time, not an iterator"
         )
-    return sizes, inertia
+    return list(zip(sizes, inertia, strict=True))
 
 
 def _reseed(centroids: NDArray[np.float32], sizes: NDArray[np.int64], sample: NDArray[np.float32]) -> int:
-    emptied = np.flatnonzero(sizes == 0)
-    _, squared = _nearest(sample, centroids[sizes > 0])
+    emptied, others = np.flatnonzero(sizes == 0), centroids[sizes > 0]
+    squared = _squared_distances(sample, others, _nearest(sample, others))
     farthest = np.argsort(-squared, kind="stable")[: len(emptied)]
     farthest = farthest[squared[farthest] > 0]
     centroids[emptied[: len(farthest)]] = sample[farthest]
     return len(farthest)
 
 
-def _nearest(
-    vectors: NDArray[np.float32], centroids: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest centroid of each vector and the squared distance to it."""
-    nearest = ((centroids**2).sum(axis=1) - 2 * (vectors @ centroids.T)).argmin(axis=1)
-    return nearest, ((vectors - centroids[nearest]) ** 2).sum(axis=1)
+def _nearest(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    return ((centroids**2).sum(axis=1) - 2 * (vectors @ centroids.T)).argmin(axis=1)
+
+
+def _squared_distances(
+    vectors: NDArray[np.float32], centroids: NDArray[np.float32], nearest: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    difference = vectors - centroids[nearest]
+    return np.einsum("ij,ij->i", difference, difference)

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from densessl.errors import InputError
 from densessl.evaluation import streaming_kmeans as module
-from densessl.evaluation.streaming_kmeans import draw_sample, streaming_kmeans
+from densessl.evaluation.streaming_kmeans import draw_samples, streaming_kmeans, streaming_kmeans_of_seeds
 
 
 def planted(num: int = 2000, dim: int = 6) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -54,12 +54,29 @@ def test_cutting_changes_nothing_and_the_seed_does() -> None:
     assert not np.array_equal(one.centroids, streaming_kmeans(lambda: [vectors], 7, 1).centroids)
 
 
+def test_seeds_share_the_passes_and_give_what_each_gives_alone() -> None:
+    vectors = np.random.default_rng(2).normal(size=(9000, 4)).astype(np.float32)
+    num_started = 0
+
+    def chunks() -> Iterable[NDArray]:
+        nonlocal num_started
+        num_started += 1
+        return cut(vectors, 4000)
+
+    together = streaming_kmeans_of_seeds(chunks, 6, [3, 0, 4], num_passes=2)
+    assert num_started == 4  # sample, two of mini-batches, count
+    for seed, found in zip([3, 0, 4], together, strict=True):
+        alone = streaming_kmeans(lambda: cut(vectors, 4000), 6, seed, num_passes=2)
+        assert np.array_equal(found.centroids, alone.centroids)
+        assert (found.inertia, found.sizes.tolist()) == (alone.inertia, alone.sizes.tolist())
+
+
 def test_the_sample_is_uniform_and_in_order() -> None:
     vectors = np.arange(1000, dtype=np.float32)[:, None]
-    drawn = np.stack([draw_sample(lambda: cut(vectors, 300, 7), 50, seed)[0][:, 0] for seed in range(200)])
+    drawn = np.stack([sample[:, 0] for sample in draw_samples(lambda: cut(vectors, 300, 7), 50, range(200))[0]])
     assert (np.diff(drawn, axis=1) > 0).all()
     assert drawn.mean() == pytest.approx(499.5, abs=12)  # a standard error is 2.9
-    assert draw_sample(lambda: cut(vectors, 300), 5000, 0)[1] == 1000
+    assert draw_samples(lambda: cut(vectors, 300), 5000, [0])[1] == 1000
 
 
 def test_memory_does_not_grow_with_the_stream() -> None:
