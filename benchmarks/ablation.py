@@ -10,11 +10,14 @@ Every variant is trained with every seed from the configuration of `--config`; a
 processor time than those of the recipe alone gets fewer of them, from its first seed's time on. Rows go to
 results/ablation.jsonl: k-means mIoU on `--eval-split` under protocol `native` (20 clustering seeds), the masks of
 `--eval-masks` as foreground, of the encoder and of the embedding. Runs that are there already are only scored again.
-Labels name the clusters and score them; no run sees one.
+With `views.num_stored`, a variant that changes neither views nor network gets the recipe's stored views of its seed,
+and what they took counts for it too. Labels name the clusters and score them; no run sees one.
 """
 
 import argparse
+import datetime
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +38,13 @@ VARIANTS: dict[str, dict[str, object]] = {
     "local_crops": {"views.num_local": 2, "views.local_size_px": 48},
     "swav": {"model.num_prototypes": 64, "objective.swav_weight": 1.0},
     "neighbours": {"views.neighbours": 10, "views.neighbours_size_px": 96},
+    "no_neighbours": {"views.neighbours": 0},
     "formula": {"objective.mode": "formula"},
     "sgd_poly": {"training.optimizer": "sgd", "training.schedule": "poly", "training.learning_rate": 0.03},
 }
 """What is changed in the recipe; everything else stays, learning rates included."""
 CLUSTERING_SEEDS = 20
+STORED = "stored_views"
 TOLERATED = 1.1
 """A variant may cost this many times the recipe before its epochs are cut."""
 
@@ -59,15 +64,36 @@ def main() -> None:
 
 
 def _cpu_minutes(arguments: argparse.Namespace, variant: str, seed: int, epochs: int) -> float:
-    """Train a variant, unless it is trained already; return what that took."""
-    run = _folder(arguments, variant, seed, epochs)
+    """Train a variant, unless it is trained already; return what that took, shared views included."""
+    run, recipe = _folder(arguments, variant, seed, epochs), _folder(arguments, "recipe", seed, epochs)
     if not (run / "final.safetensors").is_file():
+        if _shares_views(variant) and not (run / STORED).is_dir():
+            shutil.copytree(recipe / STORED, run / STORED)
         overrides = {"seed": seed, "training.epochs": epochs, **VARIANTS[variant]}
         flags = [text for name, value in overrides.items() for text in (f"--{name}", str(value).lower())]
         where = ["--data", arguments.data, "--split", arguments.split, "--masks", arguments.masks, "--out", run]
         config = ["--config", arguments.config, "--resume", "true"]
+        if arguments.weights is not None:
+            flags += ["--model.weights", str(arguments.weights)]
         subprocess.run([sys.executable, "-m", "densessl", "pretrain", *map(str, config + where), *flags], check=True)
-    return float(read_json(run / "run.json", "the record of a run")["cpu_minutes"])
+    shared = _minutes_of_views(recipe) if _shares_views(variant) and (run / STORED).is_dir() else 0.0
+    return float(read_json(run / "run.json", "the record of a run")["cpu_minutes"]) + shared
+
+
+def _shares_views(variant: str) -> bool:
+    """Say whether a variant trains on the views that the recipe stored, where it stores them."""
+    return variant != "recipe" and not any(name.startswith(("views.", "model.encoder")) for name in VARIANTS[variant])
+
+
+def _minutes_of_views(run: Path) -> float:
+    """Return the CPU-minutes that a run stored views for; its minutes are spread evenly over its wall time."""
+    record = read_json(run / "run.json", "the record of a run")
+    started = datetime.datetime.fromisoformat(str(record["started"])).timestamp()
+    finished = (run / "final.safetensors").stat().st_mtime
+    known = run / "neighbours.npz"
+    begun = known.stat().st_mtime if known.is_file() else started
+    stored = max(path.stat().st_mtime for path in (run / STORED).iterdir())
+    return float(record["cpu_minutes"]) * (stored - begun) / (finished - started)
 
 
 def _score(arguments: argparse.Namespace, variant: str, seed: int, epochs: int) -> None:
@@ -101,7 +127,7 @@ def _score(arguments: argparse.Namespace, variant: str, seed: int, epochs: int) 
             "changes": VARIANTS[variant],
             "seed": seed,
             "epochs": epochs,
-            "cpu_minutes": read_json(run / "run.json", "the record of a run")["cpu_minutes"],
+            "cpu_minutes": round(_cpu_minutes(arguments, variant, seed, epochs), 2),
             **{f"miou_{name}": round(value.miou, 4) for name, value in scores.items()},
             **{f"miou_std_{name}": round(value.miou_std, 4) for name, value in scores.items()},
             "clustering_seeds": CLUSTERING_SEEDS,
@@ -122,6 +148,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data-name", default=None, help="what rows call the data; by default its folder")
     parser.add_argument("--split", default="train", help="trained on")
     parser.add_argument("--masks", type=Path, required=True, help="of the images trained on, with soft maps")
+    parser.add_argument("--weights", type=Path, default=None, help="initial weights of the encoder")
     parser.add_argument("--eval-split", default="val")
     parser.add_argument("--eval-masks", type=Path, required=True)
     parser.add_argument("--classes", default=None, help="those that count, 0,8,10; by default all")

@@ -4,10 +4,12 @@ The encoder is most of a step's time. Where it does not change, a few views of e
 views that every epoch would draw anew; epochs then cost next to nothing.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +22,15 @@ from densessl.data.normalisation import normalise_bytes
 from densessl.data.single_views import ConsecutiveKeys, SingleViews, collate_single
 from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError
-from densessl.files import write_atomically
+from densessl.files import read_json, write_atomically, write_json
+from densessl.models.dense_encoder import state_sha256
 from densessl.models.mask_contrast_model import MaskContrastModel, ViewMasks, masked_mean
 from densessl.structures import ViewBatch
 from densessl.training.batches import draw_batches
 from densessl.training.sampler import BatchSampler
 
+IDENTITY_FILE = "views.json"
+_ABOUT_PAIRS = frozenset({"num_stored", "neighbours", "neighbours_size_px"})
 _BATCH_SIZE = 32
 
 
@@ -88,19 +93,20 @@ def store_views(
 ) -> StoredViews:
     """Draw and encode the views of all images, those that the folder does not hold yet; processes share the work.
 
-    Each view of all images is a file, written as a whole, so that a killed run goes on with the next one.
+    Each view of all images is a file, written as a whole, so that a killed run goes on with the next one. Views that
+    were drawn or encoded otherwise, which another file tells, are encoded again.
 
     Args:
         fabric: device, precision and processes.
         encoder: maps images (batch, 3, size, size) to features (batch, channels, h, w); no part of it is trained.
         views: how views are drawn, and of which images.
-        folder: of the files, view-N.npz.
+        folder: of the files, view-N.npz, and of views.json.
         num_views: of each image.
         num_workers: loader processes; -1 chooses by the number of cores.
         seed: of the views.
 
     Raises:
-        InputError: an encoder with a part that is trained, an image that cannot be read, or files of other images.
+        InputError: an encoder with a part that is trained, or an image that cannot be read.
     """
     trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
     if trained:
@@ -108,6 +114,9 @@ def store_views(
             f"views.num_stored is {num_views}, but {len(trained)} tensors of the encoder are trained (such as "
             f"{trained[0]}); name all its parts in model.frozen, or set views.num_stored to 0"
         )
+    if fabric.is_global_zero:
+        _claim(folder, _identity(encoder, views, seed, fabric.strategy.precision.precision))
+    fabric.barrier()
     encoder = encoder.to(fabric.device).eval()
     for number in range(fabric.global_rank, num_views, fabric.world_size):
         path = folder / f"view-{number}.npz"
@@ -119,12 +128,6 @@ def store_views(
                 Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
     fabric.barrier()
     parts = [np.load(folder / f"view-{number}.npz", allow_pickle=False) for number in range(num_views)]
-    for number, part in enumerate(parts):
-        if len(part["features"]) != len(views):
-            raise InputError(
-                f"{folder / f'view-{number}.npz'} holds {len(part['features'])} images, the run has {len(views)}; "
-                f"delete {folder} to encode them again"
-            )
     features = np.stack([part["features"] for part in parts])
     is_usable = np.stack([part["is_usable"] for part in parts])
     stems = tuple(ref.stem for ref in views.images)
@@ -171,6 +174,36 @@ def with_encoder(
             model.encoder = given
 
     return judge
+
+
+def _identity(encoder: nn.Module, views: PairedViews, seed: int, precision: str) -> dict[str, Any]:
+    """Return what decides the stored views: their number does not, nor which images are neighbours."""
+    settings = {key: value for key, value in asdict(views.settings).items() if key not in _ABOUT_PAIRS}
+    return {
+        "images": hashlib.sha256("\n".join(ref.stem for ref in views.images).encode()).hexdigest(),
+        "masks": str(views.sources.masks.folder),
+        "encoder": state_sha256(encoder),
+        "precision": precision,
+        "seed": seed,
+        **settings,
+    }
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Empty the folder where its views are others, and write down what the new ones are."""
+    path = folder / IDENTITY_FILE
+    found = read_json(path, "what views are stored") if path.is_file() else {}
+    if found == identity:
+        return
+    stored = sorted(folder.glob("view-*.npz"))
+    if stored:
+        differing = [key for key, value in identity.items() if found.get(key) != value]
+        text = f"{folder} holds views of other {', '.join(differing)}; they are encoded again"
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+    for view in stored:
+        view.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, identity)
 
 
 @torch.no_grad()

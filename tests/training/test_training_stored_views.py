@@ -169,11 +169,20 @@ def test_one_thread_works_and_the_number_comes_back() -> None:
     assert torch.get_num_threads() == before
 
 
-def test_files_of_other_images_are_refused(root: Path, tmp_path: Path) -> None:
-    _stored(root, tmp_path / "stored")
-    fewer = draw_images(tmp_path / "fewer", num=3)
-    with pytest.raises(InputError, match=r"view-0\.npz holds 6 images, the run has 3; delete"):
-        _stored(fewer, tmp_path / "stored")
+def test_views_of_something_else_are_encoded_again(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *_ = _stored(root, tmp_path / "stored")
+    capsys.readouterr()
+    again, *_ = _stored(root, tmp_path / "stored")
+    assert "again" not in capsys.readouterr().err
+    assert np.array_equal(first.features, again.features)
+    fewer, *_ = _stored(draw_images(tmp_path / "fewer", num=3), tmp_path / "stored")
+    assert "holds views of other images, masks; they are encoded again" in capsys.readouterr().err
+    assert fewer.features.shape[1] == 3
+    (tmp_path / "stored" / "views.json").unlink()
+    _stored(tmp_path / "fewer", tmp_path / "stored")
+    assert "they are encoded again" in capsys.readouterr().err
 
 
 def test_an_encoder_that_is_trained_is_refused(root: Path) -> None:
