@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 """What is changed in the recipe; everything else stays, learning rates included."""
 CLUSTERING_SEEDS = 20
-STORED = "stored_views"
+STORED, NEIGHBOURS = "stored_views", "neighbours.npz"
 TOLERATED = 1.1
 """A variant may cost this many times the recipe before its epochs are cut."""
 
@@ -67,8 +67,10 @@ def _cpu_minutes(arguments: argparse.Namespace, variant: str, seed: int, epochs:
     """Train a variant, unless it is trained already; return what that took, shared views included."""
     run, recipe = _folder(arguments, variant, seed, epochs), _folder(arguments, "recipe", seed, epochs)
     if not (run / "final.safetensors").is_file():
-        if _shares_views(variant) and not (run / STORED).is_dir():
+        if _shares_views(variant) and (recipe / STORED).is_dir() and not (run / STORED).is_dir():
             shutil.copytree(recipe / STORED, run / STORED)
+            if (recipe / NEIGHBOURS).is_file():
+                shutil.copy(recipe / NEIGHBOURS, run / NEIGHBOURS)
         overrides = {"seed": seed, "training.epochs": epochs, **VARIANTS[variant]}
         flags = [text for name, value in overrides.items() for text in (f"--{name}", str(value).lower())]
         where = ["--data", arguments.data, "--split", arguments.split, "--masks", arguments.masks, "--out", run]
@@ -86,14 +88,12 @@ def _shares_views(variant: str) -> bool:
 
 
 def _minutes_of_views(run: Path) -> float:
-    """Return the CPU-minutes that a run stored views for; its minutes are spread evenly over its wall time."""
+    """Return the CPU-minutes that a run stored views for, neighbours included; its minutes count evenly."""
     record = read_json(run / "run.json", "the record of a run")
     started = datetime.datetime.fromisoformat(str(record["started"])).timestamp()
     finished = (run / "final.safetensors").stat().st_mtime
-    known = run / "neighbours.npz"
-    begun = known.stat().st_mtime if known.is_file() else started
     stored = max(path.stat().st_mtime for path in (run / STORED).iterdir())
-    return float(record["cpu_minutes"]) * (stored - begun) / (finished - started)
+    return float(record["cpu_minutes"]) * (stored - started) / (finished - started)
 
 
 def _score(arguments: argparse.Namespace, variant: str, seed: int, epochs: int) -> None:

@@ -1,5 +1,6 @@
 """Which images resemble which, by the features of the network before training; found once per run."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.files import write_atomically
+from densessl.models.dense_encoder import state_sha256
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.models.precision import on_device
 from densessl.structures import ImageRef
@@ -34,28 +36,34 @@ def find_neighbours(
     """Return the neighbours of each image (num_images, num_neighbours), and keep them in the run folder.
 
     The encoder's features are averaged over each image's mask, as the `native` protocol does; of several masks the
-    unit vectors are added.
+    unit vectors are added. What a run found before it was cut off is taken where it is of the same images, masks and
+    weights.
 
     Args:
-        run: the run folder; `neighbours.npz` is written or, with `are_known`, read.
+        run: the run folder; `neighbours.npz` is written or read.
         model: the network with its initial weights.
         images: the images that are trained on.
         masks: their masks.
         num_neighbours: how many.
         image_size_px: height and width that images are brought to.
         device: where the network works.
-        are_known: the run found them before it was interrupted.
+        are_known: the run found them before it was interrupted, and can only go on with these.
 
     Raises:
         InputError: too few images, or the run folder holds neighbours of other images.
     """
     path = run / "neighbours.npz"
+    identity = _identity(model, images, masks, num_neighbours, image_size_px)
     if not are_known:
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as found:
+                if "identity" in found and str(found["identity"]) == identity:
+                    return np.asarray(found["neighbours"], dtype=np.int64)
         neighbours = nearest_neighbours(_embed(model, images, masks, image_size_px, device), num_neighbours)
         stems = np.array([ref.stem for ref in images])
 
         def write(temporary: Path) -> None:
-            np.savez_compressed(temporary, neighbours=neighbours, stems=stems)
+            np.savez_compressed(temporary, neighbours=neighbours, stems=stems, identity=np.array(identity))
 
         write_atomically(path, write)
         return neighbours
@@ -68,6 +76,20 @@ def find_neighbours(
                 "the configuration the run began with, or start a new run in another folder"
             )
         return np.asarray(found["neighbours"], dtype=np.int64)
+
+
+def _identity(
+    model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder, num_neighbours: int, image_size_px: int
+) -> str:
+    """Return a digest of what decides the neighbours."""
+    parts = [
+        state_sha256(model.encoder),
+        str(masks.folder),
+        num_neighbours,
+        image_size_px,
+        *(ref.stem for ref in images),
+    ]
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 
 def _embed(

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from tiny_runs import TINY, DrawnFolder, Outcome, command, draw_folder, truncate, write_mask
 
+from densessl.commands import neighbours
+from densessl.commands import pretrain as pretrain_command
 from densessl.training.run_folder import load_run_model
 
 SETTINGS = ("images", "data", "split", "masks", "seed", "saliency", "model", "views", "objective", "training")
@@ -418,6 +420,23 @@ def test_neighbours_of_the_initial_features_are_kept_in_the_run_folder(folder: D
     outcome = pretrain(folder, "--views.neighbours", "2", "--resume", "true")
     assert outcome.status == 1
     assert f"{path} is missing, so the run cannot go on exactly; start a new run in another folder" in outcome.err
+
+
+def test_neighbours_of_a_run_that_was_cut_off_are_taken_where_they_are_its_own(
+    folder: DrawnFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*arguments: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    search, searched = neighbours.nearest_neighbours, []
+    monkeypatch.setattr(neighbours, "nearest_neighbours", lambda *given: searched.append(1) or search(*given))
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain_command, "pretrain_model", cut_off)
+        assert pretrain(folder, "--views.neighbours", "2").status == 130
+        assert pretrain(folder, "--views.neighbours", "2").status == 130
+        assert len(searched) == 1
+    assert pretrain(folder, "--views.neighbours", "2", "--seed", "5").status == 0  # other weights, other neighbours
+    assert len(searched) == 2
 
 
 def test_more_neighbours_than_images(folder: DrawnFolder) -> None:
