@@ -31,7 +31,7 @@ TOP = {"commands", "command_line", "__main__", "__init__"}
 NUMBERS_ALONE = (
     *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
     *("agreement", "boundary", "bootstrap"),
-    *("labelled_features", "labelled_protocols", "linear_probe", "linear_schedule", "logistic_regression"),
+    *("labelled_features", "labelled_protocols", "linear_probe", "linear_schedule", "logistic_regression", "curvature"),
     *("probe_cells", "patch_memory", "dense_neighbours", "retrieval", "segmentation"),
     *("cluster_algorithms", "cluster_merging", "spectral_groups", "streaming_kmeans", "cluster_number"),
     *("fast_kmeans", "bounded_lloyd", "kmeans_start", "pixel_protocols", "pixel_clusters", "streaming_pca"),

@@ -64,7 +64,7 @@ class ExactLinearSettings:
 
     strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     held_out_every: int = 10
-    tolerance: float = 1e-4
+    tolerance: float = 3e-5
     max_passes: int = 1000
     history: int = 20
     precision: Literal["float32", "float64"] = "float32"

@@ -71,7 +71,7 @@ class ProbeCells:
     def standardised(self, position: int, precision: Literal["float32", "float64"]) -> NDArray[np.floating]:
         """Return the features of the image at a position less their mean, over their deviation: (dim, num_cells)."""
         pixels = self.features.pixels(self.indices[position])
-        cells = pixels.reshape(len(pixels), -1).astype(precision)
+        cells = pixels.reshape(len(pixels), -1).astype(precision)  # a copy: a source may hold its features
         cells -= self.mean.astype(precision)[:, None]
         cells *= (1 / self.deviation).astype(precision)[:, None]
         return cells
