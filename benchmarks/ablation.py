@@ -45,8 +45,6 @@ VARIANTS: dict[str, dict[str, object]] = {
 """What is changed in the recipe; everything else stays, learning rates included."""
 CLUSTERING_SEEDS = 20
 STORED, NEIGHBOURS = "stored_views", "neighbours.npz"
-TOLERATED = 1.1
-"""A variant may cost this many times the recipe before its epochs are cut."""
 
 
 def main() -> None:
@@ -57,7 +55,7 @@ def main() -> None:
     allowed = _cpu_minutes(arguments, "recipe", arguments.seeds[0], epochs)
     for variant in arguments.variants:
         cost = _cpu_minutes(arguments, variant, arguments.seeds[0], epochs)
-        fitting = epochs if cost <= TOLERATED * allowed else max(1, round(epochs * allowed / cost))
+        fitting = epochs if cost <= arguments.tolerated * allowed else max(1, round(epochs * allowed / cost))
         for seed in arguments.seeds:
             _cpu_minutes(arguments, variant, seed, fitting)
             _score(arguments, variant, seed, fitting)
@@ -92,7 +90,7 @@ def _minutes_of_views(run: Path) -> float:
     record = read_json(run / "run.json", "the record of a run")
     started = datetime.datetime.fromisoformat(str(record["started"])).timestamp()
     finished = (run / "final.safetensors").stat().st_mtime
-    stored = max(path.stat().st_mtime for path in (run / STORED).iterdir())
+    stored = max(path.stat().st_mtime for path in (run / STORED).glob("view-*.npz"))
     return float(record["cpu_minutes"]) * (stored - started) / (finished - started)
 
 
@@ -156,6 +154,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=None, help="in place of the recipe's")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tolerated", type=float, default=1.1, help="times the recipe's cost before epochs are cut")
     parser.add_argument("--out", type=Path, required=True, help="receives the runs")
     parser.add_argument("--results", type=Path, default=Path("results/ablation.jsonl"))
     return parser.parse_args()

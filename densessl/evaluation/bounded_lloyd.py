@@ -10,6 +10,13 @@ from scipy.sparse import csr_array
 BLOCK_ROWS = 8192
 """Vectors that are worked on together; fixed, so that sums are added in one order whatever the number of threads."""
 
+FAR_MEAN = 4
+"""Vectors are shifted by their mean where its squared length is more than this many times their summed variance."""
+GATHERED_SHARE = 0.5
+"""Where fewer rows of a block are open, they are taken out of it; else all are looked at."""
+TIGHTENED_FROM = 64
+"""With more clusters, an upper bound is computed anew before all distances of its vector are."""
+
 Mapper = Callable[[Callable[[slice], "_Change"], Iterable[slice]], Iterable["_Change"]]
 """Applies a function to blocks and yields the results in their order: `map`, or that of a pool of threads."""
 
@@ -87,15 +94,18 @@ def lloyd(
 
 
 class _State:
-    """Assignments, bounds, sums and counts between passes; 12 bytes for each vector."""
+    """Assignments, bounds, squared lengths, sums and counts between passes; 16 bytes for each vector."""
 
     def __init__(self, vectors: NDArray[np.float32], num_clusters: int) -> None:
         self.vectors = vectors
         self.num_clusters = num_clusters
-        # Distances do not change with a shift, but lose fewer digits near the mean.
         step = max(1, len(vectors) // 100_000)
-        self.mean = vectors[::step].mean(axis=0, dtype=np.float64).astype(np.float32)
-        self.mean_variance = float(vectors[::step].var(axis=0, dtype=np.float64).mean())
+        mean, variance = (getattr(vectors[::step], of)(axis=0, dtype=np.float64) for of in ("mean", "var"))
+        self.mean_variance = float(variance.mean())
+        # Distances do not change with a shift, but lose fewer digits near the mean. A shift is a copy of what is read.
+        self.is_shifted = bool(mean @ mean > FAR_MEAN * variance.sum())
+        self.mean = mean.astype(np.float32) if self.is_shifted else np.zeros(vectors.shape[1], dtype=np.float32)
+        self.squares = np.zeros(len(vectors), dtype=np.float32)
         self.assignments = np.zeros(len(vectors), dtype=np.int32)
         self.upper = np.zeros(len(vectors), dtype=np.float32)
         self.lower = np.zeros(len(vectors), dtype=np.float32)
@@ -142,33 +152,44 @@ class _State:
 
     def _visit_block(self, block: slice, search: "_Search") -> _Change:
         vectors, assignments = self.vectors[block], self.assignments[block]
-        upper, lower = self.upper[block], self.lower[block]
+        upper, lower, squares = self.upper[block], self.lower[block], self.squares[block]
+        rows: NDArray[np.int64] | slice = slice(None)
         if search.is_complete:
-            rows = np.arange(len(vectors))
-            open_vectors = vectors - self.mean
+            vectors = self._shifted(vectors)
+            if not self.has_assignments:
+                squares[:] = np.einsum("ij,ij->i", vectors, vectors)
         else:
             upper += search.drift[assignments]
             lower -= search.other_drift[assignments]
             bound = np.maximum(lower, search.half_gap[assignments])
-            rows = np.flatnonzero(upper > bound)
-            if not len(rows):
+            is_open = upper > bound
+            num_open = np.count_nonzero(is_open)
+            if num_open == 0:
                 return _Change(None, None)
-            open_vectors = vectors[rows] - self.mean
-            difference = open_vectors - search.centroids[assignments[rows]]
-            upper[rows] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-            is_open = upper[rows] > bound[rows]
-            rows, open_vectors = rows[is_open], open_vectors[is_open]
-        if not len(rows):
-            return _Change(None, None)
-        nearest, upper[rows], lower[rows] = search.nearest(open_vectors)
-        before = assignments[rows]
+            if num_open < GATHERED_SHARE * len(vectors):
+                rows = np.flatnonzero(is_open)
+                vectors = self._shifted(vectors[rows])
+                if self.num_clusters > TIGHTENED_FROM:
+                    difference = vectors - search.centroids[assignments[rows]]
+                    upper[rows] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+                    is_open = upper[rows] > bound[rows]
+                    rows, vectors = rows[is_open], vectors[is_open]
+                    if not len(vectors):
+                        return _Change(None, None)
+            else:
+                vectors = self._shifted(vectors)
+        nearest, upper[rows], lower[rows] = search.nearest(vectors, squares[rows])
+        before = assignments[rows].copy()
         assignments[rows] = nearest
         if not self.has_assignments:
-            return self._change(open_vectors, nearest, None)
+            return self._change(vectors, nearest, None)
         has_moved = nearest != before
         if not has_moved.any():
             return _Change(None, None)
-        return self._change(open_vectors[has_moved], nearest[has_moved], before[has_moved])
+        return self._change(vectors[has_moved], nearest[has_moved], before[has_moved])
+
+    def _shifted(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors - self.mean if self.is_shifted else vectors
 
     def _change(
         self, vectors: NDArray[np.float32], after: NDArray[np.int32], before: NDArray[np.int32] | None
@@ -205,14 +226,16 @@ class _Search:
         self.other_drift[order[-1]] = drift[order[-2]] if len(drift) > 1 else 0
 
     def nearest(
-        self, vectors: NDArray[np.float32]
+        self, vectors: NDArray[np.float32], squares: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return the nearest centroid, the distance to it, and the distance to the second nearest."""
+        """Return the nearest centroid, the distance to it, and the distance to the second nearest.
+
+        squares: the squared lengths of the vectors.
+        """
         distances = vectors @ self._factors
         distances += self._squares
         rows = np.arange(len(vectors))
         nearest = distances.argmin(axis=1)
-        squares = np.einsum("ij,ij->i", vectors, vectors)
         first = distances[rows, nearest] + squares
         distances[rows, nearest] = np.inf
         second = distances.min(axis=1) + squares
