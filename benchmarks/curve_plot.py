@@ -22,7 +22,7 @@ STYLES = {
 def draw_training_curve(rows: list[Row], path: Path) -> None:
     """Draw mean and spread over seeds at each scored step."""
     newest = latest(rows, lambda row: (row["config"], row["seed"], row["step"]))
-    figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     raw = [100 * row["miou"] for row in newest if row["step"] == 0]
@@ -48,5 +48,5 @@ def draw_training_curve(rows: list[Row], path: Path) -> None:
     axes.set_ylabel("k-means mIoU on voc_animals val, %")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7.5, loc="lower right")
+    figure.legend(fontsize=7.5, loc="outside lower center", ncols=1)
     figure.savefig(path)
