@@ -108,10 +108,10 @@ def benchmark(
         precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
         batch_size: images per call of the encoder; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
-        linear: of protocol linear.
+        linear: of protocol linear; its augmentation takes a pass over the training images in every epoch.
         exact: of protocol linear_exact.
         hummingbird: of protocol hummingbird.
-        finetune: of protocol finetune, by far the longest.
+        finetune: of protocol finetune, which takes long too.
 
     Raises:
         InputError: settings that cannot work; and, when all else is done and written, protocols that failed.

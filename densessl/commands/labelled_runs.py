@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from rich.console import Console
 
+from densessl.commands.linear_fit import fit_linear
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
 from densessl.data.voc import VOC_CLASS_NAMES
@@ -21,13 +21,10 @@ from densessl.evaluation.image_scores import ImageScores, LabelledPrediction, sc
 from densessl.evaluation.labelled_features import Classes, read_labelled
 from densessl.evaluation.labelled_protocols import (
     LinearProtocol,
-    LinearScheduleSettings,
     NeighbourProtocol,
     RetrievalProtocol,
 )
 from densessl.evaluation.linear_probe import LinearProbe, predict_with_probe
-from densessl.evaluation.linear_schedule import cached_batches, fit_scheduled_probe
-from densessl.evaluation.logistic_regression import fit_exact_probe
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.patch_memory import build_memory
 from densessl.evaluation.retrieval import (
@@ -43,41 +40,21 @@ from densessl.structures import ImageSet, LabelMap
 
 
 def run_linear(protocol: LinearProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
-    """Fit a linear probe to the training split's cached features and score it at native size."""
+    """Fit a linear probe to the training split and score it at native size."""
     split, framing = data.train_split(), Framing(protocol.image_size_px)
     feature_map: FeatureMap | None = "decoder" if protocol.feature_map == "decoder" else None
-    train = data.features(split, framing, feature_map)
     scored = data.features(data.settings.split, framing, feature_map)
-    console = _console()
-    if isinstance(protocol.settings, LinearScheduleSettings):
-        how = protocol.settings
-        batches = cached_batches(train, data.labels(split, train, framing), how.batch_size, settings.seed)
-        trained = fit_scheduled_probe(
-            batches,
-            data.classes,
-            how,
-            settings.seed,
-            data.device,
-            lambda epoch, loss: console.print(f"linear, epoch {epoch + 1} of {how.epochs}: loss {loss:.4f}"),
-        )
-        probe, selection = trained.probe, f"{NOTHING_CHOSEN[:-1]}; weights of the last epoch)"
-        notes = (*trained.notes, "features were cached: without the published augmentation of the training images")
-    else:
-        exact = fit_exact_probe(train, data.labels(split, train), data.classes, protocol.settings, console.print)
-        probe, notes = exact.probe, exact.notes
-        selection = (
-            f"penalty {exact.strength:g}, chosen on held-out images of {split}" if exact.trials else NOTHING_CHOSEN
-        )
+    fitted = fit_linear(protocol, data, framing, feature_map, settings.seed)
     result = _result(
         protocol,
         protocol.image_size_px,
-        _score(data, scored, settings, lambda index, size: _by_probe(probe, scored, index, size)),
-        fitted=f"linear probe on {len(train)} images of split {split}",
+        _score(data, scored, settings, lambda index, size: _by_probe(fitted.probe, scored, index, size)),
+        fitted=f"linear probe on {fitted.num_images} images of split {split}",
         fit_labels=f"pixel labels of split {split}",
         left_out=scored,
-        notes=notes,
+        notes=fitted.notes,
     )
-    return replace(result, selection=selection, probe=probe)
+    return replace(result, selection=fitted.selection, probe=fitted.probe)
 
 
 def run_neighbours(protocol: NeighbourProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
@@ -241,7 +218,3 @@ def check_class_names(protocol: RetrievalProtocol, class_names: tuple[str, ...])
             f"protocol {protocol.name} counts {', '.join(wanted)}, but these classes are called {', '.join(found)} "
             "here; it is for PASCAL VOC's classes: leave it out"
         )
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

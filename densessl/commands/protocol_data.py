@@ -120,21 +120,34 @@ class ProtocolData:
 
         feature_map: of a run, another one than that which the encoder was opened with.
         """
-        if self.encoder.run is None or feature_map == self.encoder.settings.features:
-            feature_map = None
+        feature_map = self._other_map(feature_map)
         key = (split, framing, feature_map)
         if key not in self._stores:
             started = time.monotonic()
             self._stores[key] = store_features(
                 self.settings.features / _folder_name(*key),
                 self.images(split).images,
-                self._encoder(feature_map),
+                self.feature_encoder(feature_map),
                 framing,
                 batch_size=self.settings.batch_size,
-                num_workers=self._num_workers(),
+                num_workers=self.num_workers,
             )
             self.encoding_seconds += time.monotonic() - started
         return self._stores[key]
+
+    def feature_encoder(self, feature_map: FeatureMap | None = None) -> FeatureEncoder:
+        """Return the encoder; of a run, with another feature map than that which it was opened with."""
+        feature_map = self._other_map(feature_map)
+        if feature_map not in self._encoders and feature_map is not None:
+            self._encoders[feature_map] = open_encoder(
+                replace(self.encoder.settings, features=feature_map), self.device
+            )
+        return self._encoders[feature_map]
+
+    @property
+    def num_workers(self) -> int:
+        """Number of loader processes."""
+        return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
 
     def labels(self, split: str, store: FeatureStore, framing: Framing | None = None) -> StoredLabels:
         """Return the reader of a store's labels, in the order of the store, at native size or in a frame."""
@@ -191,15 +204,10 @@ class ProtocolData:
             "classes": list(self.classes.labels),
         }
 
-    def _encoder(self, feature_map: FeatureMap | None) -> FeatureEncoder:
-        if feature_map not in self._encoders and feature_map is not None:
-            self._encoders[feature_map] = open_encoder(
-                replace(self.encoder.settings, features=feature_map), self.device
-            )
-        return self._encoders[feature_map]
-
-    def _num_workers(self) -> int:
-        return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
+    def _other_map(self, feature_map: FeatureMap | None) -> FeatureMap | None:
+        """Return a feature map of a run that is not the one it was opened with, else None."""
+        is_same = self.encoder.run is None or feature_map == self.encoder.settings.features
+        return None if is_same else feature_map
 
 
 def choose_foreground(

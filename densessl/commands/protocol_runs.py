@@ -57,7 +57,7 @@ def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
         case "leopart":
             return _sized_pixels(pixel_protocols.LEOPART, size)
         case "linear":
-            return _sized(replace(labelled_protocols.LINEAR, settings=settings.linear), size)
+            return _sized(labelled_protocols.scheduled_linear(settings.linear), size)
         case "linear_exact":
             return _sized(replace(labelled_protocols.LINEAR_EXACT, settings=settings.exact), size)
         case "hummingbird":

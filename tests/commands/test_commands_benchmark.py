@@ -91,7 +91,9 @@ def test_cards_say_which_labels_touched_what(finished: Path) -> None:
     assert linear["labels"]["masks"] == "none (the protocol uses no masks)"
     assert linear["seeds"] == [0]
     assert linear["identity"]["protocol"]["settings"]["epochs"] == 2
-    assert any("without the published augmentation" in note for note in linear["notes"])
+    assert linear["identity"]["protocol"]["settings"]["augmentation"] is True
+    assert linear["description"].endswith("SGD 2 epochs on augmented images, last epoch")
+    assert not any("augmentation" in note for note in linear["notes"])
     assert retrieval["labels"]["fit"] == "pixel labels of split train"
     assert card(finished, "stego320")["fitted"].startswith("3 clusters of all pixels of split train_aug")
     assert card(finished, "leopart")["fitted"].startswith("500 clusters of all pixels of split val")
@@ -122,6 +124,23 @@ def test_a_second_call_takes_the_cards(finished: Path, voc: Path, tmp_path: Path
     outcome = benchmark(voc, out, *by_masks(voc), "--protocols", "native", "--seed", "3")
     assert "finished before" not in outcome.err
     assert card(out, "native")["seeds"] == [3, 4]
+
+
+def test_a_probe_on_cached_features_has_another_card(voc: Path, tmp_path: Path) -> None:
+    flags = ("--protocols", "linear", "--linear.augmentation")
+    name = f"{pooled.__module__}:pooled"
+    contents = []
+    for value in ("true", "false"):
+        outcome = benchmark(voc, tmp_path, *flags, value, encoder=name)
+        assert outcome.status == 0, outcome.err
+        assert "finished before" not in outcome.err
+        contents.append(card(tmp_path, "linear"))
+        trained_on = (tmp_path / "features/train_aug_64x64_stretch").is_dir()
+        assert trained_on is (value == "false")  # augmented images are encoded, and not kept
+    assert contents[0]["identity"] != contents[1]["identity"]
+    assert contents[1]["description"].endswith("on cached features without augmentation, last epoch")
+    assert any("without the published augmentation" in note for note in contents[1]["notes"])
+    assert "finished before" in benchmark(voc, tmp_path, *flags, "false", encoder=name).err
 
 
 def pooled(images: torch.Tensor) -> torch.Tensor:

@@ -50,6 +50,7 @@ def by_masks(root: Path) -> tuple[object, ...]:
     [
         ("linear", ("--exact.max_passes", "30"), "linear_exact"),
         ("linear", ("--method", "schedule", "--linear.epochs", "2", "--linear.batch_size", "4"), "linear"),
+        ("linear", ("--method", "schedule", "--linear.epochs", "2", "--linear.augmentation", "false"), "linear"),
         ("knn", ("--hummingbird.num_neighbours", "5"), "hummingbird"),
         ("retrieve", (), "retrieval"),
     ],
