@@ -38,14 +38,14 @@ def write_table(out: Path, heading: Sequence[str], rows: Sequence[Row], record: 
 
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = [
-        f"| protocol | mIoU | {100 * CONFIDENCE:.0f} % of resampled images | pixel accuracy | labels: fit | "
-        "labels: matching | s |",
-        "|---|---|---|---|---|---|---|",
+        f"| protocol | mIoU | {100 * CONFIDENCE:.0f} % of resampled images | pixel accuracy | boundary IoU | "
+        "labels: fit | labels: matching | s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if row.card is None:
             lines.append(
-                f"| {row.name} | {'failed' if row.is_failure else 'left out'}: {_cell(row.reason)} | | | | | |"
+                f"| {row.name} | {'failed' if row.is_failure else 'left out'}: {_cell(row.reason)} | | | | | | |"
             )
             continue
         content = row.card.content
@@ -55,6 +55,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
             _mean(scores, content["miou"]),
             _interval(scores),
             f"{100 * scores['pixel_accuracy']:.1f}",
+            _percent(scores.get("mean_boundary_iou")),
             labels["fit"],
             labels["matching"].partition(":")[0],
             f"{content['seconds']:.0f}",
@@ -112,6 +113,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         "miou_per_seed": scores.get("miou_per_seed"),
         "miou_interval": scores.get("bootstrap", {}).get("miou_interval"),
         "pixel_accuracy": scores["pixel_accuracy"],
+        "mean_boundary_iou": scores.get("mean_boundary_iou"),
         "labels": content["labels"],
         "seconds": content["seconds"],
         "comparison": comparison.to_json() if isinstance(comparison, PairedBootstrap) else comparison,
@@ -131,6 +133,11 @@ def _interval(scores: dict[str, Any]) -> str:
     low, high = scores["bootstrap"]["miou_interval"]
     first = " (first seed)" if len(scores.get("miou_per_seed", [])) > 1 else ""
     return f"{100 * low:.1f} to {100 * high:.1f}{first}"
+
+
+def _percent(value: float | None) -> str:
+    """Return a fraction in percent; "-" for a card that was written without that score."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _cell(text: str) -> str:

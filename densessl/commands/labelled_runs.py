@@ -199,14 +199,19 @@ def _vectors(image: EmbeddedImage) -> MaskVectors:
 
 
 def _without_background(scores: ImageScores, settings: ProtocolSettings) -> ImageScores:
-    """Return the scores with the counts and the interval of the other classes alone."""
+    """Return the scores with counts, interval and mean boundary IoU of the other classes alone."""
     kept = [place for place, label in enumerate(scores.scores.classes) if label != 0]
     parts = (scores.totals.right, scores.totals.labelled, scores.totals.predicted)
     totals = ImageTotals(*(np.ascontiguousarray(part[:, kept]) for part in parts))
     bootstrap = None
     if settings.num_resamples and int((totals.counted > 0).sum()) > 1:
         bootstrap = bootstrap_miou(totals, settings.num_resamples, settings.seed)
-    return ImageScores(replace(scores.scores, bootstrap=bootstrap), totals, scores.stems)
+    boundary = scores.scores.boundary
+    if boundary is not None:
+        counted = [boundary.iou[place] for place in kept]
+        mean = float(np.mean([value for value in counted if value is not None]))  # a class with an IoU has a band
+        boundary = replace(boundary, mean=mean)
+    return ImageScores(replace(scores.scores, bootstrap=bootstrap, boundary=boundary), totals, scores.stems)
 
 
 def check_class_names(protocol: RetrievalProtocol, class_names: tuple[str, ...]) -> None:

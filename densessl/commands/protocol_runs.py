@@ -137,6 +137,7 @@ def _run_clusters(protocol: ClusterProtocol, data: ProtocolData, settings: Proto
         classes,
         settings.num_resamples,
         settings.seed,
+        repeated.per_seed[0],
     )
     what = "pixels" if foreground == "all" else "one embedding per mask"
     return ProtocolResult(
@@ -177,7 +178,9 @@ def _run_pixels(protocol: PixelProtocol, data: ProtocolData, settings: ProtocolS
                 settings.keep(stem, painted)
             yield LabelledPrediction(stem, scored_labels(labels(index), protocol), painted)
 
-    first = score_images(predictions(), IGNORE, number, match, classes, settings.num_resamples, settings.seed)
+    first = score_images(
+        predictions(), IGNORE, number, match, classes, settings.num_resamples, settings.seed, repeated.per_seed[0]
+    )
     return ProtocolResult(
         name=protocol.name,
         description=protocol.description,

@@ -14,6 +14,7 @@ from voc_trees import SBD_ONLY, VAL, write_voc_tree
 from densessl.commands import protocol_runs
 from densessl.commands.benchmark import benchmark as benchmark_function
 from densessl.commands.benchmark import parse_protocols
+from densessl.commands.evaluate import evaluate
 from densessl.commands.protocol_runs import PROTOCOLS
 from densessl.data.label_maps import read_label_map, write_label_map
 from densessl.errors import InputError
@@ -69,6 +70,8 @@ def test_every_protocol_has_a_row_and_a_card(finished: Path) -> None:
         assert set(content["labels"]) >= {"backbone", "masks", "fit", "selection", "matching"}
         assert content["labels"]["backbone"] == "none (random weights)"
         assert f"| {row['name']} | {100 * row['miou']:.1f}" in table
+        assert row["mean_boundary_iou"] == content["scores"]["mean_boundary_iou"]
+        assert f" | {100 * row['mean_boundary_iou']:.1f} | {row['labels']['fit']} |" in table
     assert "Foreground: given masks" in table
 
 
@@ -102,6 +105,7 @@ def test_cards_say_which_labels_touched_what(finished: Path) -> None:
 
 def test_retrieval_7_leaves_the_background_out_of_mean_and_interval(finished: Path) -> None:
     content = card(finished, "retrieval_7")
+    assert content["scores"]["mean_boundary_iou"] == pytest.approx(np.mean(content["scores"]["boundary_iou"][1:]))
     assert content["class_names"] == ["background", "cat", "person"]
     assert content["miou"] == pytest.approx(np.mean(content["scores"]["iou"][1:]))
     with np.load(finished / "cards/retrieval_7.npz") as arrays:
@@ -188,6 +192,11 @@ def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -
         total = sum(confusion_matrix(read_label_map(labels / f"{stem}.png"), maps[stem], 21, 21) for stem in VAL)
         found = scores_from_confusion(total, len(VAL), "hungarian" if name == "native" else "none", (0, 8, 15))
         assert result.miou == pytest.approx(found.miou, abs=1e-12)
+        for stem, label_map in maps.items():
+            write_label_map(tmp_path / name / f"{stem}.png", label_map)
+        match = found.match
+        alone = evaluate(tmp_path / name, labels, 21, match=match, classes=[0, 8, 15], boundary=True)
+        assert result.scores.scores.boundary == alone.boundary
 
 
 def open_data(voc: Path, tmp_path: Path) -> Any:
