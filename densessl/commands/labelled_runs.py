@@ -98,7 +98,16 @@ def run_retrieval(protocol: RetrievalProtocol, data: ProtocolData, settings: Pro
     extraction = embed(scored_split)
     predictions = _retrieved(data.scored, extraction, bank, settings)
     num_labels = classes.num_labels
-    scores = score_images(predictions, num_labels, num_labels, "none", chosen, settings.num_resamples, settings.seed)
+    scores = score_images(
+        predictions,
+        num_labels,
+        num_labels,
+        "none",
+        chosen,
+        settings.num_resamples,
+        settings.seed,
+        objects=data.objects() if settings.instances else None,
+    )
     miou = retrieval_miou(scores.scores, protocol)
     if miou is None:
         raise InputError(f"no class that protocol {protocol.name} counts has an IoU; score more images")
@@ -142,7 +151,16 @@ def _score(
             yield LabelledPrediction(stem, labels(index), painted)
 
     classes = data.classes.labels
-    return score_images(predictions(), num_labels, num_labels, "none", classes, settings.num_resamples, settings.seed)
+    return score_images(
+        predictions(),
+        num_labels,
+        num_labels,
+        "none",
+        classes,
+        settings.num_resamples,
+        settings.seed,
+        objects=data.objects() if settings.instances else None,
+    )
 
 
 def _by_probe(probe: LinearProbe, scored: FeatureStore, index: int, size: tuple[int, int]) -> LabelMap:

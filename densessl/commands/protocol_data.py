@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from densessl.evaluation.feature_store import FeatureStore, stems_hash
 from densessl.evaluation.feature_writing import store_features
 from densessl.evaluation.framed_images import MaskSource
 from densessl.evaluation.framing import Framing
+from densessl.evaluation.image_objects import Instances, framed_instances
 from densessl.evaluation.labelled_features import Classes
+from densessl.evaluation.named_objects import REGIONS, ObjectTruth
 from densessl.evaluation.network_features import FeatureMap
+from densessl.evaluation.saliency_instances import find_annotations
 from densessl.evaluation.scores import check_classes
 from densessl.structures import ImageRef, ImageSet, LabelMap
 
@@ -153,6 +156,22 @@ class ProtocolData:
         """Return the reader of a store's labels, in the order of the store, at native size or in a frame."""
         images = self.images(split)
         return StoredLabels(images, {ref.stem: ref for ref in images.images}, store.stems, framing)
+
+    def objects(self, frame: Callable[[LabelMap], LabelMap] | None = None) -> ObjectTruth:
+        """Return the true objects of the scored images: annotated ones where there are any, else regions of the labels.
+
+        frame: brings a map of native size to the size that is scored; None for native size.
+        """
+        source = find_annotations(self.scored, self.scored.images)
+        if source is None:
+            return ObjectTruth(REGIONS)
+        refs = {ref.stem: ref for ref in self.scored.images}
+
+        def read(stem: str) -> Instances:
+            found = source.read(refs[stem])
+            return found if frame is None else framed_instances(found, frame)
+
+        return ObjectTruth(source.description, read)
 
     def foreground(self, protocol: str) -> Foreground:
         """Return where masks come from, for a protocol that needs to know.

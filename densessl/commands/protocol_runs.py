@@ -138,6 +138,7 @@ def _run_clusters(protocol: ClusterProtocol, data: ProtocolData, settings: Proto
         settings.num_resamples,
         settings.seed,
         repeated.per_seed[0],
+        data.objects() if settings.instances else None,
     )
     what = "pixels" if foreground == "all" else "one embedding per mask"
     return ProtocolResult(
@@ -166,7 +167,8 @@ def _run_pixels(protocol: PixelProtocol, data: ProtocolData, settings: ProtocolS
     train, scored = data.features(train_split, framing), data.features(split, framing)
     number = protocol.number_of_clusters(len(classes))
     found = fit_pixels(lambda: map(train.pixels, range(len(train))), number, protocol, list(settings.seeds))
-    labels = data.labels(split, scored, _frame_of_labels(protocol))
+    frame = _frame_of_labels(protocol)
+    labels = data.labels(split, scored, frame)
     pairs = ((scored.pixels(index), labels(index)) for index in range(len(scored)))
     match = protocol.match_rule(number, len(classes))
     repeated = score_repeatedly(confusions_of_pixels(pairs, found, protocol, IGNORE), len(scored), match, classes)
@@ -179,7 +181,15 @@ def _run_pixels(protocol: PixelProtocol, data: ProtocolData, settings: ProtocolS
             yield LabelledPrediction(stem, scored_labels(labels(index), protocol), painted)
 
     first = score_images(
-        predictions(), IGNORE, number, match, classes, settings.num_resamples, settings.seed, repeated.per_seed[0]
+        predictions(),
+        IGNORE,
+        number,
+        match,
+        classes,
+        settings.num_resamples,
+        settings.seed,
+        repeated.per_seed[0],
+        data.objects(lambda found: scored_labels(frame.labels(found), protocol)) if settings.instances else None,
     )
     return ProtocolResult(
         name=protocol.name,

@@ -9,8 +9,10 @@ import numpy as np
 from densessl.data.label_maps import read_label_map
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.boundary import boundary_confusion
+from densessl.evaluation.coco_evaluation import CocoImage
 from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, highest_prediction, image_counts
 from densessl.evaluation.named_maps import NamedMaps, name_maps, names_by_matching
+from densessl.evaluation.named_objects import ObjectTruth, objects_of_maps
 from densessl.evaluation.scores import Scores
 from densessl.structures import IGNORE
 
@@ -92,6 +94,22 @@ def boundary_confusion_of_folders(
     for _, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
         total += boundary_confusion(maps.labels, maps.counted_predictions, num_classes)
     return total
+
+
+def objects_of_folders(
+    predictions: Path,
+    labels: Path,
+    folders: FolderConfusion,
+    scores: Scores,
+    truth: ObjectTruth,
+    ignore_index: int = IGNORE,
+) -> list[CocoImage]:
+    """Return the true and the predicted objects of the images that were scored, after the matching of `scores`."""
+    images = []
+    for stem, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
+        instances = None if truth.read is None else truth.read(stem)
+        images.append(objects_of_maps(maps, scores.classes, instances, stem))
+    return images
 
 
 def named_maps_of_folders(

@@ -183,7 +183,7 @@ def test_two_encoders_are_compared_on_the_same_resamples(finished: Path, voc: Pa
 
 def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -> None:
     maps: dict[str, np.ndarray] = {}
-    settings = protocol_runs.ProtocolSettings(64, range(1), 0, keep=maps.__setitem__)
+    settings = protocol_runs.ProtocolSettings(64, range(1), 0, instances=True, keep=maps.__setitem__)
     data = open_data(voc, tmp_path)
     for name in ("native", "hummingbird"):
         maps.clear()
@@ -195,8 +195,10 @@ def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -
         for stem, label_map in maps.items():
             write_label_map(tmp_path / name / f"{stem}.png", label_map)
         match = found.match
-        alone = evaluate(tmp_path / name, labels, 21, match=match, classes=[0, 8, 15], boundary=True)
+        more = {"classes": [0, 8, 15], "boundary": True, "instances": True}
+        alone = evaluate(tmp_path / name, labels, 21, match=match, **more)
         assert result.scores.scores.boundary == alone.boundary
+        assert result.scores.scores.instances == alone.instances
 
 
 def open_data(voc: Path, tmp_path: Path) -> Any:
@@ -209,6 +211,32 @@ def open_data(voc: Path, tmp_path: Path) -> Any:
     masks = voc / "masks"
     settings = DataSettings(voc, "val", None, "masks", masks, masks, (0, 8, 15), tmp_path / "features", 4, 0)
     return ProtocolData(encoder, settings, device)
+
+
+def test_instances_against_object_maps_in_every_frame(voc: Path, tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    tree = root / "VOCdevkit/VOC2012"
+    for stem in VAL:  # one object each
+        labels = read_label_map(tree / "SegmentationClass" / f"{stem}.png")
+        write_label_map(tree / "SegmentationObject" / f"{stem}.png", np.where((labels > 0) & (labels < 255), 1, labels))
+    names = "native,stego320,leopart,linear_exact,retrieval_7"
+    flags = (*by_masks(root), "--protocols", names, "--instances", "true")
+    outcome = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
+    assert outcome.status == 0, outcome.err
+    rows = json.loads((tmp_path / "a/benchmark.json").read_text())["protocols"]
+    assert len(rows) == 5
+    for row in rows:
+        found = card(tmp_path / "a", row["name"])["scores"]["instances"]
+        assert found["objects_from"] == "VOC object maps (SegmentationObject)"
+        assert (found["classes"], found["num_objects"]) == ([8, 15], len(VAL) - 1)  # sheep do not count
+        assert row["instances"]["ap"] == found["ap"]
+        assert 0 < found["ar_100"] <= 1
+        assert f" | {100 * found['ap']:.1f} / {100 * found['ar_100']:.1f} | " in outcome.out
+    flags = (*by_masks(root), "--protocols", "native")
+    again = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
+    assert "finished before" not in again.err
+    assert "instances" not in again.out
 
 
 def test_faults_of_one_protocol_cost_one_line(voc: Path, tmp_path: Path) -> None:
