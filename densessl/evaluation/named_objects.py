@@ -13,7 +13,14 @@ from densessl.evaluation.instance_scores import MAX_REGIONS
 from densessl.evaluation.named_maps import NamedMaps
 from densessl.structures import LabelMap, MaskArray
 
-REGIONS = "connected regions of each class in the label maps; touching objects count as one"
+SMALLEST_SHARE = 0.001
+"""Regions of labels under this share of an image's area are no objects but ignored, such as splinters between ignored
+pixels: of 1,513 regions of 222 VOC label maps the median has 3 pixels, and 509 of them hold 99.9 % of the area."""
+
+REGIONS = (
+    f"connected regions of each class in the label maps, those under {100 * SMALLEST_SHARE:g} % of the image ignored; "
+    "touching objects count as one"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ def objects_of_maps(maps: NamedMaps, classes: Sequence[int], truth: Instances | 
 
     Args:
         maps: labels and prediction, as places in `classes`.
-        truth: the objects; None for the connected regions of the labels.
+        truth: the objects; None for the connected regions of the labels, small ones ignored (`SMALLEST_SHARE`).
         stem: names the image in errors.
 
     Raises:
@@ -50,10 +57,16 @@ def objects_of_maps(maps: NamedMaps, classes: Sequence[int], truth: Instances | 
             )
         is_ignored = is_ignored | truth.ignored
     places = [place for place, label in enumerate(classes) if label != 0]
-    if truth is None:
-        objects = [CocoMask(encode_mask(mask), p + 1) for p in places for mask in _regions(maps.labels == p)]
+    objects: list[CocoMask] = []
+    if truth is not None:
+        objects += _objects(truth, maps, classes, is_ignored)
     else:
-        objects = list(_objects(truth, maps, classes, is_ignored))
+        for place in places:
+            for mask in _regions(maps.labels == place):
+                if mask.mean() >= SMALLEST_SHARE:
+                    objects.append(CocoMask(encode_mask(mask), place + 1))
+                else:
+                    is_ignored |= mask
     found = []
     for place in places:
         regions = [(int(mask.sum()), mask) for mask in _largest(maps.predictions == place, is_ignored)]

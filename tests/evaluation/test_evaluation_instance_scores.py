@@ -97,6 +97,19 @@ def test_the_largest_regions_count() -> None:
     assert image.found[0].score == max(mask.score for mask in image.found)
 
 
+def test_splinters_of_the_labels_are_ignored() -> None:
+    size = (50, 60)  # 3 pixels are 0.1 %
+    labels = drawn((1, 0, 0, 20, 20), (1, 30, 30, 31, 32), (2, 40, 0, 41, 3), size=size)
+    image = image_of(labels, drawn((1, 0, 0, 20, 20), (1, 30, 28, 31, 32), size=size))
+    assert [mask.category for mask in image.objects] == [2, 3]
+    assert [mask.score for mask in image.found] == pytest.approx([400 / 3000, 2 / 3000])  # 2 of its 4 pixels ignored
+    alone = image_of(labels, drawn((1, 30, 30, 31, 32), size=size))
+    assert alone.found == ()
+    tiny = Instances((labels == 1,), np.zeros(size, dtype=bool))  # annotated objects have any size
+    assert image_of(labels, labels, tiny).objects[0].category == 2
+    assert len(image_of(labels, labels, tiny).found) == 3
+
+
 def test_objects_in_another_frame() -> None:
     found = framed_instances(
         Instances((drawn((1, 0, 0, 12, 6)) > 0,), drawn((1, 0, 18, 12, 20)) > 0, (2,)), lambda values: values[::2, :10]
