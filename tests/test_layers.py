@@ -30,7 +30,8 @@ TOP = {"commands", "command_line", "__main__", "__init__"}
 
 NUMBERS_ALONE = (
     *("confusion", "matching", "scores", "cluster_scores", "projection", "protocols", "clustering"),
-    *("agreement", "boundary", "bootstrap"),
+    *("agreement", "boundary", "bootstrap", "named_maps", "image_scores"),
+    *("coco_evaluation", "image_objects", "instance_scores", "named_objects"),
     *("labelled_features", "labelled_protocols", "linear_probe", "linear_schedule", "logistic_regression", "curvature"),
     *("probe_cells", "patch_memory", "dense_neighbours", "retrieval", "segmentation"),
     *("cluster_algorithms", "cluster_merging", "spectral_groups", "streaming_kmeans", "cluster_number"),

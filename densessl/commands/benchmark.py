@@ -59,6 +59,7 @@ def benchmark(
     seeds: int = 5,
     seed: int = 0,
     bootstrap: int = 1000,
+    instances: bool = False,
     compare: Path | None = None,
     keep_features: bool = True,
     weights: Literal["final", "initial"] | Path = "final",
@@ -97,6 +98,8 @@ def benchmark(
         seeds: how many times clustering is repeated.
         seed: the first seed.
         bootstrap: how many times the images are resampled for the 95 % intervals; 0 for none.
+        instances: also score objects by COCO's AP and AR (docs/scores.md): connected regions of the predicted classes
+            against the data set's objects (COCO annotations, VOC's SegmentationObject), else regions of the labels.
         compare: the folder of another encoder's benchmark: in how many of the same resamples this one is better.
         keep_features: leave the features on the disk.
         weights: of a run: final or initial; of a timm name: a file.
@@ -108,10 +111,10 @@ def benchmark(
         precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
         batch_size: images per call of the encoder; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
-        linear: of protocol linear.
+        linear: of protocol linear; its augmentation takes a pass over the training images in every epoch.
         exact: of protocol linear_exact.
         hummingbird: of protocol hummingbird.
-        finetune: of protocol finetune, by far the longest.
+        finetune: of protocol finetune, which takes long too.
 
     Raises:
         InputError: settings that cannot work; and, when all else is done and written, protocols that failed.
@@ -119,7 +122,9 @@ def benchmark(
     names = parse_protocols(protocols)
     _check_comparison(compare, bootstrap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = ProtocolSettings(image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird, finetune)
+    settings = ProtocolSettings(
+        image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird, finetune, instances
+    )
     for name in names:
         named_protocol(name, settings)  # unknown names and sizes, before the work
     opened = open_clustered_encoder(

@@ -35,6 +35,7 @@ def card_identity(protocol: NamedProtocol, data: ProtocolData, settings: Protoco
         "protocol": protocol,
         "seeds": list(settings.seeds),
         "num_resamples": settings.num_resamples,
+        **({"instances": True} if settings.instances else {}),
     }
     content: dict[str, Any] = json.loads(json.dumps(plain(identity)))
     return content

@@ -37,16 +37,15 @@ def write_table(out: Path, heading: Sequence[str], rows: Sequence[Row], record: 
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        f"| protocol | mIoU | {100 * CONFIDENCE:.0f} % of resampled images | pixel accuracy | labels: fit | "
-        "labels: matching | s |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    has_instances = any(row.card is not None and "instances" in row.card.content["scores"] for row in rows)
+    heads = ["protocol", "mIoU", f"{100 * CONFIDENCE:.0f} % of resampled images", "pixel accuracy", "boundary IoU"]
+    heads += ["instances: AP / AR"] if has_instances else []
+    heads += ["labels: fit", "labels: matching", "s"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         if row.card is None:
-            lines.append(
-                f"| {row.name} | {'failed' if row.is_failure else 'left out'}: {_cell(row.reason)} | | | | | |"
-            )
+            reason = f"{'failed' if row.is_failure else 'left out'}: {_cell(row.reason)}"
+            lines.append(f"| {row.name} | {reason} |{' |' * (len(heads) - 2)}")
             continue
         content = row.card.content
         scores, labels = content["scores"], content["labels"]
@@ -55,6 +54,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
             _mean(scores, content["miou"]),
             _interval(scores),
             f"{100 * scores['pixel_accuracy']:.1f}",
+            _percent(scores.get("mean_boundary_iou")),
+            *([_instance_cell(scores)] if has_instances else []),
             labels["fit"],
             labels["matching"].partition(":")[0],
             f"{content['seconds']:.0f}",
@@ -112,6 +113,8 @@ def _row_json(row: Row) -> dict[str, Any]:
         "miou_per_seed": scores.get("miou_per_seed"),
         "miou_interval": scores.get("bootstrap", {}).get("miou_interval"),
         "pixel_accuracy": scores["pixel_accuracy"],
+        "mean_boundary_iou": scores.get("mean_boundary_iou"),
+        **_instances(scores),
         "labels": content["labels"],
         "seconds": content["seconds"],
         "comparison": comparison.to_json() if isinstance(comparison, PairedBootstrap) else comparison,
@@ -131,6 +134,23 @@ def _interval(scores: dict[str, Any]) -> str:
     low, high = scores["bootstrap"]["miou_interval"]
     first = " (first seed)" if len(scores.get("miou_per_seed", [])) > 1 else ""
     return f"{100 * low:.1f} to {100 * high:.1f}{first}"
+
+
+def _instance_cell(scores: dict[str, Any]) -> str:
+    found = scores.get("instances")
+    return "-" if found is None else f"{_percent(found['ap'])} / {_percent(found['ar_100'])}"
+
+
+def _instances(scores: dict[str, Any]) -> dict[str, Any]:
+    found = scores.get("instances")
+    if found is None:
+        return {}
+    return {"instances": {key: found[key] for key in ("ap", "ap_50", "ap_75", "ar_100", "objects_from")}}
+
+
+def _percent(value: float | None) -> str:
+    """Return a fraction in percent; "-" for a card that was written without that score."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _cell(text: str) -> str:

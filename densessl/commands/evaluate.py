@@ -13,16 +13,20 @@ from densessl.data.voc import read_class_names
 from densessl.errors import InputError
 from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou, compare_paired, image_totals
 from densessl.evaluation.boundary import boundary_scores
+from densessl.evaluation.instance_scores import score_instances
 from densessl.evaluation.label_map_folders import (
     FolderConfusion,
     boundary_confusion_of_folders,
     confusion_of_folders,
+    objects_of_folders,
     read_stems,
 )
 from densessl.evaluation.matching import MatchRule
+from densessl.evaluation.named_objects import REGIONS, ObjectTruth
+from densessl.evaluation.saliency_instances import open_object_maps
 from densessl.evaluation.scores import Scores, check_classes, scores_from_confusion
 from densessl.files import write_json
-from densessl.structures import IGNORE
+from densessl.structures import IGNORE, ImageRef
 
 LEAST_RESAMPLES = 100
 
@@ -39,6 +43,8 @@ def evaluate(
     class_names: Path | None = None,
     plot: Path | None = None,
     boundary: bool = False,
+    instances: bool = False,
+    objects: Path | None = None,
     bootstrap: int = 0,
     compare: Path | None = None,
     seed: int = 0,
@@ -66,6 +72,10 @@ def evaluate(
         class_names: Text file with one class name per line, background first, for the table and the plot.
         plot: Draw the confusion matrix after matching, each row divided by its sum, to this PNG file.
         boundary: Also score boundary IoU; it reads the images a second time.
+        instances: Also score objects by COCO's AP and AR: connected regions of the predicted classes against those
+            of the labels, or against `objects`; docs/scores.md has the rule. It reads the images a second time.
+        objects: Folder of true objects, one PNG per image with 0 for background, 1.. for objects and 255 ignored,
+            such as VOC's SegmentationObject.
         bootstrap: How many times the images are resampled for a 95 % interval of the mIoU; 0 for none. The
             matching stays that of all images.
         compare: Folder of other predictions of the same images, matched by the same rule. Both are scored on the
@@ -81,6 +91,9 @@ def evaluate(
     chosen = parse_classes(classes)
     _check_settings(num_classes, ignore_index, chosen)
     _check_extras(bootstrap, compare, seed, plot)
+    if objects is not None and not instances:
+        raise InputError(f"objects {objects} are only used with --instances true; add it, or drop them")
+    truth = _object_truth(objects) if instances else None
     names = () if class_names is None else read_class_names(class_names)
     stems = None if split_file is None else read_stems(split_file)
 
@@ -100,6 +113,9 @@ def evaluate(
     if boundary:
         counts = boundary_confusion_of_folders(predictions, labels, folders, scores, ignore_index)
         scores = replace(scores, boundary=boundary_scores(counts))
+    if truth is not None:
+        masks = objects_of_folders(predictions, labels, folders, scores, truth, ignore_index)
+        scores = replace(scores, instances=score_instances(masks, scores.classes, truth.description))
     if bootstrap:
         totals = _image_totals(folders, scores)
         scores = replace(scores, bootstrap=bootstrap_miou(totals, bootstrap, seed))
@@ -114,6 +130,13 @@ def evaluate(
     if json is not None:
         write_json(json, {**scores.to_json(), **pairing_counts(folders)})
     return scores
+
+
+def _object_truth(objects: Path | None) -> ObjectTruth:
+    if objects is None:
+        return ObjectTruth(REGIONS)
+    source = open_object_maps(objects)
+    return ObjectTruth(source.description, lambda stem: source.read(ImageRef(stem, objects / f"{stem}.png")))
 
 
 def _image_totals(folders: FolderConfusion, scores: Scores) -> ImageTotals:

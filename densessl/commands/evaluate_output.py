@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from densessl.evaluation.bootstrap import CONFIDENCE, Bootstrap, PairedBootstrap
+from densessl.evaluation.instance_scores import InstanceScores
 from densessl.evaluation.label_map_folders import FolderConfusion, first_few
 from densessl.evaluation.scores import Scores
 from densessl.report.confusion_plot import write_confusion_plot
@@ -57,11 +58,22 @@ def _lines(scores: Scores) -> list[str]:
     ]
     if scores.boundary is not None:
         lines.append(f"mean boundary IoU {100 * scores.boundary.mean:.2f} %")
+    if scores.instances is not None:
+        lines.append(_instances_line(scores.instances))
     if scores.bootstrap is not None:
         lines.append(_interval_line(scores.bootstrap))
     if scores.comparison is not None:
         lines.append(_comparison_line(scores.comparison))
     return [*lines, f"What the labels touched: {scores.labels_used}"]
+
+
+def _instances_line(found: InstanceScores) -> str:
+    return (
+        f"instances: AP {100 * found.ap:.2f} % (at IoU 0.50 {100 * found.ap_50:.2f} %, at 0.75 "
+        f"{100 * found.ap_75:.2f} %), AR {100 * found.ar_100:.2f} % over {len(found.classes)} classes; "
+        f"{found.num_regions:,} regions, their area as score, against {found.num_objects:,} objects: "
+        f"{found.objects_from}"
+    )
 
 
 def _interval_line(bootstrap: Bootstrap) -> str:

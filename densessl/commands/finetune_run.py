@@ -89,6 +89,7 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
         classes,
         settings.num_resamples,
         settings.seed,
+        objects=data.objects() if settings.instances else None,
     )
     checkpoint.unlink(missing_ok=True)
     notes = outcome.notes

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-from rich.console import Console
 
+from densessl.commands.linear_fit import fit_linear
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
 from densessl.data.voc import VOC_CLASS_NAMES
@@ -21,13 +21,10 @@ from densessl.evaluation.image_scores import ImageScores, LabelledPrediction, sc
 from densessl.evaluation.labelled_features import Classes, read_labelled
 from densessl.evaluation.labelled_protocols import (
     LinearProtocol,
-    LinearScheduleSettings,
     NeighbourProtocol,
     RetrievalProtocol,
 )
 from densessl.evaluation.linear_probe import LinearProbe, predict_with_probe
-from densessl.evaluation.linear_schedule import cached_batches, fit_scheduled_probe
-from densessl.evaluation.logistic_regression import fit_exact_probe
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.patch_memory import build_memory
 from densessl.evaluation.retrieval import (
@@ -43,41 +40,21 @@ from densessl.structures import ImageSet, LabelMap
 
 
 def run_linear(protocol: LinearProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
-    """Fit a linear probe to the training split's cached features and score it at native size."""
+    """Fit a linear probe to the training split and score it at native size."""
     split, framing = data.train_split(), Framing(protocol.image_size_px)
     feature_map: FeatureMap | None = "decoder" if protocol.feature_map == "decoder" else None
-    train = data.features(split, framing, feature_map)
     scored = data.features(data.settings.split, framing, feature_map)
-    console = _console()
-    if isinstance(protocol.settings, LinearScheduleSettings):
-        how = protocol.settings
-        batches = cached_batches(train, data.labels(split, train, framing), how.batch_size, settings.seed)
-        trained = fit_scheduled_probe(
-            batches,
-            data.classes,
-            how,
-            settings.seed,
-            data.device,
-            lambda epoch, loss: console.print(f"linear, epoch {epoch + 1} of {how.epochs}: loss {loss:.4f}"),
-        )
-        probe, selection = trained.probe, f"{NOTHING_CHOSEN[:-1]}; weights of the last epoch)"
-        notes = (*trained.notes, "features were cached: without the published augmentation of the training images")
-    else:
-        exact = fit_exact_probe(train, data.labels(split, train), data.classes, protocol.settings, console.print)
-        probe, notes = exact.probe, exact.notes
-        selection = (
-            f"penalty {exact.strength:g}, chosen on held-out images of {split}" if exact.trials else NOTHING_CHOSEN
-        )
+    fitted = fit_linear(protocol, data, framing, feature_map, settings.seed)
     result = _result(
         protocol,
         protocol.image_size_px,
-        _score(data, scored, settings, lambda index, size: _by_probe(probe, scored, index, size)),
-        fitted=f"linear probe on {len(train)} images of split {split}",
+        _score(data, scored, settings, lambda index, size: _by_probe(fitted.probe, scored, index, size)),
+        fitted=f"linear probe on {fitted.num_images} images of split {split}",
         fit_labels=f"pixel labels of split {split}",
         left_out=scored,
-        notes=notes,
+        notes=fitted.notes,
     )
-    return replace(result, selection=selection, probe=probe)
+    return replace(result, selection=fitted.selection, probe=fitted.probe)
 
 
 def run_neighbours(protocol: NeighbourProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
@@ -121,7 +98,16 @@ def run_retrieval(protocol: RetrievalProtocol, data: ProtocolData, settings: Pro
     extraction = embed(scored_split)
     predictions = _retrieved(data.scored, extraction, bank, settings)
     num_labels = classes.num_labels
-    scores = score_images(predictions, num_labels, num_labels, "none", chosen, settings.num_resamples, settings.seed)
+    scores = score_images(
+        predictions,
+        num_labels,
+        num_labels,
+        "none",
+        chosen,
+        settings.num_resamples,
+        settings.seed,
+        objects=data.objects() if settings.instances else None,
+    )
     miou = retrieval_miou(scores.scores, protocol)
     if miou is None:
         raise InputError(f"no class that protocol {protocol.name} counts has an IoU; score more images")
@@ -165,7 +151,16 @@ def _score(
             yield LabelledPrediction(stem, labels(index), painted)
 
     classes = data.classes.labels
-    return score_images(predictions(), num_labels, num_labels, "none", classes, settings.num_resamples, settings.seed)
+    return score_images(
+        predictions(),
+        num_labels,
+        num_labels,
+        "none",
+        classes,
+        settings.num_resamples,
+        settings.seed,
+        objects=data.objects() if settings.instances else None,
+    )
 
 
 def _by_probe(probe: LinearProbe, scored: FeatureStore, index: int, size: tuple[int, int]) -> LabelMap:
@@ -222,14 +217,19 @@ def _vectors(image: EmbeddedImage) -> MaskVectors:
 
 
 def _without_background(scores: ImageScores, settings: ProtocolSettings) -> ImageScores:
-    """Return the scores with the counts and the interval of the other classes alone."""
+    """Return the scores with counts, interval and mean boundary IoU of the other classes alone."""
     kept = [place for place, label in enumerate(scores.scores.classes) if label != 0]
     parts = (scores.totals.right, scores.totals.labelled, scores.totals.predicted)
     totals = ImageTotals(*(np.ascontiguousarray(part[:, kept]) for part in parts))
     bootstrap = None
     if settings.num_resamples and int((totals.counted > 0).sum()) > 1:
         bootstrap = bootstrap_miou(totals, settings.num_resamples, settings.seed)
-    return ImageScores(replace(scores.scores, bootstrap=bootstrap), totals, scores.stems)
+    boundary = scores.scores.boundary
+    if boundary is not None:
+        counted = [boundary.iou[place] for place in kept]
+        mean = float(np.mean([value for value in counted if value is not None]))  # a class with an IoU has a band
+        boundary = replace(boundary, mean=mean)
+    return ImageScores(replace(scores.scores, bootstrap=bootstrap, boundary=boundary), totals, scores.stems)
 
 
 def check_class_names(protocol: RetrievalProtocol, class_names: tuple[str, ...]) -> None:
@@ -241,7 +241,3 @@ def check_class_names(protocol: RetrievalProtocol, class_names: tuple[str, ...])
             f"protocol {protocol.name} counts {', '.join(wanted)}, but these classes are called {', '.join(found)} "
             "here; it is for PASCAL VOC's classes: leave it out"
         )
-
-
-def _console() -> Console:
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

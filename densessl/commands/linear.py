@@ -45,7 +45,8 @@ def linear(
         data: a data set in VOC or COCO layout.
         out: receives label_maps/, scores.json, probe.safetensors (weight, bias; classes and encoder in its header).
         method: exact (protocol linear_exact: solved to convergence) or schedule (protocol linear: the published
-            schedule, on cached features without augmentation).
+            schedule, images augmented and encoded in every epoch; with --linear.augmentation false on features
+            computed once, far faster).
         split: what is scored.
         train_split: what the probe is fitted to; by default train_aug.
         classes: the classes that are learned and scored, such as 0,8,10; pixels of others are ignored.

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,11 @@ from densessl.evaluation.feature_store import FeatureStore, stems_hash
 from densessl.evaluation.feature_writing import store_features
 from densessl.evaluation.framed_images import MaskSource
 from densessl.evaluation.framing import Framing
+from densessl.evaluation.image_objects import Instances, framed_instances
 from densessl.evaluation.labelled_features import Classes
+from densessl.evaluation.named_objects import REGIONS, ObjectTruth
 from densessl.evaluation.network_features import FeatureMap
+from densessl.evaluation.saliency_instances import find_annotations
 from densessl.evaluation.scores import check_classes
 from densessl.structures import ImageRef, ImageSet, LabelMap
 
@@ -120,26 +123,55 @@ class ProtocolData:
 
         feature_map: of a run, another one than that which the encoder was opened with.
         """
-        if self.encoder.run is None or feature_map == self.encoder.settings.features:
-            feature_map = None
+        feature_map = self._other_map(feature_map)
         key = (split, framing, feature_map)
         if key not in self._stores:
             started = time.monotonic()
             self._stores[key] = store_features(
                 self.settings.features / _folder_name(*key),
                 self.images(split).images,
-                self._encoder(feature_map),
+                self.feature_encoder(feature_map),
                 framing,
                 batch_size=self.settings.batch_size,
-                num_workers=self._num_workers(),
+                num_workers=self.num_workers,
             )
             self.encoding_seconds += time.monotonic() - started
         return self._stores[key]
+
+    def feature_encoder(self, feature_map: FeatureMap | None = None) -> FeatureEncoder:
+        """Return the encoder; of a run, with another feature map than that which it was opened with."""
+        feature_map = self._other_map(feature_map)
+        if feature_map not in self._encoders and feature_map is not None:
+            self._encoders[feature_map] = open_encoder(
+                replace(self.encoder.settings, features=feature_map), self.device
+            )
+        return self._encoders[feature_map]
+
+    @property
+    def num_workers(self) -> int:
+        """Number of loader processes."""
+        return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
 
     def labels(self, split: str, store: FeatureStore, framing: Framing | None = None) -> StoredLabels:
         """Return the reader of a store's labels, in the order of the store, at native size or in a frame."""
         images = self.images(split)
         return StoredLabels(images, {ref.stem: ref for ref in images.images}, store.stems, framing)
+
+    def objects(self, frame: Callable[[LabelMap], LabelMap] | None = None) -> ObjectTruth:
+        """Return the true objects of the scored images: annotated ones where there are any, else regions of the labels.
+
+        frame: brings a map of native size to the size that is scored; None for native size.
+        """
+        source = find_annotations(self.scored, self.scored.images)
+        if source is None:
+            return ObjectTruth(REGIONS)
+        refs = {ref.stem: ref for ref in self.scored.images}
+
+        def read(stem: str) -> Instances:
+            found = source.read(refs[stem])
+            return found if frame is None else framed_instances(found, frame)
+
+        return ObjectTruth(source.description, read)
 
     def foreground(self, protocol: str) -> Foreground:
         """Return where masks come from, for a protocol that needs to know.
@@ -191,15 +223,10 @@ class ProtocolData:
             "classes": list(self.classes.labels),
         }
 
-    def _encoder(self, feature_map: FeatureMap | None) -> FeatureEncoder:
-        if feature_map not in self._encoders and feature_map is not None:
-            self._encoders[feature_map] = open_encoder(
-                replace(self.encoder.settings, features=feature_map), self.device
-            )
-        return self._encoders[feature_map]
-
-    def _num_workers(self) -> int:
-        return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
+    def _other_map(self, feature_map: FeatureMap | None) -> FeatureMap | None:
+        """Return a feature map of a run that is not the one it was opened with, else None."""
+        is_same = self.encoder.run is None or feature_map == self.encoder.settings.features
+        return None if is_same else feature_map
 
 
 def choose_foreground(

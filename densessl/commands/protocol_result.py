@@ -28,8 +28,8 @@ class ProtocolSettings:
 
     image_size: height and width before the encoder in place of the protocol's; None for that. seeds: of clusterings,
     the first one also of what is drawn once. num_resamples: of images, for intervals; 0 for none. linear, exact,
-    hummingbird, finetune: settings of these protocols. keep: takes the stem and the label map of every image (those of
-    the first seed); None where nobody wants them.
+    hummingbird, finetune: settings of these protocols. instances: score objects too. keep: takes the stem and the label
+    map of every image (those of the first seed); None where nobody wants them.
     """
 
     image_size: int | None
@@ -39,6 +39,7 @@ class ProtocolSettings:
     exact: ExactLinearSettings = field(default_factory=ExactLinearSettings)
     hummingbird: HummingbirdSettings = field(default_factory=HummingbirdSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    instances: bool = False
     keep: Callable[[str, LabelMap], None] | None = None
 
     def __post_init__(self) -> None:

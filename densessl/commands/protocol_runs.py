@@ -57,7 +57,7 @@ def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
         case "leopart":
             return _sized_pixels(pixel_protocols.LEOPART, size)
         case "linear":
-            return _sized(replace(labelled_protocols.LINEAR, settings=settings.linear), size)
+            return _sized(labelled_protocols.scheduled_linear(settings.linear), size)
         case "linear_exact":
             return _sized(replace(labelled_protocols.LINEAR_EXACT, settings=settings.exact), size)
         case "hummingbird":
@@ -137,6 +137,8 @@ def _run_clusters(protocol: ClusterProtocol, data: ProtocolData, settings: Proto
         classes,
         settings.num_resamples,
         settings.seed,
+        repeated.per_seed[0],
+        data.objects() if settings.instances else None,
     )
     what = "pixels" if foreground == "all" else "one embedding per mask"
     return ProtocolResult(
@@ -165,7 +167,8 @@ def _run_pixels(protocol: PixelProtocol, data: ProtocolData, settings: ProtocolS
     train, scored = data.features(train_split, framing), data.features(split, framing)
     number = protocol.number_of_clusters(len(classes))
     found = fit_pixels(lambda: map(train.pixels, range(len(train))), number, protocol, list(settings.seeds))
-    labels = data.labels(split, scored, _frame_of_labels(protocol))
+    frame = _frame_of_labels(protocol)
+    labels = data.labels(split, scored, frame)
     pairs = ((scored.pixels(index), labels(index)) for index in range(len(scored)))
     match = protocol.match_rule(number, len(classes))
     repeated = score_repeatedly(confusions_of_pixels(pairs, found, protocol, IGNORE), len(scored), match, classes)
@@ -177,7 +180,17 @@ def _run_pixels(protocol: PixelProtocol, data: ProtocolData, settings: ProtocolS
                 settings.keep(stem, painted)
             yield LabelledPrediction(stem, scored_labels(labels(index), protocol), painted)
 
-    first = score_images(predictions(), IGNORE, number, match, classes, settings.num_resamples, settings.seed)
+    first = score_images(
+        predictions(),
+        IGNORE,
+        number,
+        match,
+        classes,
+        settings.num_resamples,
+        settings.seed,
+        repeated.per_seed[0],
+        data.objects(lambda found: scored_labels(frame.labels(found), protocol)) if settings.instances else None,
+    )
     return ProtocolResult(
         name=protocol.name,
         description=protocol.description,

@@ -9,7 +9,10 @@ import numpy as np
 from densessl.data.label_maps import read_label_map
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.boundary import boundary_confusion
+from densessl.evaluation.coco_evaluation import CocoImage
 from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, highest_prediction, image_counts
+from densessl.evaluation.named_maps import NamedMaps, name_maps, names_by_matching
+from densessl.evaluation.named_objects import ObjectTruth, objects_of_maps
 from densessl.evaluation.scores import Scores
 from densessl.structures import IGNORE
 
@@ -86,19 +89,38 @@ def boundary_confusion_of_folders(
     predictions: Path, labels: Path, folders: FolderConfusion, scores: Scores, ignore_index: int = IGNORE
 ) -> Confusion:
     """Sum `boundary_confusion` over the images that were scored, after the matching of `scores`; reads them again."""
-    prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
     num_classes = len(scores.classes)
-    rows = scores.rows_of_labels(folders.confusion.shape[0])
-    columns = scores.columns_of_predictions(folders.confusion.shape[1])
     total = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    for _, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
+        total += boundary_confusion(maps.labels, maps.counted_predictions, num_classes)
+    return total
+
+
+def objects_of_folders(
+    predictions: Path,
+    labels: Path,
+    folders: FolderConfusion,
+    scores: Scores,
+    truth: ObjectTruth,
+    ignore_index: int = IGNORE,
+) -> list[CocoImage]:
+    """Return the true and the predicted objects of the images that were scored, after the matching of `scores`."""
+    images = []
+    for stem, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
+        instances = None if truth.read is None else truth.read(stem)
+        images.append(objects_of_maps(maps, scores.classes, instances, stem))
+    return images
+
+
+def named_maps_of_folders(
+    predictions: Path, labels: Path, folders: FolderConfusion, scores: Scores, ignore_index: int = IGNORE
+) -> Iterator[tuple[str, NamedMaps]]:
+    """Yield the stem and the maps of every image that was scored, after the matching of `scores`; reads them again."""
+    prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
+    names = names_by_matching(scores, *folders.confusion.shape)
     for stem in folders.stems:
         label_map, prediction = read_label_map(label_paths[stem]), read_label_map(prediction_paths[stem])
-        is_counted = label_map != ignore_index
-        label_map = np.where(is_counted, rows[np.where(is_counted, label_map, 0)], num_classes)
-        is_counted = label_map < num_classes
-        prediction = np.where(is_counted, columns[np.where(is_counted, prediction, 0)], num_classes)
-        total += boundary_confusion(label_map, prediction, num_classes)
-    return total
+        yield stem, name_maps(label_map, prediction, names, ignore_index)
 
 
 def label_map_paths(folder: Path) -> dict[str, Path]:

@@ -27,7 +27,7 @@ class FeatureBatch(NamedTuple):
 
 
 EpochBatches = Callable[[int], Iterable[FeatureBatch]]
-"""Yields the batches of an epoch (0-based): fresh augmented forward passes, or `cached_batches`."""
+"""Yields the batches of an epoch (0-based): `AugmentedBatches`, fresh forward passes, or `cached_batches`."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,13 @@ def learning_rate_at(settings: LinearScheduleSettings, epoch: int) -> float:
 
 
 def cached_batches(features: FeatureSource, labels: LabelSource, batch_size: int, seed: int) -> EpochBatches:
-    """Return the batches of cached features: every epoch in an order drawn from (seed, epoch).
+    """Return the batches of cached features, in the order of `epoch_batches`.
 
-    The last incomplete batch of an epoch is dropped; where there are fewer images than `batch_size`, an epoch is one
-    batch of them all. Label maps, and grids, must have one size for all images, such as that of the encoder's input.
+    Label maps, and grids, must have one size for all images, such as that of the encoder's input.
     """
 
     def of_epoch(epoch: int) -> Iterator[FeatureBatch]:
-        order = np.random.default_rng([seed, epoch]).permutation(len(features))
-        for step in range(max(1, len(order) // batch_size)):
-            chosen = order[step * batch_size : (step + 1) * batch_size].tolist()
+        for chosen in epoch_batches(len(features), batch_size, seed, epoch):
             stems = tuple(features.stems[index] for index in chosen)
             maps = [features.pixels(index) for index in chosen]
             targets = [labels(index) for index in chosen]
@@ -117,6 +114,17 @@ def cached_batches(features: FeatureSource, labels: LabelSource, batch_size: int
             yield FeatureBatch(torch.from_numpy(np.stack(maps)), torch.from_numpy(np.stack(targets)), stems)
 
     return of_epoch
+
+
+def epoch_batches(num_images: int, batch_size: int, seed: int, epoch: int) -> Iterator[list[int]]:
+    """Yield which images go into each batch of an epoch (0-based), in an order drawn from (seed, epoch).
+
+    The last incomplete batch is dropped; where there are fewer images than `batch_size`, an epoch is one batch of them
+    all.
+    """
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(num_images).tolist()
+    for step in range(max(1, num_images // batch_size)):
+        yield order[step * batch_size : (step + 1) * batch_size]
 
 
 class _Training:

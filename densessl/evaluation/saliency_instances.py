@@ -6,27 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from densessl.data.coco import CocoLabels
 from densessl.data.coco_segments import SegmentError, segment_to_mask
 from densessl.data.label_maps import read_label_map
 from densessl.data.voc import VocLabels
-from densessl.errors import InputError
-from densessl.structures import IGNORE, ImageRef, ImageSet, LabelMap, LabelReader, MaskArray
-
-
-@dataclass(frozen=True)
-class Instances:
-    """The objects of one image.
-
-    masks: one (height, width) each; COCO's may overlap.
-    ignored: pixels that count for no mask, (height, width).
-    """
-
-    masks: tuple[MaskArray, ...]
-    ignored: MaskArray
+from densessl.errors import InputError, MissingInputError
+from densessl.evaluation.image_objects import Instances, connected_regions
+from densessl.structures import IGNORE, ImageRef, ImageSet, LabelReader
 
 
 @dataclass(frozen=True)
@@ -43,30 +31,48 @@ def find_instances(truth: ImageSet, images: tuple[ImageRef, ...], ignore_index: 
     COCO annotations, crowds left out; else VOC's `SegmentationObject`, where it holds every image; else the
     8-connected regions of each class in the label maps. Raises `InputError` for a set without labels.
     """
+    source = find_annotations(truth, images)
+    if source is not None:
+        return source
     labels = truth.labels
     if labels is None:
         raise InputError(f"split {truth.name} has no labels, so no objects; give a labelled data set")
-    if isinstance(labels, CocoLabels):
-        return InstanceSource(f"COCO annotations of {labels.source.name}, crowds left out", _CocoObjects(labels))
-    folder = _object_folder(labels)
-    num_absent = 0 if folder is None else sum(not (folder / f"{ref.stem}.png").is_file() for ref in images)
-    if folder is not None and not num_absent:
-        return InstanceSource("VOC object maps (SegmentationObject)", _VocObjects(folder))
-    reason = "" if folder is None else f" (SegmentationObject lacks {num_absent} of {len(images)} images)"
+    num_absent = _num_without_objects(labels, images)
+    reason = f" (SegmentationObject lacks {num_absent} of {len(images)} images)" if num_absent else ""
     description = f"connected regions of each class in the label maps{reason}; touching objects count as one"
     return InstanceSource(description, _Regions(labels, ignore_index))
 
 
-def connected_regions(label_map: LabelMap, ignore_index: int = IGNORE) -> tuple[MaskArray, ...]:
-    """Return the 8-connected regions of each class but 0 and `ignore_index`, by class, then in reading order."""
-    regions = []
-    for label in np.unique(label_map[(label_map != 0) & (label_map != ignore_index)]):
-        num_parts, parts = cv2.connectedComponents((label_map == label).astype(np.uint8), connectivity=8)
-        regions += [parts == part for part in range(1, num_parts)]
-    return tuple(regions)
+def find_annotations(truth: ImageSet, images: tuple[ImageRef, ...]) -> InstanceSource | None:
+    """Return the objects that were annotated as such, for all of the given images; None where there are none."""
+    labels = truth.labels
+    if isinstance(labels, CocoLabels):
+        return InstanceSource(f"COCO annotations of {labels.source.name}, crowds left out", _CocoObjects(labels))
+    folder = _object_folder(labels)
+    if folder is None or _num_without_objects(labels, images):
+        return None
+    return InstanceSource("VOC object maps (SegmentationObject)", _VocObjects(folder))
 
 
-def _object_folder(labels: LabelReader) -> Path | None:
+def open_object_maps(folder: Path) -> InstanceSource:
+    """Return the objects of a folder of object maps as VOC has them: 0 background, 1.. objects, 255 ignored.
+
+    Raises `MissingInputError` where there is no folder.
+    """
+    if not folder.is_dir():
+        raise MissingInputError(
+            f"no folder {folder}; expected one PNG of object numbers per image, <folder>/<stem>.png"
+        )
+    return InstanceSource(f"object maps of {folder.name}", _VocObjects(folder))
+
+
+def _num_without_objects(labels: LabelReader | None, images: tuple[ImageRef, ...]) -> int:
+    """Return how many images have no object map in the folder of object maps, 0 where there is no such folder."""
+    folder = _object_folder(labels)
+    return 0 if folder is None else sum(not (folder / f"{ref.stem}.png").is_file() for ref in images)
+
+
+def _object_folder(labels: LabelReader | None) -> Path | None:
     if not isinstance(labels, VocLabels) or not labels.folders:
         return None
     folder = labels.folders[0].parent / "SegmentationObject"
@@ -81,8 +87,8 @@ class _CocoObjects:
 
     def __call__(self, ref: ImageRef) -> Instances:
         height, width, annotations = json.loads(zlib.decompress(self.labels.records[ref.stem]))
-        masks = []
-        for _, is_crowd, segmentation, identifier in annotations:
+        masks, own_labels = [], []
+        for label, is_crowd, segmentation, identifier in annotations:
             try:
                 mask = segment_to_mask(segmentation, height, width)
             except SegmentError as error:
@@ -92,7 +98,8 @@ class _CocoObjects:
                 ) from error
             if not is_crowd and mask.any():
                 masks.append(mask)
-        return Instances(tuple(masks), np.zeros((height, width), dtype=np.bool_))
+                own_labels.append(int(label))
+        return Instances(tuple(masks), np.zeros((height, width), dtype=np.bool_), tuple(own_labels))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """How well proposed masks cover the objects of images: best overlap, CorLoc and COCO's average recall."""
 
-import contextlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from densessl.errors import InputError
+from densessl.evaluation.coco_evaluation import CocoImage, CocoMask, RunLengths, encode_mask, evaluate_masks
 from densessl.structures import MaskArray
 
 BUDGETS = (1, 10, 100)
@@ -20,8 +17,6 @@ BUDGETS = (1, 10, 100)
 
 LOCALISED = 0.5
 """IoU of boxes from which on CorLoc counts an object as found."""
-
-RunLengths = dict[str, Any]  # COCO's compressed run lengths of one mask
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,9 @@ def make_candidates(
                 "(height x width); make proposals and labels at the same size"
             )
     return Candidates(
-        tuple(_encode(mask & ~ignored) for mask in proposals),
+        tuple(encode_mask(mask & ~ignored) for mask in proposals),
         tuple(float(score) for score in proposal_scores),
-        tuple(_encode(mask & ~ignored) for mask in objects),
+        tuple(encode_mask(mask & ~ignored) for mask in objects),
         (ignored.shape[0], ignored.shape[1]),
     )
 
@@ -133,53 +128,15 @@ def is_localised(image: Candidates) -> bool:
 
 def average_recalls(images: Sequence[Candidates]) -> tuple[float, ...]:
     """Return COCO's average recall of the objects, classes aside, with 1, 10 and 100 proposals an image."""
-    truth = _coco(images, [image.objects for image in images], None)
-    found = _coco(images, [image.proposals for image in images], [image.proposal_scores for image in images])
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress there
-        evaluation = COCOeval(truth, found, "segm")
-        evaluation.params.useCats = 0
-        evaluation.params.maxDets = list(BUDGETS)
-        evaluation.params.areaRng = evaluation.params.areaRng[:1]  # all
-        evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    recall = evaluation.eval["recall"]  # (num_thresholds, 1, 1, num_budgets)
-    return tuple(float(value) for value in recall[:, 0, 0, :].mean(axis=0))
-
-
-def _coco(
-    images: Sequence[Candidates],
-    masks: Sequence[Sequence[RunLengths]],
-    scores: Sequence[Sequence[float]] | None,
-) -> COCO:
-    annotations: list[dict[str, Any]] = []
-    for number, group in enumerate(masks, start=1):
-        for position, mask in enumerate(group):
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": 1,
-                "segmentation": mask,
-                "area": float(run_lengths.area(mask)),
-                "iscrowd": 0,
-            }
-            if scores is not None:
-                annotation["score"] = scores[number - 1][position]
-            annotations.append(annotation)
-    coco = COCO()
-    coco.dataset = {
-        "images": [
-            {"id": number, "height": image.size[0], "width": image.size[1]}
-            for number, image in enumerate(images, start=1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "object"}],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def _encode(mask: MaskArray) -> RunLengths:
-    encoded: RunLengths = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return encoded
+    masks = [
+        CocoImage(
+            image.size,
+            tuple(map(CocoMask, image.objects)),
+            tuple(
+                CocoMask(mask, score=score) for mask, score in zip(image.proposals, image.proposal_scores, strict=True)
+            ),
+        )
+        for image in images
+    ]
+    recall = evaluate_masks(masks, 1, BUDGETS).recall  # (thresholds, 1, budgets)
+    return tuple(float(value) for value in recall[:, 0, :].mean(axis=0))

@@ -12,6 +12,7 @@ from densessl.evaluation.agreement import adjusted_rand_index, normalised_mutual
 from densessl.evaluation.bootstrap import Bootstrap, PairedBootstrap
 from densessl.evaluation.boundary import BoundaryScores
 from densessl.evaluation.confusion import Confusion
+from densessl.evaluation.instance_scores import InstanceScores
 from densessl.evaluation.matching import UNMATCHED, MatchRule, match_clusters, merge_clusters
 
 ABSENT_CLASS_RULE = "a class absent from labels and predictions has no IoU and is left out of the mean"
@@ -33,7 +34,7 @@ class Scores:
         where counted pixels are predicted as none of the classes, one more column at the end holds them.
     match: the rule that turned clusters into classes.
     assignment: the class of each cluster (None for a cluster that stands for none); None at match `none`.
-    boundary, bootstrap, comparison: None where they were not asked for.
+    boundary, instances, bootstrap, comparison: None where they were not asked for.
     """
 
     miou: float
@@ -51,6 +52,7 @@ class Scores:
     absent_class_rule: str = ABSENT_CLASS_RULE
     assignment: tuple[int | None, ...] | None = None
     boundary: BoundaryScores | None = None
+    instances: InstanceScores | None = None
     bootstrap: Bootstrap | None = None
     comparison: PairedBootstrap | None = None
 
@@ -94,6 +96,7 @@ class Scores:
             "assignment": None if self.assignment is None else list(self.assignment),
             "labels_used": self.labels_used,
             **({} if self.boundary is None else self.boundary.to_json()),
+            **({} if self.instances is None else {"instances": self.instances.to_json()}),
             **({} if self.bootstrap is None else {"bootstrap": self.bootstrap.to_json()}),
             **({} if self.comparison is None else {"comparison": self.comparison.to_json()}),
         }

@@ -14,6 +14,7 @@ from voc_trees import SBD_ONLY, VAL, write_voc_tree
 from densessl.commands import protocol_runs
 from densessl.commands.benchmark import benchmark as benchmark_function
 from densessl.commands.benchmark import parse_protocols
+from densessl.commands.evaluate import evaluate
 from densessl.commands.protocol_runs import PROTOCOLS
 from densessl.data.label_maps import read_label_map, write_label_map
 from densessl.errors import InputError
@@ -69,6 +70,8 @@ def test_every_protocol_has_a_row_and_a_card(finished: Path) -> None:
         assert set(content["labels"]) >= {"backbone", "masks", "fit", "selection", "matching"}
         assert content["labels"]["backbone"] == "none (random weights)"
         assert f"| {row['name']} | {100 * row['miou']:.1f}" in table
+        assert row["mean_boundary_iou"] == content["scores"]["mean_boundary_iou"]
+        assert f" | {100 * row['mean_boundary_iou']:.1f} | {row['labels']['fit']} |" in table
     assert "Foreground: given masks" in table
 
 
@@ -91,7 +94,9 @@ def test_cards_say_which_labels_touched_what(finished: Path) -> None:
     assert linear["labels"]["masks"] == "none (the protocol uses no masks)"
     assert linear["seeds"] == [0]
     assert linear["identity"]["protocol"]["settings"]["epochs"] == 2
-    assert any("without the published augmentation" in note for note in linear["notes"])
+    assert linear["identity"]["protocol"]["settings"]["augmentation"] is True
+    assert linear["description"].endswith("SGD 2 epochs on augmented images, last epoch")
+    assert not any("augmentation" in note for note in linear["notes"])
     assert retrieval["labels"]["fit"] == "pixel labels of split train"
     assert card(finished, "stego320")["fitted"].startswith("3 clusters of all pixels of split train_aug")
     assert card(finished, "leopart")["fitted"].startswith("500 clusters of all pixels of split val")
@@ -100,6 +105,7 @@ def test_cards_say_which_labels_touched_what(finished: Path) -> None:
 
 def test_retrieval_7_leaves_the_background_out_of_mean_and_interval(finished: Path) -> None:
     content = card(finished, "retrieval_7")
+    assert content["scores"]["mean_boundary_iou"] == pytest.approx(np.mean(content["scores"]["boundary_iou"][1:]))
     assert content["class_names"] == ["background", "cat", "person"]
     assert content["miou"] == pytest.approx(np.mean(content["scores"]["iou"][1:]))
     with np.load(finished / "cards/retrieval_7.npz") as arrays:
@@ -122,6 +128,23 @@ def test_a_second_call_takes_the_cards(finished: Path, voc: Path, tmp_path: Path
     outcome = benchmark(voc, out, *by_masks(voc), "--protocols", "native", "--seed", "3")
     assert "finished before" not in outcome.err
     assert card(out, "native")["seeds"] == [3, 4]
+
+
+def test_a_probe_on_cached_features_has_another_card(voc: Path, tmp_path: Path) -> None:
+    flags = ("--protocols", "linear", "--linear.augmentation")
+    name = f"{pooled.__module__}:pooled"
+    contents = []
+    for value in ("true", "false"):
+        outcome = benchmark(voc, tmp_path, *flags, value, encoder=name)
+        assert outcome.status == 0, outcome.err
+        assert "finished before" not in outcome.err
+        contents.append(card(tmp_path, "linear"))
+        trained_on = (tmp_path / "features/train_aug_64x64_stretch").is_dir()
+        assert trained_on is (value == "false")  # augmented images are encoded, and not kept
+    assert contents[0]["identity"] != contents[1]["identity"]
+    assert contents[1]["description"].endswith("on cached features without augmentation, last epoch")
+    assert any("without the published augmentation" in note for note in contents[1]["notes"])
+    assert "finished before" in benchmark(voc, tmp_path, *flags, "false", encoder=name).err
 
 
 def pooled(images: torch.Tensor) -> torch.Tensor:
@@ -160,7 +183,7 @@ def test_two_encoders_are_compared_on_the_same_resamples(finished: Path, voc: Pa
 
 def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -> None:
     maps: dict[str, np.ndarray] = {}
-    settings = protocol_runs.ProtocolSettings(64, range(1), 0, keep=maps.__setitem__)
+    settings = protocol_runs.ProtocolSettings(64, range(1), 0, instances=True, keep=maps.__setitem__)
     data = open_data(voc, tmp_path)
     for name in ("native", "hummingbird"):
         maps.clear()
@@ -169,6 +192,13 @@ def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -
         total = sum(confusion_matrix(read_label_map(labels / f"{stem}.png"), maps[stem], 21, 21) for stem in VAL)
         found = scores_from_confusion(total, len(VAL), "hungarian" if name == "native" else "none", (0, 8, 15))
         assert result.miou == pytest.approx(found.miou, abs=1e-12)
+        for stem, label_map in maps.items():
+            write_label_map(tmp_path / name / f"{stem}.png", label_map)
+        match = found.match
+        more = {"classes": [0, 8, 15], "boundary": True, "instances": True}
+        alone = evaluate(tmp_path / name, labels, 21, match=match, **more)
+        assert result.scores.scores.boundary == alone.boundary
+        assert result.scores.scores.instances == alone.instances
 
 
 def open_data(voc: Path, tmp_path: Path) -> Any:
@@ -181,6 +211,32 @@ def open_data(voc: Path, tmp_path: Path) -> Any:
     masks = voc / "masks"
     settings = DataSettings(voc, "val", None, "masks", masks, masks, (0, 8, 15), tmp_path / "features", 4, 0)
     return ProtocolData(encoder, settings, device)
+
+
+def test_instances_against_object_maps_in_every_frame(voc: Path, tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    tree = root / "VOCdevkit/VOC2012"
+    for stem in VAL:  # one object each
+        labels = read_label_map(tree / "SegmentationClass" / f"{stem}.png")
+        write_label_map(tree / "SegmentationObject" / f"{stem}.png", np.where((labels > 0) & (labels < 255), 1, labels))
+    names = "native,stego320,leopart,linear_exact,retrieval_7"
+    flags = (*by_masks(root), "--protocols", names, "--instances", "true")
+    outcome = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
+    assert outcome.status == 0, outcome.err
+    rows = json.loads((tmp_path / "a/benchmark.json").read_text())["protocols"]
+    assert len(rows) == 5
+    for row in rows:
+        found = card(tmp_path / "a", row["name"])["scores"]["instances"]
+        assert found["objects_from"] == "VOC object maps (SegmentationObject)"
+        assert (found["classes"], found["num_objects"]) == ([8, 15], len(VAL) - 1)  # sheep do not count
+        assert row["instances"]["ap"] == found["ap"]
+        assert 0 < found["ar_100"] <= 1
+        assert f" | {100 * found['ap']:.1f} / {100 * found['ar_100']:.1f} | " in outcome.out
+    flags = (*by_masks(root), "--protocols", "native")
+    again = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
+    assert "finished before" not in again.err
+    assert "instances" not in again.out
 
 
 def test_faults_of_one_protocol_cost_one_line(voc: Path, tmp_path: Path) -> None:

@@ -169,6 +169,33 @@ def test_boundary_of_clusters_that_share_a_class_is_that_of_their_union(tmp_path
     assert scores.boundary.iou == (1.0, 1.0)
 
 
+def test_instances_are_regions_of_the_matched_classes_or_given_objects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = np.zeros((8, 12), dtype=np.int64)
+    labels[1:4, 1:9], labels[6:, 2:5] = 1, 2
+    write_label_map(tmp_path / "l" / "a.png", labels)
+    write_label_map(tmp_path / "p" / "a.png", np.array([0, 2, 1])[labels])
+    objects = np.where(labels == 2, 9, labels)
+    objects[1:4, 5:9] = 3  # touches object 1, of the same class
+    write_label_map(tmp_path / "o" / "a.png", objects)
+    path = tmp_path / "scores.json"
+    folders = (tmp_path / "p", tmp_path / "l")
+    scores = evaluate(*folders, 3, json=path, match="hungarian", instances=True)
+    assert scores.instances.ap == pytest.approx(1.0)
+    assert json.loads(path.read_text())["instances"]["objects_from"].startswith("connected regions")
+    assert "instances: AP 100.00 %" in capsys.readouterr().out
+    scores = evaluate(*folders, 3, match="hungarian", instances=True, objects=tmp_path / "o")
+    assert scores.instances.num_objects == 3
+    assert scores.instances.ap_50 == pytest.approx((1 + 51 / 101) / 2)  # half of the region of class 1 at IoU 0.5
+    assert evaluate(*folders, 3, instances=True).instances.ap == 0.0
+    assert evaluate(*folders, 3).instances is None
+    with pytest.raises(InputError, match="objects x are only used with --instances true"):
+        evaluate(*folders, 3, objects=Path("x"))
+    with pytest.raises(InputError, match=r"no folder .*nowhere; expected one PNG of object numbers"):
+        evaluate(*folders, 3, instances=True, objects=tmp_path / "nowhere")
+
+
 def test_plot_and_table_have_names(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

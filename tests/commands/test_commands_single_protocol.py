@@ -50,6 +50,7 @@ def by_masks(root: Path) -> tuple[object, ...]:
     [
         ("linear", ("--exact.max_passes", "30"), "linear_exact"),
         ("linear", ("--method", "schedule", "--linear.epochs", "2", "--linear.batch_size", "4"), "linear"),
+        ("linear", ("--method", "schedule", "--linear.epochs", "2", "--linear.augmentation", "false"), "linear"),
         ("knn", ("--hummingbird.num_neighbours", "5"), "hummingbird"),
         ("retrieve", (), "retrieval"),
     ],
@@ -67,6 +68,7 @@ def test_label_maps_score_what_is_recorded(
         predicted = read_label_map(tmp_path / "label_maps" / f"{stem}.png")
         total += confusion_matrix(read_label_map(labels / f"{stem}.png"), predicted, 21, 21)
     assert found["miou"] == pytest.approx(scores_from_confusion(total, len(VAL), "none", (0, 8, 15)).miou, abs=1e-12)
+    assert 0 <= found["mean_boundary_iou"] <= 1
     assert found["class_names"] == ["background", "cat", "person"]
     assert found["labels"]["fit"] == f"pixel labels of split {'train' if name == 'retrieve' else 'train_aug'}"
     assert found["labels"]["backbone"].startswith("unknown")

@@ -1,12 +1,14 @@
 """Scores of label maps that come one at a time: those of all together, with the counts of each image."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from densessl.errors import InputError
 from densessl.evaluation.bootstrap import bootstrap_miou
+from densessl.evaluation.boundary import boundary_confusion, boundary_scores
 from densessl.evaluation.confusion import accumulate_confusion
 from densessl.evaluation.image_scores import ImageScores, LabelledPrediction, score_images
 from densessl.evaluation.matching import MatchRule
@@ -47,6 +49,22 @@ def test_the_interval_is_that_of_the_totals() -> None:
     assert found.scores.bootstrap == bootstrap_miou(found.totals, 200, 3)
     assert scored(images()).scores.bootstrap is None
     assert scored(images(1), num_resamples=200).scores.bootstrap is None  # one image has no spread
+
+
+@pytest.mark.parametrize("match", ["none", "hungarian", "majority"])
+def test_boundary_is_that_of_the_matched_classes(match: MatchRule) -> None:
+    given = images()
+    known = scored(given, match).scores
+    found = score_images(iter(given), 4, 6, match, (0, 1, 2), 0, 0, matched=known).scores
+    assert replace(found, boundary=None, confusion=known.confusion) == replace(known, boundary=None)
+    total = np.zeros((4, 4), dtype=np.int64)
+    for image in given:  # labels 3 and 255 are ignored; predictions count as the class they were given
+        assignment = range(6) if known.assignment is None else known.assignment
+        label_of = [3 if label is None or label > 2 else label for label in assignment]
+        labels = np.where(image.labels > 2, 3, image.labels)
+        total += boundary_confusion(labels, np.where(labels > 2, 3, np.array(label_of)[image.prediction]), 3)
+    assert found.boundary == boundary_scores(total)
+    assert (known.boundary == found.boundary) is (match == "none")  # else names are not known in time
 
 
 def test_faults_name_the_image() -> None:

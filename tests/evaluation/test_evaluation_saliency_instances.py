@@ -10,7 +10,8 @@ from PIL import Image
 from densessl.data.label_maps import write_label_map
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
-from densessl.evaluation.saliency_instances import connected_regions, find_instances
+from densessl.evaluation.image_objects import connected_regions
+from densessl.evaluation.saliency_instances import find_instances
 from densessl.structures import IGNORE, ImageSet
 
 

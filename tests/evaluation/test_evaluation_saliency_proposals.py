@@ -9,7 +9,8 @@ import pytest
 from pycocotools import mask as run_lengths
 
 from densessl.errors import InputError, MissingInputError
-from densessl.evaluation.saliency_instances import Instances, InstanceSource
+from densessl.evaluation.image_objects import Instances
+from densessl.evaluation.saliency_instances import InstanceSource
 from densessl.evaluation.saliency_proposals import read_proposal_file, score_proposal_file
 from densessl.structures import ImageRef
 
