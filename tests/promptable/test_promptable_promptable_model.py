@@ -1,0 +1,126 @@
+"""The assembled model: several images and prompts in a batch, gradients, random weights, backbones, settings."""
+
+import pytest
+import torch
+
+from densessl.errors import InputError
+from densessl.promptable.promptable_model import PromptableModel, PromptBatch, build_promptable_model
+from densessl.promptable.promptable_settings import PromptableSettings
+from densessl.promptable.tiny_vit import TinyVitShape
+from densessl.promptable.vision_transformer import VisionTransformerShape
+
+SMALL_VIT = PromptableSettings(
+    "vision_transformer", 64, vision_transformer=VisionTransformerShape(32, 2, 2, (1,), 64, window=3)
+)
+SMALL_TINY = PromptableSettings(
+    "mobile_sam", 64, tiny_vit=TinyVitShape((8, 16, 24, 32), (1, 1, 1, 1), (1, 2, 2, 2), (7, 3, 3, 3))
+)
+SMALL_BACKBONE = PromptableSettings(
+    "mobilenetv2_050", 64, padding="stride", dim=32, decoder_mlp_dim=64, decoder_heads=2
+)
+
+
+def prompts(num: int, grid: tuple[int, int] = (4, 4)) -> PromptBatch:
+    generator = torch.Generator().manual_seed(0)
+    points = 64 * torch.rand(num, 2, 2, generator=generator)
+    masks = torch.randn(num, 1, 4 * grid[0], 4 * grid[1], generator=generator)
+    return PromptBatch(points, torch.tensor([[1, -1]]).repeat(num, 1), masks)
+
+
+@pytest.mark.parametrize("settings", [SMALL_VIT, SMALL_TINY, SMALL_BACKBONE], ids=lambda settings: settings.encoder)
+def test_gradients_reach_every_part(settings: PromptableSettings) -> None:
+    torch.manual_seed(0)
+    model = build_promptable_model(settings)
+    images = torch.randn(2, 3, 64, 64)
+    batch = prompts(2)._replace(has_mask=torch.tensor([True, False]))
+    points = batch.points.requires_grad_()
+    logits, iou = model(images, batch._replace(labels=torch.tensor([[1, 0], [2, 3]]), points=points))
+    (logits.square().mean() + iou.square().mean()).backward()
+    assert points.grad is not None
+    assert points.grad.abs().sum() > 0
+    without = {name for name, value in model.named_parameters() if value.grad is None or (value.grad == 0).all()}
+    zero_at_first = {name for name in without if ".layers.0.blocks.0.conv" in name}  # behind a norm of weight zero
+    assert without - zero_at_first == {"prompt_encoder.not_a_point_embed.weight"}
+
+
+@pytest.mark.parametrize("settings", [SMALL_VIT, SMALL_TINY, SMALL_BACKBONE], ids=lambda settings: settings.encoder)
+def test_random_weights_give_the_same_finite_masks_twice(settings: PromptableSettings) -> None:
+    torch.manual_seed(0)
+    model = build_promptable_model(settings).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        first, second = (model(images, prompts(3)) for _ in range(2))
+    assert first.logits.shape == (3, 4, 16, 16)
+    assert first.predicted_iou.shape == (3, 4)
+    assert first.logits.isfinite().all()
+    assert first.logits.std() > 0
+    assert torch.equal(first.logits, second.logits)
+    assert torch.equal(first.predicted_iou, second.predicted_iou)
+
+
+def test_each_prompt_sees_its_own_image() -> None:
+    torch.manual_seed(0)
+    model = build_promptable_model(SMALL_VIT).eval()
+    images, batch = torch.randn(2, 3, 64, 64), prompts(3)
+    with torch.no_grad():
+        together = model(images, batch._replace(image=torch.tensor([1, 0, 1])))
+        for index, image in enumerate((1, 0, 1)):
+            one = slice(index, index + 1)
+            assert batch.masks is not None
+            alone = model(
+                images[image : image + 1], PromptBatch(batch.points[one], batch.labels[one], batch.masks[one])
+            )
+            torch.testing.assert_close(together.logits[one], alone.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_prompt_whose_mask_does_not_count_is_one_without() -> None:
+    torch.manual_seed(0)
+    model = build_promptable_model(SMALL_VIT).eval()
+    images, batch = torch.randn(1, 3, 64, 64), prompts(2)
+    with torch.no_grad():
+        mixed = model(images, batch._replace(has_mask=torch.tensor([True, False])))
+        with_masks, without = model(images, batch), model(images, batch._replace(masks=None))
+    torch.testing.assert_close(mixed.logits[0], with_masks.logits[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(mixed.logits[1], without.logits[1], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(with_masks.logits, without.logits)
+
+
+def test_a_mask_alone_is_a_prompt() -> None:
+    model = build_promptable_model(SMALL_VIT).eval()
+    batch = PromptBatch(torch.zeros(2, 0, 2), torch.zeros(2, 0, dtype=torch.int64), torch.randn(2, 1, 16, 16))
+    assert model(torch.zeros(1, 3, 64, 64), batch, "single").logits.shape == (2, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch8_224"]
+)
+def test_any_backbone_ends_on_the_same_grid(name: str) -> None:
+    model = build_promptable_model(PromptableSettings(name, 96, padding="stride", dim=32, decoder_heads=2)).eval()
+    with torch.no_grad():
+        assert model.encode(torch.zeros(1, 3, 96, 64)).shape == (1, 32, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"size_px": 100}, "size_px is 100; it must be a multiple of 16"),
+        ({"dim": 20}, "dim is 20; it must be a multiple of 8"),
+        ({"mask_channels": 6}, "mask_channels is 6; it must be a multiple of 4"),
+        ({"num_multimask": 0}, "num_multimask is 0; it must be at least 1"),
+        ({"padding": "stride"}, "padding stride does not go with encoder sam_vit_b"),
+        ({"encoder": "vision_transformer"}, "needs its measures"),
+        ({"vision_transformer": VisionTransformerShape(32, 2, 2, (1,), 64)}, "no other takes them"),
+    ],
+)
+def test_settings_out_of_range_are_told(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PromptableSettings(**changed)  # type: ignore[arg-type]
+
+
+def test_an_unknown_encoder_is_told() -> None:
+    with pytest.raises(InputError, match="'resnet1' is not a timm model name"):
+        build_promptable_model(PromptableSettings("resnet1"))
+
+
+def test_the_model_is_put_together_from_its_parts(model: PromptableModel) -> None:
+    assert {name.split(".")[0] for name in model.state_dict()} == {"image_encoder", "prompt_encoder", "mask_decoder"}
