@@ -22,6 +22,7 @@ from densessl.promptable.promptable_weights import (
     load_promptable_model,
     save_promptable_model,
 )
+from densessl.promptable.sam_architecture import recognise_architecture
 from densessl.promptable.vision_transformer import VIT_B, VIT_H, VIT_L, VisionTransformer, VisionTransformerShape
 from densessl.training.run_folder import save_weights
 
@@ -42,8 +43,6 @@ def test_a_published_file_loads_unchanged(published: Sam, published_file: Path) 
 
 @pytest.mark.parametrize(("shape", "name"), [(VIT_B, "sam_vit_b"), (VIT_L, "sam_vit_l"), (VIT_H, "sam_vit_h")])
 def test_the_published_encoders_are_known_by_their_shapes(shape: VisionTransformerShape, name: str) -> None:
-    from densessl.promptable.sam_architecture import recognise_architecture
-
     with torch.device("meta"):
         decoder = build_promptable_model(PromptableSettings("resnet18"))
         encoder = VisionTransformer(shape, 1024, 256)
@@ -89,7 +88,7 @@ def test_files_of_other_kinds_are_told(published: Sam, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no checkpoint file"):
         load_promptable_model(tmp_path / "none.pth")
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="other.pth is no promptable model"):
+    with pytest.raises(InputError, match=r"other.pth is no promptable model"):
         load_promptable_model(tmp_path / "other.pth")
     torch.save(published, tmp_path / "pickled.pth")  # a whole network, which only its code can read
     with pytest.raises(InputError, match="reading it could run code"):

@@ -26,12 +26,11 @@ def transformers_sam() -> SamModel:
         global_attn_indexes=[1],
         num_pos_feats=64,
         output_channels=128,
-        attn_implementation="eager",
     )
     config = SamConfig(
-        vision,
-        SamPromptEncoderConfig(hidden_size=128, image_size=160),
-        SamMaskDecoderConfig(hidden_size=128, mlp_dim=96, iou_head_depth=4, layer_norm_eps=1e-5),
+        vision_config=vision,
+        prompt_encoder_config=SamPromptEncoderConfig(hidden_size=128, image_size=160),
+        mask_decoder_config=SamMaskDecoderConfig(hidden_size=128, mlp_dim=96, iou_head_depth=4, layer_norm_eps=1e-5),
     )
     model = SamModel(config)
     randomise(model)
