@@ -75,7 +75,7 @@ class MaskDecoder(nn.Module):
         """
         height, width = image_embedding.shape[-2:]
         learned = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([learned.expand(len(sparse), -1, -1), sparse], dim=1)  # (num_prompts, 1 + masks + n, dim)
+        tokens = torch.cat([learned.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (num_prompts, tokens, dim)
         cells = (image_embedding + dense).flatten(2).transpose(1, 2)  # (num_prompts or 1, height * width, dim)
         tokens, cells = self.transformer(cells, image_positions.flatten(2).transpose(1, 2), tokens)
         wanted = self._wanted(outputs)

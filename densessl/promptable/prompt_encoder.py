@@ -36,12 +36,12 @@ def point_prompts(
         coordinates.append(points)
         kinds.append(labels)
         if boxes is None:
-            coordinates.append(points.new_zeros(len(points), 1, 2))
-            kinds.append(labels.new_full((len(labels), 1), NOT_A_POINT))
+            coordinates.append(points.new_zeros(points.shape[0], 1, 2))
+            kinds.append(labels.new_full((labels.shape[0], 1), NOT_A_POINT))
     if boxes is not None:
         coordinates.append(boxes.reshape(-1, 2, 2))
         corners = torch.tensor([[TOP_LEFT, BOTTOM_RIGHT]], device=boxes.device)
-        kinds.append(corners.expand(len(boxes), -1))
+        kinds.append(corners.expand(boxes.shape[0], -1))
     if not coordinates:
         raise ValueError("neither points with labels nor boxes are given; give one of them")
     return torch.cat(coordinates, dim=1), torch.cat(kinds, dim=1)

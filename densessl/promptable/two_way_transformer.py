@@ -36,10 +36,10 @@ class TwoWayTransformer(nn.Module):
             positions: (1, num_cells, dim), added to the cells wherever they are compared.
             tokens: (num_prompts, n, dim), added to themselves wherever they are compared.
         """
-        queries = tokens
+        queries, num_prompts = tokens, tokens.shape[0]
         for layer in self.layers:
             queries, cells = layer(queries, cells, tokens, positions)
-        attended = self.final_attn_token_to_image(queries + tokens, cells + positions, cells)
+        attended = self.final_attn_token_to_image(queries + tokens, cells + positions, cells, num_prompts)
         return self.norm_final_attn(queries + attended), cells
 
 
@@ -65,15 +65,17 @@ class TwoWayLayer(nn.Module):
     def forward(
         self, queries: torch.Tensor, cells: torch.Tensor, tokens: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        num_prompts = tokens.shape[0]
         if self.is_first:
-            queries = self.norm1(self.self_attn(queries, queries, queries))
+            queries = self.norm1(self.self_attn(queries, queries, queries, num_prompts))
         else:
             placed = queries + tokens
-            queries = self.norm1(queries + self.self_attn(placed, placed, queries))
+            queries = self.norm1(queries + self.self_attn(placed, placed, queries, num_prompts))
         placed_cells = cells + positions
-        queries = self.norm2(queries + self.cross_attn_token_to_image(queries + tokens, placed_cells, cells))
+        attended = self.cross_attn_token_to_image(queries + tokens, placed_cells, cells, num_prompts)
+        queries = self.norm2(queries + attended)
         queries = self.norm3(queries + self.mlp(queries))
-        attended = self.cross_attn_image_to_token(placed_cells, queries + tokens, queries)
+        attended = self.cross_attn_image_to_token(placed_cells, queries + tokens, queries, num_prompts)
         return queries, self.norm4(cells + attended)
 
 
@@ -91,9 +93,8 @@ class CrossAttention(nn.Module):
         self.v_proj = nn.Linear(dim, inner_dim)
         self.out_proj = nn.Linear(inner_dim, dim)
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_prompts: int) -> torch.Tensor:
         """Attend from query (b, n, dim) to key and value (b, m, dim); each b is the number of prompts or 1."""
-        num_prompts = max(len(query), len(key))
         mixed = nn.functional.scaled_dot_product_attention(
             self._heads(self.q_proj(query), num_prompts),
             self._heads(self.k_proj(key), num_prompts),

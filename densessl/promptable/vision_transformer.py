@@ -74,7 +74,7 @@ class VisionTransformer(nn.Module):
         return self.neck(tokens.permute(0, 3, 1, 2))
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
-        if self.pos_embed.shape[1:3] == (height, width):
+        if _is_known(height, width) and self.pos_embed.shape[1:3] == (height, width):
             return self.pos_embed
         maps = self.pos_embed.permute(0, 3, 1, 2)
         return nn.functional.interpolate(maps, (height, width), mode="bicubic").permute(0, 2, 3, 1)
@@ -157,7 +157,7 @@ def relative_table(table: torch.Tensor, side: int) -> torch.Tensor:
     """Return the entries of a table (2 n - 1, dim) for all pairs of `side` positions: (side, side, dim), [i, j] being
     that of the distance i - j; a table for another n is resampled linearly.
     """
-    if len(table) != 2 * side - 1:
+    if not (_is_known(side) and table.shape[0] == 2 * side - 1):
         table = nn.functional.interpolate(table.T[None], 2 * side - 1, mode="linear")[0].T
     positions = torch.arange(side, device=table.device)
     return table[positions[:, None] - positions + side - 1]
@@ -172,3 +172,10 @@ def relative_bias(query: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     of_columns = torch.einsum("bnhwc,wkc->bnhwk", query, columns)
     bias = of_rows[..., :, None] + of_columns[..., None, :]  # (batch, heads, height, width, key height, key width)
     return bias.flatten(4, 5).flatten(2, 3)
+
+
+def _is_known(*sides: int) -> bool:
+    """Say whether sides are numbers: in a program exported for any size they are symbols, and positions are resampled
+    in any case, which for their own size is the identity.
+    """
+    return all(isinstance(side, int) for side in sides)

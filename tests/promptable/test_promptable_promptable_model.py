@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from densessl.errors import InputError
+from densessl.promptable.mask_decoder import DecodedMasks
 from densessl.promptable.promptable_model import PromptableModel, PromptBatch, build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.tiny_vit import TinyVitShape
@@ -124,3 +125,55 @@ def test_an_unknown_encoder_is_told() -> None:
 
 def test_the_model_is_put_together_from_its_parts(model: PromptableModel) -> None:
     assert {name.split(".")[0] for name in model.state_dict()} == {"image_encoder", "prompt_encoder", "mask_decoder"}
+
+
+class _Encoding(torch.nn.Module):
+    """What `torch.export` takes: a module whose forward is `encode`."""
+
+    def __init__(self, model: PromptableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model.encode(images)
+
+
+class _Decoding(torch.nn.Module):
+    """The same of `decode`."""
+
+    def __init__(self, model: PromptableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, embedding: torch.Tensor, prompts: PromptBatch) -> DecodedMasks:
+        return self.model.decode(embedding, prompts)
+
+
+def test_the_decoder_can_be_exported_for_any_number_of_prompts_and_points_and_any_grid() -> None:
+    torch.manual_seed(0)
+    module = _Decoding(build_promptable_model(SMALL_VIT).eval())
+    drawn, any_size = prompts(3, (6, 4)), torch.export.Dim.DYNAMIC
+    example = (torch.randn(1, 256, 6, 4), drawn._replace(has_mask=torch.tensor([True, False, True])))
+    sizes = PromptBatch(
+        {0: any_size, 1: any_size}, {0: any_size, 1: any_size}, {0: any_size, 2: any_size, 3: any_size}, {0: any_size}
+    )
+    program = torch.export.export(module, example, dynamic_shapes=({2: any_size, 3: any_size}, sizes)).module()
+    points = PromptBatch(
+        torch.rand(2, 5, 2), torch.ones(2, 5, dtype=torch.int64), torch.randn(2, 1, 20, 28), torch.ones(2).bool()
+    )
+    embedding = torch.randn(1, 256, 5, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(program(embedding, points).logits, module(embedding, points).logits)
+
+
+def test_the_encoder_can_be_exported_for_any_size_and_batch() -> None:
+    torch.manual_seed(0)
+    module, any_size = _Encoding(build_promptable_model(SMALL_VIT).eval()), torch.export.Dim.DYNAMIC
+    height, width = (16 * torch.export.Dim(name, min=2, max=64) for name in ("rows", "columns"))
+    program = torch.export.export(
+        module, (torch.randn(2, 3, 96, 128),), dynamic_shapes=({0: any_size, 2: height, 3: width},)
+    ).module()
+    for size in ((3, 3, 80, 48), (2, 3, 64, 64)):
+        images = torch.randn(*size)
+        with torch.no_grad():
+            torch.testing.assert_close(program(images), module(images), rtol=1e-5, atol=1e-5)
