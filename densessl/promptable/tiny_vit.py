@@ -130,9 +130,9 @@ class AttentionBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         tokens = features.permute(0, 2, 3, 1)  # (batch, height, width, dim)
-        height, width = tokens.shape[1:3]
+        batch, height, width, _ = tokens.shape
         mixed = self.attn(split_windows(tokens, self.window).flatten(1, 2))
-        tokens = tokens + join_windows(mixed.unflatten(1, (self.window, self.window)), height, width)
+        tokens = tokens + join_windows(mixed, self.window, (batch, height, width))
         tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return (tokens + self.mlp(tokens)).permute(0, 3, 1, 2)
 

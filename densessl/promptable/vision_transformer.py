@@ -109,8 +109,9 @@ class Block(nn.Module):
     def _attend(self, tokens: torch.Tensor) -> torch.Tensor:
         if self.window is None:
             return self.attn(tokens)
-        height, width = tokens.shape[1:3]
-        return join_windows(self.attn(split_windows(tokens, self.window)), height, width)
+        batch, height, width, _ = tokens.shape
+        mixed = self.attn(split_windows(tokens, self.window))
+        return join_windows(mixed, self.window, (batch, height, width))
 
 
 class RelativeAttention(nn.Module):

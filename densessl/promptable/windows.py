@@ -1,4 +1,7 @@
-"""Cutting a grid of tokens into square windows, and putting it together again."""
+"""Cutting a grid of tokens into square windows, and putting it together again.
+
+Every size is written out, and none left to -1, so that an exported program can do both for grids of any size.
+"""
 
 import torch
 from torch import nn
@@ -9,17 +12,20 @@ def split_windows(tokens: torch.Tensor, side: int) -> torch.Tensor:
 
     Zeros are added at the bottom and right until the sides are multiples of `side`; windows attend to them.
     """
-    height, width = tokens.shape[1:3]
-    padded = nn.functional.pad(tokens, (0, 0, 0, -width % side, 0, -height % side))
-    batch, height, width, dim = padded.shape
-    cut = padded.reshape(batch, height // side, side, width // side, side, dim)
-    return cut.transpose(2, 3).reshape(-1, side, side, dim)
+    batch, height, width, dim = tokens.shape
+    rows, columns = _num_windows(height, side), _num_windows(width, side)
+    padded = nn.functional.pad(tokens, (0, 0, 0, columns * side - width, 0, rows * side - height))
+    cut = padded.reshape(batch, rows, side, columns, side, dim)
+    return cut.transpose(2, 3).reshape(batch * rows * columns, side, side, dim)
 
 
-def join_windows(windows: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Undo `split_windows` for a grid of `height` x `width` tokens."""
-    side, dim = windows.shape[1], windows.shape[-1]
-    rows, columns = -(-height // side), -(-width // side)
-    cut = windows.reshape(-1, rows, columns, side, side, dim)
-    padded = cut.transpose(2, 3).reshape(-1, rows * side, columns * side, dim)
-    return padded[:, :height, :width]
+def join_windows(windows: torch.Tensor, side: int, grid: tuple[int, int, int]) -> torch.Tensor:
+    """Undo `split_windows` for a grid of (batch, height, width) tokens."""
+    batch, height, width = grid
+    rows, columns, dim = _num_windows(height, side), _num_windows(width, side), windows.shape[-1]
+    cut = windows.reshape(batch, rows, columns, side, side, dim)
+    return cut.transpose(2, 3).reshape(batch, rows * side, columns * side, dim)[:, :height, :width]
+
+
+def _num_windows(tokens: int, side: int) -> int:
+    return (tokens + side - 1) // side

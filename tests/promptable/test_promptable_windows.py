@@ -14,4 +14,4 @@ def test_windows_are_cut_in_reading_order_and_padded_with_zeros() -> None:
 def test_joining_undoes_splitting() -> None:
     tokens = torch.randn(2, 5, 9, 3, generator=torch.Generator().manual_seed(0))
     for side in (1, 4, 5, 16):
-        assert torch.equal(join_windows(split_windows(tokens, side), 5, 9), tokens)
+        assert torch.equal(join_windows(split_windows(tokens, side), side, (2, 5, 9)), tokens)
