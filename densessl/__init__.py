@@ -3,14 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from densessl.promptable.predictor import Predictor
     from densessl.segmenter import Segmenter
 
-__all__ = ["Segmenter"]
+__all__ = ["Predictor", "Segmenter"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Segmenter` when it is asked for, so that importing the package stays free of torch."""
+    """Import a class when it is asked for, so that importing the package stays free of torch."""
+    if name == "Predictor":
+        from densessl.promptable.predictor import Predictor
+
+        return Predictor
     if name == "Segmenter":
         from densessl.segmenter import Segmenter
 

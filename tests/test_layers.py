@@ -21,6 +21,7 @@ ALLOWED = {
     "saliency": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "models", "objectives"},
     "evaluation": FOUNDATION | {"data", "models"},
+    "promptable": FOUNDATION | {"data", "models"},
     "report": FOUNDATION | {"data"},
     "segmenter": FOUNDATION | {"data", "models", "saliency", "training", "evaluation"},
 }
@@ -123,6 +124,6 @@ def test_commands_are_imported_by_the_command_line_alone() -> None:
 
 
 def test_importing_the_package_does_nothing() -> None:
-    assert set(_rooms_imported(PACKAGE / "__init__.py")) == {"segmenter"}  # where it is asked for
+    assert set(_rooms_imported(PACKAGE / "__init__.py")) == {"promptable", "segmenter"}  # where they are asked for
     program = "import sys, densessl; sys.exit('torch' in sys.modules or 'densessl.segmenter' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=PACKAGE.parent).returncode == 0

@@ -1,0 +1,168 @@
+"""Masks from prompts on an image: `Predictor(model).set_image(image).predict(points=..., labels=...)`."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from densessl.data.images import read_image
+from densessl.errors import InputError
+from densessl.models.precision import choose_precision, on_device
+from densessl.promptable.framing import Frame, check_image, frame_image
+from densessl.promptable.mask_decoder import MaskOutputs
+from densessl.promptable.predicted_masks import PredictedMasks, Selection, measure_masks, select_masks
+from densessl.promptable.promptable_model import PromptableModel
+from densessl.promptable.promptable_weights import load_promptable_model
+from densessl.promptable.prompts import check_prompts, prompt_batch
+from densessl.structures import ImageArray
+
+_MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size
+
+
+@dataclass(frozen=True)
+class ImageEmbedding:
+    """An image as the decoder sees it: features (1, dim, h, w), codes of their positions, alike, and the frame."""
+
+    features: torch.Tensor
+    positions: torch.Tensor
+    frame: Frame
+
+
+class Predictor:
+    """Keeps the embedding of an image, so that each further prompt costs only the decoder.
+
+    Embeddings of the last images are kept by content (SHA-256 of shape and pixels). A model whose weights change
+    afterwards needs a new predictor, or `forget_images`.
+    """
+
+    def __init__(
+        self,
+        model: PromptableModel,
+        device: torch.device | str | None = None,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        max_cached_images: int = _MAX_CACHED_IMAGES,
+    ) -> None:
+        """Move the model to a device and into evaluation mode.
+
+        Args:
+            model: of `build_promptable_model` or `load_promptable_model`.
+            device: by default a GPU where there is one.
+            precision: fp32, bf16 (mixed), or auto: bf16 where the device multiplies it in hardware.
+            max_cached_images: embeddings to keep, at least 1.
+        """
+        if max_cached_images < 1:
+            raise InputError(f"max_cached_images is {max_cached_images}; it must be at least 1, the image that is set")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = on_device(model, self.device).eval()
+        self.precision = choose_precision(precision, self.device)
+        self._max_cached_images = max_cached_images
+        self._embeddings: OrderedDict[str, ImageEmbedding] = OrderedDict()
+        self._current: ImageEmbedding | None = None
+
+    @classmethod
+    def from_weights(
+        cls,
+        path: str | Path,
+        device: torch.device | str | None = None,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ) -> "Predictor":
+        """Load the model of a file: densessl's, SAM's, MobileSAM's or transformers' (`load_promptable_model`)."""
+        return cls(load_promptable_model(Path(path))[0], device, precision)
+
+    @property
+    def embedding(self) -> ImageEmbedding:
+        """The embedding of the image that was set last.
+
+        Raises:
+            InputError: none was set.
+        """
+        if self._current is None:
+            raise InputError("no image is set; call set_image(image) first")
+        return self._current
+
+    def set_image(self, image: ImageArray | str | Path) -> "Predictor":
+        """Encode an image, uint8 RGB (height, width, 3) or the path of a file, unless its embedding is kept.
+
+        Returns:
+            This predictor.
+
+        Raises:
+            InputError: an image that cannot be used.
+        """
+        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
+        check_image(pixels)
+        key = _content(pixels)
+        if key not in self._embeddings:
+            self._embeddings[key] = self._encode(pixels)
+        self._embeddings.move_to_end(key)
+        while len(self._embeddings) > self._max_cached_images:
+            self._embeddings.popitem(last=False)
+        self._current = self._embeddings[key]
+        return self
+
+    def forget_images(self) -> None:
+        """Drop all embeddings, also that of the image which is set."""
+        self._embeddings.clear()
+        self._current = None
+
+    def predict(
+        self,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        multimask: bool = True,
+        select: Selection | None = None,
+    ) -> PredictedMasks:
+        """Return the masks of one or several prompts on the image that was set.
+
+        Several prompts are one batch; points, boxes and masks of the same prompt belong together.
+
+        Args:
+            points: `(x, y)` pixels, (num_points, 2) of one prompt or (num_prompts, num_points, 2).
+            labels: 1 on the object, 0 off it; shaped as the points. Without them, all points are on the object.
+            boxes: `(x0, y0, x1, y1)` pixels, (4,) or (num_prompts, 4).
+            mask: `low_resolution` logits of an earlier prediction, (4 h, 4 w) or (num_prompts, 4 h, 4 w).
+            multimask: three masks for each prompt, best for a single click, or one, for prompts that are clear.
+            select: keep one of the three: best, whole, part or subpart (see `select_masks`).
+
+        Raises:
+            InputError: no image is set, no prompt, or one that does not fit the image.
+        """
+        embedding = self.embedding
+        if select is not None and select not in get_args(Selection):
+            raise InputError(f"select is {select!r}; it is one of {', '.join(get_args(Selection))}, or None for all")
+        if select not in (None, "best") and not multimask:
+            raise InputError(f"select {select!r} chooses among three masks, but multimask is false; set multimask true")
+        prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
+        outputs: MaskOutputs = "multiple" if multimask else "single"
+        with torch.inference_mode(), self._autocast():
+            batch = prompt_batch(prompts, embedding.frame, self.device)
+            decoded = self.model.decode(embedding.features, batch, outputs, embedding.positions)
+        logits, predicted_iou = decoded
+        numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
+        with torch.inference_mode():
+            num_kept = 1 if select == "best" else len(numbers)
+            found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
+        return found if select is None or select == "best" else select_masks(found, select)
+
+    def _encode(self, image: ImageArray) -> ImageEmbedding:
+        pixels, frame = frame_image(image, self.model.settings)
+        with torch.inference_mode(), self._autocast():
+            features = self.model.encode(pixels[None].to(self.device)).float()
+            positions = self.model.image_positions(*frame.grid)
+        return ImageEmbedding(features, positions, frame)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def _content(image: ImageArray) -> str:
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

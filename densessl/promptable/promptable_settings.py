@@ -1,0 +1,91 @@
+"""What a promptable model is made of; the settings travel in its file."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from densessl.errors import InputError
+from densessl.promptable.tiny_vit import TinyVitShape
+from densessl.promptable.vision_transformer import VisionTransformerShape
+
+STRIDE = 16
+"""Pixels per cell of every image embedding."""
+
+
+@dataclass(frozen=True)
+class PromptableSettings:
+    """What a promptable model is made of; the defaults are SAM's with ViT-B.
+
+    Args:
+        encoder: sam_vit_b, sam_vit_l, sam_vit_h, mobile_sam, vision_transformer (of other measures, given in
+            vision_transformer), or the timm name of any backbone, such as mobilenetv2_100 or vit_small_patch16_224.
+        size_px: length in pixels to which an image's longest side is brought.
+        padding: square (images are padded to size_px x size_px, as published), or stride (only to multiples of 16, for
+            timm backbones: less work for images that are not square, but no longer the same numbers, because prompts
+            attend to the padding too).
+        vision_transformer: measures of the encoder vision_transformer.
+        tiny_vit: measures of the encoder mobile_sam.
+        dim: channels of the image embedding and of prompts.
+        mask_channels: of the convolutions that embed mask prompts.
+        num_multimask: masks given for an ambiguous prompt, beside the single one.
+        decoder_depth: layers of the two-way transformer.
+        decoder_heads: heads of its attention.
+        decoder_mlp_dim: hidden units of its perceptrons.
+        iou_depth: layers of the head that predicts IoU.
+        iou_hidden_dim: hidden units of that head.
+    """
+
+    encoder: str = "sam_vit_b"
+    size_px: int = 1024
+    padding: Literal["square", "stride"] = "square"
+    vision_transformer: VisionTransformerShape | None = None
+    tiny_vit: TinyVitShape = field(default_factory=TinyVitShape)
+    dim: int = 256
+    mask_channels: int = 16
+    num_multimask: int = 3
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    iou_depth: int = 3
+    iou_hidden_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if self.size_px < STRIDE or self.size_px % STRIDE:
+            raise InputError(f"model.size_px is {self.size_px}; it must be a multiple of {STRIDE}, such as 1024 or 512")
+        if self.dim < 8 or self.dim % 8:
+            raise InputError(f"model.dim is {self.dim}; it must be a multiple of 8 (published 256)")
+        if self.mask_channels < 4 or self.mask_channels % 4:
+            raise InputError(f"model.mask_channels is {self.mask_channels}; it must be a multiple of 4 (published 16)")
+        for name in (
+            *("num_multimask", "decoder_depth", "decoder_heads", "decoder_mlp_dim"),
+            *("iou_depth", "iou_hidden_dim"),
+        ):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.padding == "stride" and self.is_sam_encoder:
+            raise InputError(
+                f"model.padding stride does not go with encoder {self.encoder}, whose weights expect the padded "
+                "square; choose padding square, or a timm backbone"
+            )
+        if (self.encoder == "vision_transformer") != (self.vision_transformer is not None):
+            raise InputError(
+                f"model.encoder is {self.encoder} and model.vision_transformer is {self.vision_transformer}; the "
+                "encoder vision_transformer needs its measures, and no other takes them"
+            )
+
+    @property
+    def is_sam_encoder(self) -> bool:
+        """Whether the encoder is one of SAM's or MobileSAM's, and not a timm backbone."""
+        return self.encoder in ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "vision_transformer")
+
+
+def settings_from_plain(values: dict[str, Any]) -> PromptableSettings:
+    """Rebuild settings from what JSON holds of them; raises KeyError, TypeError or ValueError where that is no such."""
+    shape = values["vision_transformer"]
+    tiny = {name: tuple(measure) for name, measure in values["tiny_vit"].items()}
+    rebuilt = {
+        **values,
+        "tiny_vit": TinyVitShape(**tiny),
+        "vision_transformer": shape
+        and VisionTransformerShape(**{**shape, "global_blocks": tuple(shape["global_blocks"])}),
+    }
+    return PromptableSettings(**rebuilt)

@@ -1,0 +1,167 @@
+"""Prompts as a user gives them, checked, and as the model takes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from densessl.errors import InputError
+from densessl.promptable.framing import Frame
+from densessl.promptable.prompt_encoder import BACKGROUND, FOREGROUND, MASK_SCALE, NOT_A_POINT, point_prompts
+from densessl.promptable.promptable_model import PromptBatch
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts for one image, in its pixels; what is given is given for every prompt.
+
+    points: float64 (num_prompts, num_points, 2), `(x, y)`. labels: int64 (num_prompts, num_points), 1 on the object, 0
+    off it, -1 for no point (so that prompts of fewer points fit the array; as published, such a filling is not
+    quite without effect). boxes: float64 (num_prompts, 4), `(x0, y0, x1, y1)`. masks: float32
+    (num_prompts, 4 h, 4 w), logits, low-resolution masks of an earlier prediction for the same image size.
+    """
+
+    points: NDArray[np.float64] | None
+    labels: NDArray[np.int64] | None
+    boxes: NDArray[np.float64] | None
+    masks: NDArray[np.float32] | None
+
+    def __len__(self) -> int:
+        return next(len(part) for part in (self.points, self.boxes, self.masks) if part is not None)
+
+
+def check_prompts(
+    points: ArrayLike | None, labels: ArrayLike | None, boxes: ArrayLike | None, mask: ArrayLike | None, frame: Frame
+) -> Prompts:
+    """Bring prompts into their arrays, those of one prompt into arrays of one.
+
+    Args:
+        points: (num_points, 2) of one prompt, or (num_prompts, num_points, 2); x from 0 to below the width.
+        labels: (num_points,) or (num_prompts, num_points); without them all points are on the object.
+        boxes: (4,) or (num_prompts, 4), corners within the image, upper bound exclusive.
+        mask: (4 h, 4 w) or (num_prompts, 4 h, 4 w).
+        frame: of the image.
+
+    Raises:
+        InputError: no prompt, shapes that do not fit each other, values out of range.
+    """
+    if points is None and labels is not None:
+        raise InputError("labels are given without points; give the points that they label, or leave them out")
+    checked = Prompts(
+        None if points is None else _points(points, frame.image_size),
+        None,
+        None if boxes is None else _boxes(boxes, frame.image_size),
+        None if mask is None else _masks(mask, frame.grid),
+    )
+    given = {
+        name: len(part)
+        for name, part in (("points", checked.points), ("boxes", checked.boxes), ("mask", checked.masks))
+        if part is not None
+    }
+    if not given:
+        raise InputError("no prompt is given; give points, boxes or a mask")
+    if len(set(given.values())) > 1:
+        listed = ", ".join(f"{name} of {count}" for name, count in given.items())
+        raise InputError(f"prompts of different numbers are given: {listed}; give each for all prompts, or split them")
+    if 0 in given.values():
+        raise InputError(f"the prompts given ({', '.join(given)}) are of length 0; give at least one")
+    if checked.points is None:
+        return checked
+    return Prompts(checked.points, _labels(labels, checked.points), checked.boxes, checked.masks)
+
+
+def prompt_batch(prompts: Prompts, frame: Frame, device: torch.device) -> PromptBatch:
+    """Bring prompts to the model's frame and device, in float32."""
+
+    def tensor(values: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(values).to(device)
+
+    masks = None if prompts.masks is None else tensor(prompts.masks)[:, None]
+    points = None if prompts.points is None else tensor(frame.to_frame(prompts.points).astype(np.float32))
+    labels = None if prompts.labels is None else tensor(prompts.labels)
+    boxes = None if prompts.boxes is None else tensor(frame.boxes_to_frame(prompts.boxes).astype(np.float32))
+    if points is None and boxes is None:
+        none = torch.zeros(len(prompts), 0, 2, device=device)
+        return PromptBatch(none, none[..., 0].long(), masks)
+    return PromptBatch(*point_prompts(points, labels, boxes), masks)
+
+
+def _points(points: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
+    height, width = image_size
+    array = _numbers(points, "points")
+    if array.ndim not in (2, 3) or array.shape[-1] != 2 or array.shape[-2] == 0:
+        raise InputError(
+            f"points have shape {array.shape}; give (num_points, 2) of one prompt or (num_prompts, num_points, 2), "
+            "each (x, y), at least one point"
+        )
+    array = array[None] if array.ndim == 2 else array
+    x, y = array[..., 0], array[..., 1]
+    outside = ~((x >= 0) & (x < width) & (y >= 0) & (y < height))
+    if outside.any():
+        place = array[outside][0]
+        raise InputError(
+            f"point ({place[0]:g}, {place[1]:g}) lies outside the image of width {width} and height {height}; x must "
+            f"be in [0, {width}) and y in [0, {height}), in pixels of the image as it was given"
+        )
+    return array
+
+
+def _labels(labels: ArrayLike | None, points: NDArray[np.float64]) -> NDArray[np.int64]:
+    shape = points.shape[:2]
+    if labels is None:
+        return np.full(shape, FOREGROUND, dtype=np.int64)
+    array = _numbers(labels, "labels")
+    array = array[None] if array.ndim == 1 and shape[0] == 1 else array
+    if array.shape != shape:
+        raise InputError(
+            f"labels have shape {np.shape(labels)}, points {points.shape}; give one label for each point: {shape}"
+            + (f" or {shape[1:]}" if shape[0] == 1 else "")
+        )
+    known = (NOT_A_POINT, BACKGROUND, FOREGROUND)
+    if not np.isin(array, known).all():
+        value = array[~np.isin(array, known)][0]
+        raise InputError(f"label {value:g} is none of 1 (on the object), 0 (off it), -1 (no point); give one of these")
+    if (array == NOT_A_POINT).all(axis=1).any():
+        raise InputError("a prompt has labels of -1 alone, so no point; give it one, or leave it out")
+    return array.astype(np.int64)
+
+
+def _boxes(boxes: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
+    height, width = image_size
+    array = _numbers(boxes, "boxes")
+    array = array[None] if array.ndim == 1 else array
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"boxes have shape {np.shape(boxes)}; give (4,) or (num_prompts, 4), each (x0, y0, x1, y1)")
+    for x0, y0, x1, y1 in array:
+        text = f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g})"
+        if not (x0 < x1 and y0 < y1):
+            raise InputError(f"{text} is empty; give (x0, y0, x1, y1) in pixels with x0 < x1 and y0 < y1")
+        if x0 < 0 or y0 < 0 or x1 > width or y1 > height:
+            raise InputError(
+                f"{text} reaches out of the image of width {width} and height {height}; cut it to the image"
+            )
+    return array
+
+
+def _masks(mask: ArrayLike, grid: tuple[int, int]) -> NDArray[np.float32]:
+    wanted = (MASK_SCALE * grid[0], MASK_SCALE * grid[1])
+    array = _numbers(mask, "mask").astype(np.float32)
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[1:] != wanted:
+        raise InputError(
+            f"mask prompt has shape {np.shape(mask)}; give logits of {wanted} or (num_prompts, {wanted[0]}, "
+            f"{wanted[1]}), such as low_resolution[:, 0] of an earlier prediction for this image"
+        )
+    return array
+
+
+def _numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} are no array of numbers ({error}); give as many for every prompt") from error
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} hold values that are not finite; give numbers")
+    return array
