@@ -20,6 +20,7 @@ FEATURES = {
 CONFIGS = {
     "voc_animals_mobilenet_v2": "MobileNetV2, ImageNet labels upstream",
     "voc_animals_mobilenet_v2_temperature_0.5": "the same at temperature 0.5 (not adopted)",
+    "maskcontrast_plus_voc_animals": "MobileNetV2, head on stored views, for longer",
     "voc_animals_resnet18_scratch": "ResNet-18, random weights",
     "voc_animals_resnet18_scratch_neighbours": "ResNet-18, second round on neighbours",
 }
