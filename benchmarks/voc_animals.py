@@ -28,8 +28,8 @@ from densessl.saliency.proposals import SaliencySettings
 SELECTION = {
     "voc_animals_mobilenet_v2": "recipe fixed after val scores of its parts had been seen, its temperature included, "
     "and by modularity without labels (docs/decisions.md)",
-    "maskcontrast_plus_voc_animals": "the parts of voc_animals_mobilenet_v2, whose val scores had been seen; epochs and "
-    "temperature by labels of train_aug and val's class counts (docs/decisions.md)",
+    "maskcontrast_plus_voc_animals": "the parts of voc_animals_mobilenet_v2, whose val scores had been seen; epochs "
+    "and temperature by labels of train_aug and val's class counts (docs/decisions.md)",
     "voc_animals_mobilenet_v2_self_trained_masks": "the recipe of voc_animals_mobilenet_v2 on other masks, scored once",
     "voc_animals_resnet18_scratch": "none: the recipe was fixed before a val score of it was read",
     "voc_animals_resnet18_scratch_neighbours": "second round with the neighbour settings of voc_animals_mobilenet_v2, "
