@@ -21,6 +21,7 @@ ALLOWED = {
     "saliency": FOUNDATION | {"data", "models"},
     "training": FOUNDATION | {"data", "models", "objectives"},
     "evaluation": FOUNDATION | {"data", "models"},
+    "attention": FOUNDATION | {"data", "models"},
     "report": FOUNDATION | {"data"},
     "segmenter": FOUNDATION | {"data", "models", "saliency", "training", "evaluation"},
 }
