@@ -18,7 +18,8 @@ class ColourBasis:
     """What turns features into colours, the same for all images.
 
     mean: (dim,) of all patches. first: (dim,) their first component, unit length, pointing to the foreground, where its
-    coordinate is above 0. has_background: whether patches of the other side are left out. centre: (dim,), the mean of
+    coordinate is above 0. has_background: whether patches of the other side are left out; where all patches are alike
+    there is no other side, and nothing is left out. centre: (dim,), the mean of
     the patches that are coloured. components: (3, dim), theirs, unit length. low, high: (3,) coordinates that become 0
     and 1.
     """
@@ -65,23 +66,24 @@ def pca_rgb(features: Sequence[FeatureMap], *, remove_background: bool = True) -
         remove_background: colour the foreground only; otherwise all patches, by their own components.
 
     Raises:
-        InputError: no image, other dims, or fewer than 4 dims or 4 patches.
+        InputError: no image, other dims, or fewer than 3 dims.
     """
     basis = fit_colour_basis(lambda: features, remove_background=remove_background)
     return [basis.colour(item) for item in features]
 
 
 def fit_colour_basis(features: Callable[[], Iterable[FeatureMap]], *, remove_background: bool = True) -> ColourBasis:
-    """Fit the basis of `pca_rgb` to any number of images, one in memory at a time; `features` is called four times."""
+    """Fit the basis of `pca_rgb` to any number of images, one in memory at a time; `features` is called five times."""
     mean, axes = _principal_axes(features(), lambda item: np.ones(item.shape[:2], dtype=np.bool_), 1)
     first = axes[0] * _side_away_from_borders(features(), mean, axes[0])
-    whole = ColourBasis(mean, first, remove_background, mean, axes, np.zeros(3), np.ones(3))
+    has_background = remove_background and any((_coordinates(item, mean, first[None]) > 0).any() for item in features())
+    whole = ColourBasis(mean, first, has_background, mean, axes, np.zeros(3), np.ones(3))
     centre, components = _principal_axes(features(), whole.foreground, 3)
     coloured = np.concatenate(
         [_coordinates(item, centre, components)[whole.foreground(item)] for item in features()]
     )  # (patches, 3)
     low, high = np.percentile(coloured, RANGE, axis=0)
-    return ColourBasis(mean, first, remove_background, centre, components, low, np.where(high > low, high, low + 1))
+    return ColourBasis(mean, first, has_background, centre, components, low, np.where(high > low, high, low + 1))
 
 
 def _principal_axes(
@@ -96,10 +98,9 @@ def _principal_axes(
         if item.shape[2] != total.size:
             raise InputError(f"features have {item.shape[2]} channels after {total.size}; all must be of one encoder")
         count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
-    if count < 4 or total.size < 4:
+    if count < 1 or total.size < 3:
         raise InputError(
-            f"principal components need at least 4 patches and 4 channels, found {count} and {total.size}; give more "
-            "or larger images"
+            f"principal components need a patch and 3 channels at least, found {count} and {total.size}; give an image"
         )
     mean = total / count
     _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))

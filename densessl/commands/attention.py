@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -20,20 +19,28 @@ from densessl.commands.attention_looks import (
     look_at,
     mean_of,
 )
+from densessl.commands.attention_output import (
+    AttentionFolder,
+    attention_record,
+    claim_folder,
+    page_facts,
+    print_end,
+    say,
+    write_attention_record,
+    write_png,
+)
 from densessl.commands.online_evaluation import spread_evenly
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
-from densessl.files import make_folder, read_json, remove_abandoned_writes, write_atomically, write_json
+from densessl.files import make_folder
 from densessl.models.dense_encoder import Normalisation, TimmSource
 from densessl.models.vision_encoder import VisionEncoder, open_vision_encoder
 from densessl.report.attention_page import AttentionPage, SheetPicture, write_attention_page
 from densessl.report.attention_sheet import draw_sheet, panels_of
-from densessl.structures import ImageArray, ImageRef, Rejection
-from densessl.training.run_folder import environment_record, plain
+from densessl.structures import ImageRef, Rejection
 
-_COMPARED = ("encoder", "fingerprint", "layer", "image_size", "sharpness")
 _SMALLEST_PX = 32
 
 
@@ -111,17 +118,13 @@ def attention(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = TimmSource(encoder, output_stride, weights, pretrained, normalisation, seed)
     network = open_vision_encoder(source, device)
-    if (
-        network.transformer is not None
-        and not -network.transformer.num_layers <= layer < network.transformer.num_layers
-    ):
-        raise InputError(f"layer {layer} does not exist; {encoder} has {network.transformer.num_layers}, from 0")
-    _say(network.weights.describe() if network.weights is not None else f"encoder: {network.description}")
+    number = _layer_number(network, layer)
+    say(network.weights.describe() if network.weights is not None else f"encoder: {network.description}")
     if network.no_attention:
-        _say(f"{network.no_attention}; drawing feature energy and principal components instead")
+        say(f"{network.no_attention}; drawing feature energy and principal components instead")
     folder = AttentionFolder(make_folder(out))
-    record = _record(network, layer, image_size, sizes, device)
-    _claim(folder, record)
+    record = attention_record(network, number, image_size, sizes, device)
+    claim_folder(folder, record)
     num_reused = sum(folder.arrays(ref.stem).is_file() for ref in refs)
     rejected = _see_all(folder, refs, network, layer, image_size, sizes)
     missing = {item.stem for item in rejected}
@@ -134,7 +137,7 @@ def attention(
     distances = _distances(folder, seen, image_size)
     page = AttentionPage(
         title=refs[0].stem if images is None else images.resolve().name,
-        facts=_facts(network, layer, image_size, mass),
+        facts=page_facts(network, number, image_size, mass),
         notes=(network.no_attention,) if network.no_attention else (),
         sheets=[SheetPicture(ref.stem, folder.read_sheet(ref.stem)) for ref in _with_sheets(folder, seen, num_shown)],
         num_images=len(seen),
@@ -143,31 +146,12 @@ def attention(
         sharpness=distances,
         rejected=(*rejected, *unmasked),
     )
-    _write_record(folder, record, page, found)
+    write_attention_record(folder, record, page, found)
     write_attention_page(page, out / "index.html")
     for item in page.rejected:
-        _say(f"left out {item.stem}: {item.reason}")
-    _print_end(page, out, num_reused)
+        say(f"left out {item.stem}: {item.reason}")
+    print_end(page, out, num_reused)
     return AttentionResult(out, len(seen), num_reused, dict(page.head_ious), tuple(page.rejected))
-
-
-@dataclass(frozen=True)
-class AttentionFolder:
-    """Where the files of an image are."""
-
-    out: Path
-
-    def arrays(self, stem: str) -> Path:
-        return self.out / "arrays" / f"{stem}.npz"
-
-    def sheet(self, stem: str) -> Path:
-        return self.out / "sheets" / f"{stem}.png"
-
-    def panel(self, stem: str, name: str) -> Path:
-        return self.out / "panels" / stem / f"{name}.png"
-
-    def read_sheet(self, stem: str) -> ImageArray:
-        return read_image(self.sheet(stem))
 
 
 @dataclass(frozen=True)
@@ -212,10 +196,10 @@ def _draw_all(folder: AttentionFolder, refs: Sequence[ImageRef], drawing: _Drawi
             folder.sheet(ref.stem).unlink(missing_ok=True)  # one of an earlier call would show other settings
             rejected.append(Rejection(ref.stem, f"not drawn: {error}"))
             continue
-        _write_png(folder.sheet(ref.stem), draw_sheet(look))
+        write_png(folder.sheet(ref.stem), draw_sheet(look))
         if drawing.panels:
             for panel in panels_of(look):
-                _write_png(folder.panel(ref.stem, panel.name), panel.picture)
+                write_png(folder.panel(ref.stem, panel.name), panel.picture)
     return rejected
 
 
@@ -253,72 +237,16 @@ def _with_sheets(folder: AttentionFolder, refs: Sequence[ImageRef], num_shown: i
     return spread_evenly([ref for ref in refs if folder.sheet(ref.stem).is_file()], num_shown)
 
 
-def _record(
-    network: VisionEncoder, layer: int, image_size: int | None, sizes: tuple[int, ...], device: torch.device
-) -> dict[str, Any]:
-    report = network.weights
-    return plain(
-        {
-            "encoder": network.description,
-            "fingerprint": network.fingerprint,
-            "supervision": network.supervision,
-            "weights": None if report is None else report,
-            "layer": layer,
-            "image_size": image_size,
-            "sharpness": sizes,
-            "no_attention": network.no_attention,
-            "environment": environment_record(device),
-        }
-    )
-
-
-def _claim(folder: AttentionFolder, record: dict[str, Any]) -> None:
-    """Make the folder this record's own, or raise `InputError` where it was begun with something else."""
-    path = folder.out / "attention.json"
-    if path.is_file():
-        old = read_json(path, "the record of `attention`")
-        known = old if isinstance(old, dict) else {}
-        differences = [
-            f"{key} {known.get(key)!r} there, {record[key]!r} now" for key in _COMPARED if known.get(key) != record[key]
-        ]
-        if differences:
-            raise InputError(
-                f"{folder.out} was begun with something else ({'; '.join(differences)}); choose another output folder "
-                "(--out)"
-            )
-    remove_abandoned_writes(folder.out)
-    write_json(path, record)
-
-
-def _write_record(
-    folder: AttentionFolder, record: dict[str, Any], page: AttentionPage, ious: dict[str, dict[str, float]]
-) -> None:
-    heads = {name: value for name, value in page.head_ious.items() if name.startswith("head ")}
-    found = {
-        "num_images": page.num_images,
-        "head_ious": page.head_ious,
-        "best_head": max(heads, key=lambda name: heads[name]) if heads else None,
-        "head_ious_by_image": ious,
-        "half_distance_px": page.sharpness,
-        "rejected": list(page.rejected),
-    }
-    write_json(folder.out / "attention.json", plain({**record, **found}))
-
-
-def _facts(network: VisionEncoder, layer: int, image_size: int | None, mass: float) -> dict[str, str]:
-    facts = {"Encoder": network.description, "Labels": network.supervision}
-    if network.weights is not None:
-        facts["Weights"] = network.weights.describe()
-    if network.transformer is not None:
-        number = layer % network.transformer.num_layers
-        facts["Layer"] = f"{number} of 0 to {network.transformer.num_layers - 1}"
-        facts["Masks keep"] = f"{mass:.0%} of the attention"
-    facts["Long side"] = "as stored" if image_size is None else f"{image_size} px"
-    return facts
-
-
-def _write_png(path: Path, picture: ImageArray) -> None:
-    write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
+def _layer_number(network: VisionEncoder, layer: int) -> int | None:
+    """Return a layer's number from 0, None for an encoder without attention."""
+    if network.transformer is None:
+        return None
+    num_layers = network.transformer.num_layers
+    if not -num_layers <= layer < num_layers:
+        raise InputError(
+            f"layer {layer} does not exist; the encoder has {num_layers}: 0 to {num_layers - 1}, or -1, ..."
+        )
+    return layer % num_layers
 
 
 def _parse_sizes(sharpness: str | None) -> tuple[int, ...]:
@@ -349,9 +277,8 @@ def _check(
     point: tuple[float, float] | None,
 ) -> None:
     if (image is None) == (images is None):
-        raise InputError(
-            "attention is given " + ("neither" if image is None else "both") + " image and images; give one"
-        )
+        found = "neither image nor images" if image is None else "both image and images"
+        raise InputError(f"attention is given {found}; give one of the two")
     if image_size is not None and image_size < _SMALLEST_PX:
         raise InputError(f"image_size is {image_size}; it must be at least {_SMALLEST_PX} pixels, or null")
     if match is not None and point is None:
@@ -363,18 +290,3 @@ def _single(image: Path | None) -> ImageRef:
         raise InputError("attention is given neither image nor images; give one")
     read_image(image)  # says what is wrong with it before anything is loaded
     return ImageRef(image.stem, image)
-
-
-def _print_end(page: AttentionPage, out: Path, num_reused: int) -> None:
-    if page.head_ious:
-        heads = {name: value for name, value in page.head_ious.items() if name.startswith("head ")}
-        best = max(heads, key=lambda name: heads[name])
-        mean = page.head_ious["mean of the heads"]
-        found = f"best {best} {heads[best]:.3f}, mean of the heads {mean:.3f}"
-        _say(f"IoU with masks ({page.num_with_masks} images): {found}")
-    reused = f", {num_reused} looked at before" if num_reused else ""
-    _say(f"{page.num_images} images{reused}: {out / 'index.html'}")
-
-
-def _say(text: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(text)

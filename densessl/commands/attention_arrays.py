@@ -1,5 +1,6 @@
 """The arrays behind the pictures of `attention`: one .npz for each image, from which everything is drawn again."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from densessl.errors import InputError
 from densessl.files import write_atomically
 from densessl.models.vision_encoder import VisionEncoder
 from densessl.structures import ImageArray, ImageRef
+
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -108,14 +111,21 @@ def read_seen(path: Path) -> SeenImage:
         others = {int(name.split("_")[1]): found[name] for name in found if name.startswith("features_")}
         maps, rolled = found.get("attention"), found.get("rollout")
         return SeenImage(found["features"], (height, width), native, int(found["cell_px"]), maps, rolled, others)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it, and the image is looked at again") from error
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
 
 
 def read_features(path: Path) -> NDArray[np.float32]:
-    """Read the features (height, width, dim) of an image alone."""
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["features"]
+    """Read the features (height, width, dim) of an image alone; raises as `read_seen`."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["features"]
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is damaged ({error}); remove it, and the image is looked at again")
 
 
 def _pixels(photo: ImageArray, size: tuple[int, int], encoder: VisionEncoder) -> torch.Tensor:

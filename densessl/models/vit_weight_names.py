@@ -94,7 +94,7 @@ def _transformers_name(name: str, parts: Mapping[str, str]) -> str:
 def _from_meta(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     is_joined = any(name.endswith("mlp.w12.weight") for name in tensors)
     is_gated = any(name.endswith("mlp.w1.weight") for name in tensors)
-    swiglu = _META_SWIGLU if is_joined else ()
+    swiglu: tuple[tuple[str, str], ...] = _META_SWIGLU if is_joined else ()
     if is_gated:  # DINOv3
         parts = (("w1", "fc1_g"), ("w2", "fc1_x"), ("w3", "fc2"))
         swiglu = tuple((rf"(.+\.mlp)\.{theirs}\.(\w+)", rf"\1.{ours}.\2") for theirs, ours in parts)

@@ -67,7 +67,7 @@ def render(page: AttentionPage) -> str:
         None,
         paragraph("densessl attention", style="overline"),
         element("h1", None, page.title),
-        paragraph("What the encoder looks at, and what its features tell apart. No label was read.", style="lead"),
+        paragraph(f"What the encoder looks at, and what its features tell apart. {_labels(page)}", style="lead"),
         *(paragraph(note, style="note") for note in page.notes),
         settings_table(page.facts, "Encoder and settings"),
     )
@@ -76,6 +76,12 @@ def render(page: AttentionPage) -> str:
     head = page_head(f"{page.title} · densessl attention", "")
     body = element("body", None, header, main, footer)
     return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
+
+
+def _labels(page: AttentionPage) -> str:
+    if page.head_ious:
+        return "Nothing read a label, unless the masks that heads are compared with hold labels."
+    return "No label was read."
 
 
 def _sheet_section(page: AttentionPage) -> Html | None:
@@ -99,9 +105,9 @@ def _sheet_section(page: AttentionPage) -> Html | None:
 def _iou_section(page: AttentionPage) -> Html | None:
     if not page.head_ious:
         return None
-    best = max(page.head_ious.values())
+    best = max(value for name, value in page.head_ious.items() if name.startswith("head "))
     rows = {
-        name: f"{value:.3f}" + (" (best)" if value == best and name.startswith("head") else "")
+        name: f"{value:.3f}" + (" (best)" if value == best and name.startswith("head ") else "")
         for name, value in page.head_ious.items()
     }
     table = settings_table(rows, f"IoU with masks, {page.num_with_masks:,} images")

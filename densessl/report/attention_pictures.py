@@ -1,6 +1,6 @@
 """Single pictures of what an encoder sees: maps in one scale of colours, heads in a colour each, components, points."""
 
-from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from densessl.report.overlays import luminance
 from densessl.structures import ImageArray
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 MAP_COLOURS = "cividis"
 """Rises evenly in brightness: it reads the same in grey, and for every kind of colour blindness."""
@@ -20,21 +22,23 @@ BACKGROUND = (28, 28, 28)
 QUERY_COLOUR, RING_COLOUR = (255, 255, 255), (0, 0, 0)
 
 
-def spread(values: NDArray[np.generic], covered: tuple[float, float], size: tuple[int, int]) -> NDArray[np.generic]:
-    """Return grids (..., height, width) or (height, width, 3) at a picture's size, each pixel the cell that it lies in.
+def spread(values: NDArray[ScalarT], covered: tuple[float, float], size: tuple[int, int]) -> NDArray[ScalarT]:
+    """Return grids (..., height, width) at a picture's size, each pixel with the value of the cell that it lies in.
 
     Args:
-        values: the grid first in its last two axes, or colours (height, width, 3) behind them if three channels wide.
+        values: the grids, in the last two axes.
         covered: (height, width) in pixels of the picture that the grid covers, at least the picture's.
         size: (height, width) of the picture; what sticks out is cropped off.
     """
-    is_coloured = values.ndim == 3 and values.shape[2] == 3
-    height, width = values.shape[:2] if is_coloured else values.shape[-2:]
+    height, width = values.shape[-2:]
     rows = np.minimum(((np.arange(size[0]) + 0.5) / covered[0] * height).astype(np.int64), height - 1)
     columns = np.minimum(((np.arange(size[1]) + 0.5) / covered[1] * width).astype(np.int64), width - 1)
-    if is_coloured:
-        return values[rows[:, None], columns[None, :]]
     return values[..., rows[:, None], columns[None, :]]
+
+
+def spread_colours(rgb: NDArray[ScalarT], covered: tuple[float, float], size: tuple[int, int]) -> NDArray[ScalarT]:
+    """Return the colours (height, width, 3) of a grid at a picture's size, as `spread`."""
+    return np.moveaxis(spread(np.moveaxis(rgb, 2, 0), covered, size), 0, 2)
 
 
 def map_picture(values: NDArray[np.floating], low: float | None = None, high: float | None = None) -> ImageArray:
@@ -82,25 +86,18 @@ def with_point(picture: ImageArray, point: tuple[float, float]) -> ImageArray:
     """Draw a ring around a point (x, y), white with a black edge."""
     drawn = picture.copy()
     centre = (round(point[0] - 0.5), round(point[1] - 0.5))
-    radius = max(4, round(0.025 * max(picture.shape[:2])))
-    for colour, width in ((RING_COLOUR, 5), (QUERY_COLOUR, 2)):
+    radius = max(6, round(0.025 * max(picture.shape[:2])))
+    for colour, width in ((RING_COLOUR, 4), (QUERY_COLOUR, 2)):
         cv2.circle(drawn, centre, radius, colour, width, cv2.LINE_AA)
     return drawn
 
 
-def beside(pictures: Sequence[ImageArray], gap_px: int = 6) -> ImageArray:
-    """Return pictures of one height side by side, white between them."""
-    height = max(picture.shape[0] for picture in pictures)
-    gap = np.full((height, gap_px, 3), 255, dtype=np.uint8)
-    parts = [part for picture in pictures for part in (picture, gap)][:-1]
-    return np.concatenate(parts, axis=1)
-
-
 def _peak(head: NDArray[np.floating]) -> tuple[int, int]:
-    """Return the middle (x, y) of the cell with the highest value."""
-    rows, columns = np.nonzero(head == head.max())
-    is_first = np.arange(len(rows))[(np.abs(rows - rows[0]) + np.abs(columns - columns[0])) <= len(rows) ** 0.5 * 2]
-    return round(float(columns[is_first].mean())), round(float(rows[is_first].mean()))
+    """Return the middle (x, y) of the cell with the highest value, the first in reading order of several."""
+    is_highest = (head == head.max()).astype(np.uint8)
+    _, labels, _, centres = cv2.connectedComponentsWithStats(is_highest, connectivity=4)
+    x, y = centres[labels.flat[int(is_highest.argmax())]]
+    return round(float(x)), round(float(y))
 
 
 def _write_number(picture: ImageArray, number: int, place: tuple[int, int]) -> None:

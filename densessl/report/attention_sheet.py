@@ -12,10 +12,12 @@ from PIL import Image
 
 from densessl.report.attention_pictures import (
     MAP_COLOURS,
+    ScalarT,
     colours_picture,
     heads_picture,
     map_picture,
     spread,
+    spread_colours,
     with_point,
 )
 from densessl.report.overlays import spotlight
@@ -115,13 +117,14 @@ def panels_of(look: Look) -> list[Panel]:
         panels += _attention_panels(look, look.attention)
     else:
         panels.append(Panel("energy", f"feature energy\n{_range(look.energy)}", map_picture(_shown(look.energy, look))))
-    rgb = colours_picture(_shown(look.rgb, look), _shown(look.foreground, look))
+    shown = (look.photo.shape[0], look.photo.shape[1])
+    rgb = colours_picture(spread_colours(look.rgb, look.covered, shown), _shown(look.foreground, look))
     panels.append(Panel("components", "principal components\none basis for all images", rgb))
     if look.query is not None:
         panels += _query_panels(look, look.query)
     for item in look.resolutions:
-        size = (look.photo.shape[0], look.photo.shape[1])
-        drawn = colours_picture(spread(item.rgb, item.covered, size), spread(item.foreground, item.covered, size))
+        rgb_there = spread_colours(item.rgb, item.covered, shown)
+        drawn = colours_picture(rgb_there, spread(item.foreground, item.covered, shown))
         distance = "-" if np.isnan(item.distance_px) else f"{item.distance_px:.0f} px"
         panels.append(Panel(f"at_{item.size_px}", f"components at {item.size_px} px\nhalf distance {distance}", drawn))
     if look.attention is not None:
@@ -198,7 +201,7 @@ def _query_panels(look: Look, query: QueryLook) -> list[Panel]:
     return panels
 
 
-def _shown(values: NDArray[np.generic], look: Look) -> NDArray[np.generic]:
+def _shown(values: NDArray[ScalarT], look: Look) -> NDArray[ScalarT]:
     return spread(values, look.covered, (look.photo.shape[0], look.photo.shape[1]))
 
 
