@@ -113,7 +113,8 @@ def print_end(page: AttentionPage, out: Path, num_reused: int) -> None:
         found = f"best {best} {heads[best]:.3f}, mean of the heads {mean:.3f}"
         say(f"IoU with masks ({page.num_with_masks} images): {found}")
     reused = f", {num_reused} looked at before" if num_reused else ""
-    say(f"{page.num_images} images{reused}: {out / 'index.html'}")
+    images = "1 image" if page.num_images == 1 else f"{page.num_images} images"
+    say(f"{images}{reused}: {out / 'index.html'}")
 
 
 def write_png(path: Path, picture: ImageArray) -> None:
