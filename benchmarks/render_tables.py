@@ -42,6 +42,9 @@ def main() -> None:
     curve = read_rows(RESULTS / "training_curve.jsonl")
     if curve:
         draw_training_curve(curve, Path("docs/images/training_curve.png"))
+    attention = read_rows(RESULTS / "attention.jsonl")
+    if attention:
+        replace_block(Path("docs/attention.md"), "attention", attention_table(attention))
     render_saliency_tables(RESULTS)
 
 
@@ -142,6 +145,37 @@ def pretrain_input_table(rows: list[Row]) -> str:
         )
     header = ["images", "cache", "what", "pairs/s", "share of the step's speed", "hardware, date"]
     return markdown_table(header, lines) if lines else ""
+
+
+def attention_table(rows: list[Row]) -> str:
+    """Time and memory of attention maps of one layer, beside transformers."""
+    keys = ("encoder", "size_px", "batch", "device")
+    lines = [
+        [
+            f"{row['encoder']}, {row['size_px']} px, batch {row['batch']}",
+            f"{row['num_images']}",
+            f"{row['seconds']:.1f}",
+            f"{row['seconds_transformers']:.1f}",
+            f"{row['times_faster']:.2f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['peak_mib_transformers']:.0f}",
+            f"{row['share_of_memory']:.3f}",
+            f"{row['largest_difference']:.1e}",
+            measured_on(row),
+        ]
+        for row in latest(rows, lambda row: (row["hardware"]["device"], *(row[key] for key in keys)))
+    ]
+    header = [
+        *("network", "images", "seconds", "seconds, transformers", "times faster"),
+        *("peak MiB", "peak MiB, transformers", "share", "largest difference of maps", "hardware, date"),
+    ]
+    note = (
+        "Maps of the last layer, the same weights in both (random), medians of "
+        f"{'/'.join(map(str, sorted({row['repeats'] for row in rows})))} runs; transformers "
+        f"{rows[-1]['transformers_version']} with eager attention and `output_attentions=True`. Memory is the peak "
+        "above the loaded network. Rows: `results/attention.jsonl`."
+    )
+    return f"{markdown_table(header, lines)}\n\n{note}" if lines else ""
 
 
 def ablation_table(rows: list[Row]) -> str:

@@ -32,6 +32,7 @@ COMMANDS = {
     "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
     "report": "write the HTML report of a run",
     "explain": "draw what the loss sees of one image at the end of a run",
+    "attention": "draw what an encoder sees: attention, rollout, principal components, similarity of patches",
 }
 """Every command and what it does, in the order in which they are used."""
 
@@ -78,6 +79,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.report import report as stage  # type: ignore[assignment]
         case "explain":
             from densessl.commands.explain import explain as stage  # type: ignore[assignment]
+        case "attention":
+            from densessl.commands.attention import attention as stage  # type: ignore[assignment]
         case _:
             raise InputError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
     return stage

@@ -22,6 +22,7 @@ ALLOWED = {
     "training": FOUNDATION | {"data", "models", "objectives"},
     "evaluation": FOUNDATION | {"data", "models"},
     "promptable": FOUNDATION | {"data", "models"},
+    "attention": FOUNDATION | {"data", "models"},
     "report": FOUNDATION | {"data"},
     "segmenter": FOUNDATION | {"data", "models", "saliency", "training", "evaluation"},
 }

@@ -89,7 +89,7 @@ def timm_encoder(source: TimmSource, device: torch.device) -> DenseEncoder:
         raise InputError(
             f"encoder {source.name} is given both weights {source.weights} and pretrained true; choose one of the two"
         )
-    encoder = _build(source)
+    encoder = build_source(source)
     if source.weights is not None:
         report = load_encoder_weights(encoder.backbone, source.weights, encoder_name=source.name)
         origin, supervision = f"weights {source.weights.name}", report.supervision
@@ -100,7 +100,7 @@ def timm_encoder(source: TimmSource, device: torch.device) -> DenseEncoder:
             origin = "timm's published weights"
             supervision = f"timm's published weights for {source.name} (see its model card for their labels)"
         fingerprint = state_sha256(encoder)
-    mean, std = _colours(source, encoder)
+    mean, std = image_colours(source, encoder)
     network = on_device(RenormalisedEncoder(encoder, mean, std).eval().requires_grad_(False), device)
     stride = encoder.stride
     description = f"{source.name}, {origin}, stride {stride}, mean {_listed(mean)}, std {_listed(std)}"
@@ -118,7 +118,8 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _build(source: TimmSource) -> Encoder:
+def build_source(source: TimmSource) -> Encoder:
+    """Build the network of a source with random or timm's weights; those of a file are not loaded yet."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         try:
@@ -133,7 +134,7 @@ def _build(source: TimmSource) -> Encoder:
     return encoder.eval()
 
 
-def _colours(source: TimmSource, encoder: Encoder) -> tuple[_Colours, _Colours]:
+def image_colours(source: TimmSource, encoder: Encoder) -> tuple[_Colours, _Colours]:
     """Return mean and standard deviation of the images that the weights were trained on."""
     names_weights = source.pretrained or (source.weights is not None and "." in source.name)
     match source.normalisation:

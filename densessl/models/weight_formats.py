@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from densessl.errors import InputError
+from densessl.models.vit_weight_names import TRANSFORMERS_LANDMARKS
 from densessl.models.weight_names import mobilenet_v2_name
 
 Tensors = dict[str, torch.Tensor]
@@ -15,8 +16,11 @@ Tensors = dict[str, torch.Tensor]
 # where a state dict may lie in a file, the first found is taken
 _CONTAINERS = ("teacher", "state_dict", "model_state_dict", "model", "query", "network", "student")
 _WRAPPERS = ("module.", "_orig_mod.", "model.")  # by DistributedDataParallel, torch.compile and Lightning
-# a tensor that occurs once in a ResNet, a ViT, timm's and torchvision's MobileNet
-_LANDMARKS = ("layer1.0.conv1.weight", "patch_embed.proj.weight", "conv_stem.weight", "features.0.0.weight")
+# a tensor that occurs once in a ResNet, a ViT, timm's and torchvision's MobileNet, and a ViT of transformers
+_LANDMARKS = (
+    *("layer1.0.conv1.weight", "patch_embed.proj.weight", "conv_stem.weight", "features.0.0.weight"),
+    *TRANSFORMERS_LANDMARKS,
+)
 _CLASSIFIERS = ("fc.weight", "classifier.weight", "classifier.1.weight", "head.weight", "head.fc.weight")
 
 _UNKNOWN = "unknown: the file does not say"
@@ -118,11 +122,17 @@ def _layout(container: str, state: Tensors, path: Path) -> tuple[str, str, str]:
     if has_encoder_at("encoder.") and any(key.startswith("predictor.") for key in state):
         return "simsiam", "encoder.", _NO_LABELS.format(method="SimSiam")
     if has_encoder_at(""):
+        if method := _vit_method(state):
+            return method.lower(), "", _NO_LABELS.format(method=method)
+        if any(landmark in state for landmark in TRANSFORMERS_LANDMARKS):
+            return "transformers", "", _supervision_of_classifier("transformers", state)
         name = "torchvision" if {"conv1.weight", "features.0.0.weight"} & state.keys() else "timm"
         return name, "", _supervision_of_classifier(name, state)
     prefixes = {key.removesuffix(landmark) for landmark in _LANDMARKS for key in state if key.endswith("." + landmark)}
     if len(prefixes) == 1:
         prefix = prefixes.pop()
+        if any(prefix + landmark in state for landmark in TRANSFORMERS_LANDMARKS):
+            return "transformers", prefix, _supervision_of_classifier("transformers", state)
         return f"state dict with the encoder under {prefix!r}", prefix, _UNKNOWN
     if len(prefixes) > 1:
         raise InputError(
@@ -138,8 +148,21 @@ def _backbone_layout(container: str, state: Tensors) -> tuple[str, str, str]:
     if "classification_head.weight" in state or "decoder.0.project.0.weight" in state:
         return "maskcontrast", "backbone.", _MASKCONTRAST
     if "teacher" in parts or "student" in parts:
-        return "dino", "backbone.", _NO_LABELS.format(method="DINO")
+        method = _vit_method({key.removeprefix("backbone."): value for key, value in state.items()}) or "DINO"
+        return method.lower(), "backbone.", _NO_LABELS.format(method=method)
     return "state dict with the encoder under 'backbone.'", "backbone.", _UNKNOWN
+
+
+def _vit_method(state: Tensors) -> str:
+    """Return the self-supervised method that leaves such tensors in a vision transformer's file; "" = none known."""
+    if "storage_tokens" in state:
+        return "DINOv3"
+    if any(key.startswith("decoder_blocks.") for key in state):
+        return "MAE"
+    if "masked_embed" in state or any(key.startswith(("head.last_layer2.", "head.mlp2.")) for key in state):
+        return "iBOT"
+    has_layer_scale = any(key.startswith("blocks.") and key.endswith(".ls1.gamma") for key in state)
+    return "DINOv2" if has_layer_scale and ("mask_token" in state or "register_tokens" in state) else ""
 
 
 def _supervision_of_classifier(name: str, state: Tensors) -> str:

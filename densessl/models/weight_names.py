@@ -110,6 +110,11 @@ def _guess_vit(tensors: Mapping[str, torch.Tensor]) -> str | None:
     if size is None:
         return None
     patch = shape[-1]
-    is_dinov2 = "blocks.0.ls1.gamma" in tensors
-    candidate = f"vit_{size}_patch{patch}_dinov2" if is_dinov2 else f"vit_{size}_patch{patch}_224"
+    registers = "_reg4" if "reg_token" in tensors else ""
+    if registers and "pos_embed" not in tensors:
+        candidate = f"vit_{size}_patch{patch}_dinov3"
+    elif "blocks.0.ls1.gamma" in tensors:
+        candidate = f"vit_{size}_patch{patch}{registers}_dinov2"
+    else:
+        candidate = f"vit_{size}_patch{patch}_224"
     return candidate if timm.is_model(candidate) else None

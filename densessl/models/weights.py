@@ -11,13 +11,16 @@ from torch import nn
 
 from densessl.errors import InputError
 from densessl.models.checkpoint_file import read_checkpoint
+from densessl.models.vit_weight_names import timm_vit_tensors
 from densessl.models.weight_formats import recognise_weights, state_dict_of
 from densessl.models.weight_names import guess_encoder, maskcontrast_name
 
 _HEADS = (
     *("fc", "head", "head_dist", "classifier", "classification_head"),
     *("projector", "projection_head", "predictor", "prototypes", "mask_token", "masked_embed"),
+    *("pooler", "rope_embed", "local_cls_norm"),
 )
+_MAE_DECODER = "decoder_"
 
 
 @dataclass(frozen=True)
@@ -57,32 +60,37 @@ class WeightReport:
         return " ".join(sentences)
 
 
-def load_encoder_weights(encoder: nn.Module, path: Path, *, encoder_name: str) -> WeightReport:
+def load_encoder_weights(encoder: nn.Module, path: Path, *, encoder_name: str, keep_grid: bool = False) -> WeightReport:
     """Load a published or own checkpoint into a timm network, in place.
 
-    The format (torchvision, timm, MoCo, DINO, SimSiam, BYOL, MaskContrast, densessl) is told from the tensor
-    names. Every tensor of the encoder must be in the file with its shape; classifiers and projectors are left
-    out and reported. Position embeddings of another patch grid are resampled.
+    The format (torchvision, timm, transformers, MoCo, DINO, DINOv2, DINOv3, iBOT, MAE, SimSiam, BYOL, MaskContrast,
+    densessl) is told from the tensor names. Every tensor of the encoder must be in the file with its shape;
+    classifiers, projectors and decoders are left out and reported. Position embeddings of another patch grid are
+    resampled.
 
     Args:
         encoder: a timm network without classifier (`num_classes=0`).
         path: the checkpoint file.
         encoder_name: the network's timm name, for messages.
+        keep_grid: give a vision transformer the patch grid of the file instead of resampling its position embeddings.
 
     Raises:
         MissingInputError: no such file.
         InputError: the file cannot be read safely, or holds another architecture.
     """
     recognised = recognise_weights(read_checkpoint(path), path)
+    translated, translation = timm_vit_tensors(recognised.tensors, encoder, encoder_name)
+    if keep_grid:
+        _take_grid(encoder, translated.get("pos_embed"))
     expected = encoder.state_dict()
-    tensors = {name: value for name, value in recognised.tensors.items() if not _is_head(name, expected)}
-    heads = [name for name in recognised.tensors if name not in tensors]
+    tensors = {name: value for name, value in translated.items() if not _is_head(name, expected)}
+    heads = [name for name in translated if name not in tensors]
     tensors, notes = _fit_position_embedding(encoder, tensors)
     mismatch = _mismatch(expected, tensors)
     if mismatch:
         raise InputError(
             f"{path} ({recognised.format}) is a checkpoint of another architecture than encoder "
-            f"{encoder_name}: {mismatch}; {_remedy(guess_encoder(recognised.tensors), encoder_name)}"
+            f"{encoder_name}: {mismatch}; {_remedy(guess_encoder(translated), encoder_name)}"
         )
     return _assign(
         encoder,
@@ -90,7 +98,7 @@ def load_encoder_weights(encoder: nn.Module, path: Path, *, encoder_name: str) -
         path,
         weight_format=recognised.format,
         unused=(*heads, *recognised.unused),
-        notes=(*recognised.notes, *notes),
+        notes=(*recognised.notes, *translation, *notes),
         supervision=recognised.supervision,
     )
 
@@ -169,14 +177,31 @@ def _fit_position_embedding(
     found, wanted = tensors.get("pos_embed"), getattr(encoder, "pos_embed", None)
     if found is None or wanted is None or found.shape == wanted.shape or found.ndim != 3:
         return tensors, ()
-    num_prefix = 0 if getattr(encoder, "no_embed_class", False) else int(getattr(encoder, "num_prefix_tokens", 1))
-    side = round(max(found.shape[1] - num_prefix, 0) ** 0.5)
-    if side == 0 or side**2 + num_prefix != found.shape[1] or found.shape[2] != wanted.shape[2]:
+    side, num_prefix = _square_grid(encoder, found)
+    if side == 0 or found.shape[2] != wanted.shape[2]:
         return tensors, ()  # refused by the shape check
     height, width = encoder.patch_embed.grid_size  # type: ignore[union-attr, misc]
     resampled = resample_abs_pos_embed(found, [height, width], [side, side], num_prefix_tokens=num_prefix)
     note = f"position embeddings resampled (bicubic) from {side}x{side} to {height}x{width} patches"
     return {**tensors, "pos_embed": resampled}, (note,)
+
+
+def _take_grid(encoder: nn.Module, positions: torch.Tensor | None) -> None:
+    """Set a vision transformer to the square patch grid that position embeddings (1, prefix + cells, dim) are for."""
+    wanted = getattr(encoder, "pos_embed", None)
+    if positions is None or wanted is None or positions.ndim != 3 or positions.shape[1] == wanted.shape[1]:
+        return
+    side, _ = _square_grid(encoder, positions)
+    if side:
+        height, width = encoder.patch_embed.patch_size  # type: ignore[union-attr, misc]
+        encoder.set_input_size(img_size=(side * height, side * width))  # type: ignore[operator]
+
+
+def _square_grid(encoder: nn.Module, positions: torch.Tensor) -> tuple[int, int]:
+    """Return the side of the square grid of position embeddings, 0 if it is none, and the prefix tokens among them."""
+    num_prefix = 0 if getattr(encoder, "no_embed_class", False) else int(getattr(encoder, "num_prefix_tokens", 1))
+    side = round(max(positions.shape[1] - num_prefix, 0) ** 0.5)
+    return (side if side**2 + num_prefix == positions.shape[1] else 0), num_prefix
 
 
 def _mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str:
@@ -224,7 +249,10 @@ def _assign(
 
 
 def _is_head(name: str, expected: Mapping[str, torch.Tensor]) -> bool:
-    return name.split(".")[0] in _HEADS and name not in expected
+    """Whether a tensor belongs to a head, to a decoder of pretraining, or to a mask of biases that is fixed."""
+    first, last = name.split(".")[0], name.split(".")[-1]
+    is_known = first in _HEADS or first.startswith(_MAE_DECODER) or last == "bias_mask"
+    return is_known and name not in expected
 
 
 def _is_counter(name: str) -> bool:

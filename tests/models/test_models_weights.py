@@ -231,7 +231,13 @@ def test_another_resnet_is_refused_with_the_right_name(tmp_path: Path, source_na
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["vit_small_patch8_224", "vit_base_patch16_224", "vit_small_patch14_dinov2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("vit_small_patch8_224", "vit_base_patch16_224", "vit_small_patch14_dinov2"),
+        *("vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"),
+    ],
+)
 def test_another_vit_is_refused_with_the_right_name(tmp_path: Path, name: str) -> None:
     with torch.device("meta"):
         shapes = timm.create_model(name, pretrained=False, num_classes=0, depth=1).state_dict()

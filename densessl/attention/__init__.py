@@ -1,0 +1,1 @@
+"""What a vision transformer looks at: attention maps, rollout, principal components and similarity of patches."""
