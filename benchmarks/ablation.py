@@ -76,7 +76,7 @@ def _cpu_minutes(arguments: argparse.Namespace, variant: str, seed: int, epochs:
         if arguments.weights is not None:
             flags += ["--model.weights", str(arguments.weights)]
         subprocess.run([sys.executable, "-m", "densessl", "pretrain", *map(str, config + where), *flags], check=True)
-    shared = _minutes_of_views(recipe) if _shares_views(variant) and (run / STORED).is_dir() else 0.0
+    shared = _minutes_of_views(recipe) if _shares_views(variant) and (recipe / STORED).is_dir() else 0.0
     return float(read_json(run / "run.json", "the record of a run")["cpu_minutes"]) + shared
 
 

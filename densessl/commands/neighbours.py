@@ -15,7 +15,7 @@ from densessl.evaluation.extraction import EmbeddedImage, embed_images
 from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
-from densessl.files import write_atomically
+from densessl.files import state_of_files, write_atomically
 from densessl.models.dense_encoder import state_sha256
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.models.precision import on_device
@@ -82,13 +82,8 @@ def _identity(
     model: MaskContrastModel, images: tuple[ImageRef, ...], masks: MaskFolder, num_neighbours: int, image_size_px: int
 ) -> str:
     """Return a digest of what decides the neighbours."""
-    parts = [
-        state_sha256(model.encoder),
-        str(masks.folder),
-        num_neighbours,
-        image_size_px,
-        *(ref.stem for ref in images),
-    ]
+    files = [state_of_files(ref.path for ref in images), state_of_files(masks.files[ref.stem] for ref in images)]
+    parts = [state_sha256(model.encoder), num_neighbours, image_size_px, *files]
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 

@@ -40,10 +40,14 @@ class LloydFit:
 
 @dataclass(frozen=True)
 class _Change:
-    """What a block adds to the sums (num_clusters, dim) and counts of the clusters; None where nothing moved."""
+    """What a block adds to the sums (num_clusters, dim) and counts of the clusters; None where nothing moved.
+
+    num_moved: vectors that changed their cluster.
+    """
 
     sums: NDArray[np.float64] | None
     counts: NDArray[np.int64] | None
+    num_moved: int = 0
 
 
 def lloyd(
@@ -124,7 +128,7 @@ class _State:
             if change.sums is not None and change.counts is not None:
                 self.sums += change.sums
                 self.counts += change.counts
-                num_moved += int(np.abs(change.counts).sum())
+                num_moved += change.num_moved
         self.has_assignments = True
         return num_moved
 
@@ -204,7 +208,7 @@ class _State:
             values = np.tile(np.array([1, -1], dtype=np.float32), len(vectors))
             rows = 2 * rows
         members = csr_array((values, columns, rows), shape=(len(vectors), self.num_clusters))
-        return _Change((members.T @ vectors).astype(np.float64), counts)
+        return _Change((members.T @ vectors).astype(np.float64), counts, len(vectors))
 
 
 class _Search:

@@ -68,7 +68,7 @@ def fit_exact_probe(
     less the mean of the training cells, over their deviation, both of which are folded back into the probe. The bias is
     not penalised. The loss is convex: with a strength above 0 there is one optimum, up to a common constant in all
     biases. L-BFGS (scipy) finds it from zero, in the coordinates of `densessl.evaluation.curvature`, each pass over all
-    cells, one image for each processor in memory, sums in float64 and in one order.
+    cells, one image for each processor in memory, sums over images in float64 and in one order.
 
     No data but the training images choose the strength: see `ExactLinearSettings`.
 

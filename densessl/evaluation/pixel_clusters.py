@@ -30,9 +30,9 @@ def fit_pixels(
 ) -> tuple[Clustering, ...]:
     """Cluster the pixels of all images as the protocol says, once for each seed; labels are not used.
 
-    The images are streamed several times and never held: memory is that of a sample (`protocol.vectors_per_cluster`,
-    or that of `streaming_kmeans`), whatever their number. The clusterings have no assignments; their inertia is that
-    of the whole stream for mini-batch k-means, of the sample otherwise.
+    The images are streamed several times and never held: memory is that of a sample for each seed
+    (`protocol.vectors_per_cluster`, or that of `streaming_kmeans`), whatever their number. The clusterings have no
+    assignments; their inertia is that of the whole stream for mini-batch k-means, of the sample otherwise.
 
     Raises `InputError` for fewer pixels than clusters, NaN, and images of other dimensions.
     """

@@ -114,7 +114,7 @@ def draw_samples(
     """Draw `num_rows` vectors of the stream (all, where it has fewer), in its order, for each seed; count the stream.
 
     Each vector gets a random key, and those of the smallest are kept, so that the cutting into chunks changes nothing.
-    One pass, and the memory of two samples for each seed. Raises `InputError` for NaN, infinity and chunks of other
+    One pass, and the memory of a few samples for each seed. Raises `InputError` for NaN, infinity and chunks of other
     dimensions.
     """
     samples, num_vectors = [_Sample(num_rows, seed) for seed in seeds], 0
@@ -141,6 +141,8 @@ class _Sample:
     def offer(self, chunk: NDArray[np.float32]) -> None:
         own = self._rng.random(len(chunk))
         is_low = own < self._threshold
+        if self._kept and not is_low.any():
+            return
         self._kept.append(chunk[is_low])
         self._keys.append(own[is_low])
         self._num_kept += int(is_low.sum())

@@ -4,7 +4,6 @@ The encoder is most of a step's time. Where it does not change, a few views of e
 views that every epoch would draw anew; epochs then cost next to nothing.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from densessl.data.normalisation import normalise_bytes
 from densessl.data.single_views import ConsecutiveKeys, SingleViews, collate_single
 from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError
-from densessl.files import read_json, write_atomically, write_json
+from densessl.files import read_json, state_of_files, write_atomically, write_json
 from densessl.models.dense_encoder import state_sha256
 from densessl.models.mask_contrast_model import MaskContrastModel, ViewMasks, masked_mean
 from densessl.structures import ViewBatch
@@ -179,9 +178,10 @@ def with_encoder(
 def _identity(encoder: nn.Module, views: PairedViews, seed: int, precision: str) -> dict[str, Any]:
     """Return what decides the stored views: their number does not, nor which images are neighbours."""
     settings = {key: value for key, value in asdict(views.settings).items() if key not in _ABOUT_PAIRS}
+    files = views.sources.masks.files
     return {
-        "images": hashlib.sha256("\n".join(ref.stem for ref in views.images).encode()).hexdigest(),
-        "masks": str(views.sources.masks.folder),
+        "images": state_of_files(ref.path for ref in views.images),
+        "masks": state_of_files(files[ref.stem] for ref in views.images),
         "encoder": state_sha256(encoder),
         "precision": precision,
         "seed": seed,
