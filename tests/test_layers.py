@@ -19,7 +19,7 @@ ALLOWED = {
     "models": FOUNDATION,
     "objectives": FOUNDATION,
     "saliency": FOUNDATION | {"data", "models"},
-    "training": FOUNDATION | {"data", "models", "objectives"},
+    "training": FOUNDATION | {"data", "models", "objectives", "promptable"},
     "evaluation": FOUNDATION | {"data", "models"},
     "promptable": FOUNDATION | {"data", "models"},
     "report": FOUNDATION | {"data"},

@@ -13,7 +13,7 @@ from densessl.files import append_text, write_text
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
-AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks", "empty_masks", "identical_masks"]
+AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks", "empty_masks"]
 
 LEAST_SPREAD = 0.05
 """Of the embedding, 1 on the even sphere; in 35 healthy runs, untrained networks included, it never fell below 0.20."""
@@ -34,7 +34,6 @@ PATIENCE: dict[AlarmKind, int] = {
     "data_bound": 3,
     "one_sided_masks": 10,
     "empty_masks": 10,
-    "identical_masks": 10,
 }
 """Log lines in a row that must agree: single lines are noisy, and the first wait covers the start of the loaders."""
 FLAT_FROM_STEPS = (300, 1000)
