@@ -7,7 +7,8 @@
 `objects`: mean IoU over the objects of a split (of VOC the connected regions of the label maps, of COCO the annotated
 instances; over 1 % of the image, void and crowds ignored) after 1, 3 and 5 clicks, and for the true box. `nested`:
 share of rendered scenes in which the three masks of a click on the subpart are whole, part and subpart, each with an
-IoU over 0.8. Rows go to results/promptable.jsonl. Labels are read to prompt and to score; the row says what trained the model.
+IoU over 0.8. Rows go to results/promptable.jsonl. Labels are read to prompt and to score; the row says what trained
+the model.
 """
 
 import argparse
