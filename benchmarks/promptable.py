@@ -100,9 +100,9 @@ def main() -> None:
     arguments = _parse()
     image_set = open_data_set(arguments.data, arguments.split)
     images = image_set.images[: arguments.num_images]
-    row: dict[str, Any] = {"data": arguments.data.name, "split": arguments.split, "part": arguments.part}
+    row: dict[str, Any] = {"data": arguments.data.name, "split": arguments.split, "task": arguments.task}
     row |= _method_record(arguments)
-    if arguments.part == "objects":
+    if arguments.task == "objects":
         method = GrabCutMethod() if arguments.method == "grabcut" else ModelMethod(_predictor(arguments.weights))
         row |= score_objects(method, image_set, images)
     else:
@@ -204,7 +204,7 @@ def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=("objects", "nested"))
+    parser.add_argument("task", choices=("objects", "nested"))
     parser.add_argument("--data", type=Path, required=True, help="VOC or COCO layout")
     parser.add_argument("--split", default="val")
     parser.add_argument("--method", choices=("model", "grabcut"), default="model")

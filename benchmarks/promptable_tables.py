@@ -14,10 +14,10 @@ PROMPTS = ("click_1", "click_3", "click_5", "box")
 def render_promptable_tables(results: Path) -> None:
     """Write both tables, where there are rows."""
     rows = read_rows(results / "promptable.jsonl")
-    for part, table in (("objects", objects_table), ("nested", nested_table)):
-        of_part = [row for row in rows if row["part"] == part]
-        if of_part:
-            replace_block(PAGE, f"promptable_{part}", table(of_part))
+    for task, table in (("objects", objects_table), ("nested", nested_table)):
+        of_task = [row for row in rows if row["task"] == task]
+        if of_task:
+            replace_block(PAGE, f"promptable_{task}", table(of_task))
 
 
 def objects_table(rows: list[Row]) -> str:

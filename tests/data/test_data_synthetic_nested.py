@@ -53,9 +53,8 @@ def test_the_set_is_read_as_coco_and_its_objects_overlap(tmp_path: Path) -> None
         found = objects.read(ref, scene.image.shape[:2])
         assert len(found) == 3
         assert all(np.array_equal(one, two) for one, two in zip(found, scene.masks, strict=True))
-        assert (
-            np.abs(read_image(ref.path).astype(int) - scene.image).mean() < 8
-        )  # colours are strong, and JPEG halves the hue's detail
+        # colours are strong, and JPEG halves the hue's detail
+        assert np.abs(read_image(ref.path).astype(int) - scene.image).mean() < 8
 
 
 def test_same_settings_give_the_same_bytes_and_a_stopped_run_is_completed(tmp_path: Path) -> None:
