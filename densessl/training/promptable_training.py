@@ -87,34 +87,22 @@ def train_promptable_model(
     model.to(memory_format=choose_memory_format("auto", model))  # type: ignore[call-overload]
     found = list_checkpoints(run / "checkpoints") if resume else []
     checkpoint = load_checkpoint(found[-1], CHECKPOINT_KIND) if found else None
+    fabric.to_device(model)
     stored = None
-    if frozen is not None:
-        fabric.to_device(model)
-        if training.cache_gb:
-            stored = _store(fabric, model, frozen, stored_images or images, run, interaction, training)
+    if frozen is not None and training.cache_gb:
+        stored = _store(fabric, model, frozen, stored_images or images, run, interaction, training)
     optimizer = build_optimizer(model, training)
-    step, seconds = 0, 0.0
     wrapped, wrapped_optimizer = fabric.setup(Interaction(model, interaction, training.trained_encoder), optimizer)
-    if checkpoint is not None:
-        step, seconds = _load(model, optimizer, checkpoint)
+    step, seconds = (0, 0.0) if checkpoint is None else _load(model, optimizer, checkpoint)
     _set_modes(wrapped, model, training, has_weights=has_weights)
-    sampler = BatchSampler(
-        len(images),
-        training.batch_size,
-        training.epochs,
-        seed,
-        first_step=step,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    sampler = _sampler(fabric, len(images), training, seed, step)
     views = ObjectViews(images, objects, model.settings, interaction.choice, stored)
     batches: Iterator[ObjectBatch] = draw_batches(views, sampler, training.num_workers, collate_objects, fabric.device)
     steps = PromptableSteps(
         fabric, model, wrapped, cast(torch.optim.Optimizer, wrapped_optimizer), frozen, sampler, training, seed
     )
     steps.step, steps.seconds = step, seconds
-    profiler = StepProfile(run, fabric.device, is_enabled=False)
-    watch = PromptableWatch(training)
+    profiler, watch = StepProfile(run, fabric.device, is_enabled=False), PromptableWatch(training)
     loss = run_steps(fabric, steps, batches, sampler, run, training, watch, profiler, "train_promptable")
     model.eval()
     if fabric.is_global_zero and training.cache is None:
@@ -167,6 +155,21 @@ def build_optimizer(model: PromptableModel, training: PromptableTrainingSettings
             if members:
                 groups.append({"params": members, "lr_scale": scale, "weight_decay": decay})
     return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), fused=True)
+
+
+def _sampler(
+    fabric: Fabric, num_images: int, training: PromptableTrainingSettings, seed: int, first_step: int
+) -> BatchSampler:
+    rank, world_size = fabric.global_rank, fabric.world_size
+    return BatchSampler(
+        num_images,
+        training.batch_size,
+        training.epochs,
+        seed,
+        first_step=first_step,
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def _whole(encoder: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -151,8 +151,17 @@ def _encode(fabric: Fabric, encode: Encode, images: torch.Tensor) -> NDArray[np.
 def _identity(
     images: tuple[ImageRef, ...], settings: PromptableSettings, precision: str, encoder_sha256: str
 ) -> dict[str, Any]:
-    stems = hashlib.sha256("\n".join(ref.stem for ref in images).encode()).hexdigest()
-    return {"images": stems, "size_px": settings.size_px, "precision": precision, "encoder": encoder_sha256}
+    files = hashlib.sha256("\n".join(_file_of(ref) for ref in images).encode()).hexdigest()
+    return {"images": files, "size_px": settings.size_px, "precision": precision, "encoder": encoder_sha256}
+
+
+def _file_of(ref: ImageRef) -> str:
+    """Return what changes with an image, without reading it: its place, length and date."""
+    try:
+        state = ref.path.stat()
+    except OSError:  # its reader says what is wrong with it
+        return f"{ref.stem} missing"
+    return f"{ref.stem} {ref.path.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
