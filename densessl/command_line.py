@@ -28,6 +28,7 @@ COMMANDS = {
     "retrieve": "give every mask the class of the most similar labelled mask, and score them",
     "predict": "give new images the clusters that `cluster` found, and overlays",
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
+    "train_promptable": "train a model that gives masks from points and boxes, on masks of any source",
     "evaluate": "score a folder of label maps against a folder of labels",
     "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
     "report": "write the HTML report of a run",
@@ -36,7 +37,7 @@ COMMANDS = {
 }
 """Every command and what it does, in the order in which they are used."""
 
-DISTRIBUTED_COMMANDS = ("saliency", "pretrain")
+DISTRIBUTED_COMMANDS = ("saliency", "pretrain", "train_promptable")
 """The commands that share their work among the processes of torchrun or srun."""
 
 
@@ -71,6 +72,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.predict import predict as stage  # type: ignore[assignment]
         case "self_label":
             from densessl.commands.self_label import self_label as stage  # type: ignore[assignment]
+        case "train_promptable":
+            from densessl.commands.train_promptable import train_promptable as stage  # type: ignore[assignment]
         case "evaluate":
             from densessl.commands.evaluate import evaluate as stage  # type: ignore[assignment]
         case "saliency_metrics":
@@ -131,7 +134,7 @@ def check_processes(command: str) -> None:
         if num_processes != "1" and command not in DISTRIBUTED_COMMANDS:
             raise InputError(
                 f"{command} works in one process, but {variable} is {num_processes}; start it once, without torchrun "
-                f"or srun (of the commands only {' and '.join(DISTRIBUTED_COMMANDS)} share their work among processes)"
+                f"or srun (of the commands only {', '.join(DISTRIBUTED_COMMANDS)} share their work among processes)"
             )
 
 

@@ -12,7 +12,8 @@ from densessl.training.run_folder import plain
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SALIENCY = [path for path in FILES if path.name.startswith("saliency_")]
 SELF_LABEL = [path for path in FILES if path.name.startswith("self_label_")]
-CONFIGS = [path for path in FILES if path not in SALIENCY + SELF_LABEL]
+PROMPTABLE = [path for path in FILES if path.name.startswith("train_promptable_")]
+CONFIGS = [path for path in FILES if path not in SALIENCY + SELF_LABEL + PROMPTABLE]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -47,6 +48,22 @@ def test_config_of_self_label_is_accepted_and_complete(path: Path) -> None:
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert plain(values["self_labelling"]) == written["self_labelling"]
     places = {"out", "images", "data", "masks", "run", "eval_data", "eval_split", "eval_masks", "network", "resume"}
+    assert set(written) == set(values.as_dict()) - places - {"config"}
+
+
+@pytest.mark.parametrize("path", PROMPTABLE, ids=lambda path: path.stem)
+def test_config_of_promptable_training_is_accepted_and_complete(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line, word in zip(lines, ("# Reproduces:", "# Command:", "# Measured:"), strict=False):
+        assert line.startswith(word)
+    parser = build_parser("train_promptable", stage_function("train_promptable"))
+    values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "OUT", "--images", "DIR"]))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for section in ("objects", "model", "interaction", "training"):
+        read = plain(values[section])
+        free = {"vision_transformer", "tiny_vit", "cache"}  # of other encoders, and a place
+        assert {key: value for key, value in read.items() if key not in free} == written[section]
+    places = {"out", "images", "data", "masks", "weights", "backbone", "resume"}
     assert set(written) == set(values.as_dict()) - places - {"config"}
 
 

@@ -33,20 +33,20 @@ def render_data_set(out: Path, num_images: int, size_px: int, seed: int, val_fra
     in the val split, above 0 and below 1; both splits get at least one image.
     Raises `InputError` for settings out of range and for an `out` that holds anything but this data set.
     """
-    _check_settings(num_images, size_px, seed, val_fraction)
+    check_settings(num_images, size_px, seed, val_fraction)
     settings: dict[str, Any] = {
         "num_images": num_images,
         "size_px": size_px,
         "seed": seed,
         "val_fraction": val_fraction,
     }
-    _open_folder(out, {"format": "densessl synthetic data set", "version": RENDERER_VERSION, "settings": settings})
+    open_folder(out, {"format": "densessl synthetic data set", "version": RENDERER_VERSION, "settings": settings})
     stems = [f"synth_{index:06d}" for index in range(num_images)]
     for index, stem in enumerate(stems):
         paths = _image_files(out, stem)
         if not all(path.is_file() for path in paths):
             _write_scene(render_synthetic_image(index, size_px, seed), *paths)
-    _write_lists(out, stems, _val_indices(num_images, val_fraction))
+    _write_lists(out, stems, val_indices(num_images, val_fraction))
     return out
 
 
@@ -61,7 +61,7 @@ def _main_class(index: int, seed: int) -> int:
     return 1 + int(np.random.default_rng((seed, block, 2)).permutation(len(OBJECT_CLASSES))[position])
 
 
-def _check_settings(num_images: int, size_px: int, seed: int, val_fraction: float) -> None:
+def check_settings(num_images: int, size_px: int, seed: int, val_fraction: float) -> None:
     if num_images < 2:
         raise InputError(f"num_images is {num_images}, but train and val need an image each; pass 2 or more")
     if not 32 <= size_px <= 4096:
@@ -72,7 +72,7 @@ def _check_settings(num_images: int, size_px: int, seed: int, val_fraction: floa
         raise InputError(f"val_fraction is {val_fraction}, but it must lie between 0 and 1, both exclusive; pass 0.25")
 
 
-def _open_folder(out: Path, description: dict[str, Any]) -> None:
+def open_folder(out: Path, description: dict[str, Any]) -> None:
     """Make the folder and record the settings, or check that it was begun with the same ones."""
     make_folder(out)
     record = out / _SETTINGS_FILE
@@ -111,10 +111,10 @@ def _image_files(out: Path, stem: str) -> tuple[Path, Path, Path]:
 def _write_scene(scene: Scene, image: Path, classes: Path, instances: Path) -> None:
     write_label_map(classes, scene.classes)
     write_label_map(instances, scene.instances)
-    write_bytes(image, _encode_jpeg(scene.image))
+    write_bytes(image, encode_jpeg(scene.image))
 
 
-def _encode_jpeg(image: ImageArray) -> bytes:
+def encode_jpeg(image: ImageArray) -> bytes:
     is_encoded, content = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
@@ -123,7 +123,7 @@ def _encode_jpeg(image: ImageArray) -> bytes:
     return content.tobytes()
 
 
-def _val_indices(num_images: int, val_fraction: float) -> set[int]:
+def val_indices(num_images: int, val_fraction: float) -> set[int]:
     """Choose evenly spread images for val: image i where the running count of val images steps up."""
     chosen = {i for i in range(num_images) if int((i + 1) * val_fraction + 0.5) > int(i * val_fraction + 0.5)}
     if not chosen:

@@ -36,7 +36,7 @@ def render_scene(class_index: int, size_px: int, generator: np.random.Generator)
             f"class_index is {class_index}, but the objects are of class "
             f"1-{len(OBJECT_CLASSES)} (0 is background); pass one of these"
         )
-    height, width = _image_shape(size_px, generator)
+    height, width = image_shape(size_px, generator)
     extent = np.array([width, height]) / size_px
     objects, order = arrange_objects(class_index, extent, generator)
     sampling = 2 if size_px <= 1024 else 1
@@ -44,7 +44,7 @@ def render_scene(class_index: int, size_px: int, generator: np.random.Generator)
     canvas = random_background(canvas_shape, generator)
     canvas_masks = [rasterise(placed.outline, canvas_shape, size_px * sampling) for placed in objects]
     paint_objects(canvas, objects, canvas_masks, order, generator)
-    classes, instances = _labels([_shrink(mask, (height, width)) for mask in canvas_masks], objects, order)
+    classes, instances = _labels([shrink(mask, (height, width)) for mask in canvas_masks], objects, order)
     return Scene(develop(canvas, (height, width), generator), classes, instances)
 
 
@@ -53,7 +53,7 @@ def border_width_px(size_px: int) -> int:
     return max(1, round(size_px / 100))
 
 
-def _image_shape(size_px: int, generator: np.random.Generator) -> tuple[int, int]:
+def image_shape(size_px: int, generator: np.random.Generator) -> tuple[int, int]:
     short = round(0.75 * size_px)
     is_non_square, is_upright = generator.random(2) < (NON_SQUARE_SHARE, 0.5)
     if not is_non_square:
@@ -61,7 +61,7 @@ def _image_shape(size_px: int, generator: np.random.Generator) -> tuple[int, int
     return (size_px, short) if is_upright else (short, size_px)
 
 
-def _shrink(mask: MaskArray, shape: tuple[int, int]) -> MaskArray:
+def shrink(mask: MaskArray, shape: tuple[int, int]) -> MaskArray:
     """Reduce a canvas mask to the image: a pixel belongs to the object that covers at least half of it."""
     covered = cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
     return covered >= 0.5

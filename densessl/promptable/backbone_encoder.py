@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from densessl.models.encoders import Encoder, build_encoder
+from densessl.models.feature_levels import FeatureLevel, encode_levels, find_levels
+from densessl.promptable.fine_features import FINE_STRIDES, pack_features
 from densessl.promptable.neck import build_neck
 
 _STRIDE = 16
@@ -15,16 +17,40 @@ class BackboneEncoder(nn.Module):
     Sides of the images are multiples of 16. Features on another grid (patches of 8 or 14 pixels) are brought to this
     one by the mean over areas where they are finer, and bilinearly where they are coarser.
 
+    With `fine_levels`, the backbone's maps at strides 8 and 4, these come along for the mask decoder, projected to a
+    quarter and an eighth of `num_channels` and folded into the grid: the embedding has 4 num_channels channels
+    (`densessl.promptable.fine_features`).
     """
 
-    def __init__(self, encoder: Encoder, num_channels: int) -> None:
+    def __init__(self, encoder: Encoder, num_channels: int, fine_levels: tuple[FeatureLevel, ...] = ()) -> None:
         super().__init__()
         self.encoder = encoder
         self.neck = build_neck(encoder.num_channels, num_channels)
+        self.fine_levels = fine_levels
+        if fine_levels:
+            self.fine_necks = nn.ModuleList(
+                nn.Conv2d(level.num_channels, num_channels * level.stride // 32, 1) for level in fine_levels
+            )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.join(self.features(images))
+
+    def features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return what the backbone alone makes of images: the map on the grid, then those of the fine levels."""
         grid = (images.shape[-2] // _STRIDE, images.shape[-1] // _STRIDE)
-        return self.neck(self._on_grid(self.encoder(images), grid))
+        if not self.fine_levels:
+            return (self._on_grid(self.encoder(images), grid),)
+        last, maps = encode_levels(self.encoder, images, self.fine_levels)
+        by_stride = {images.shape[-1] // one.shape[-1]: one for one in maps}
+        return self._on_grid(last, grid), *(by_stride[level.stride] for level in self.fine_levels)
+
+    def join(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return the embedding that the necks make of the backbone's features."""
+        embedding = self.neck(features[0])
+        if not self.fine_levels:
+            return embedding
+        fine = [neck(one) for neck, one in zip(self.fine_necks, features[1:], strict=True)]
+        return pack_features(embedding, *fine)
 
     def _on_grid(self, features: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         if self.encoder.stride == _STRIDE:
@@ -34,12 +60,17 @@ class BackboneEncoder(nn.Module):
         return nn.functional.interpolate(features, grid, mode="bilinear")
 
 
-def build_backbone_encoder(name: str, num_channels: int, *, pretrained: bool = False) -> BackboneEncoder:
+def build_backbone_encoder(
+    name: str, num_channels: int, *, pretrained: bool = False, has_fine_features: bool = False
+) -> BackboneEncoder:
     """Build the encoder of a timm name, with random weights or with timm's published ones (a download).
 
     Convolutional networks are dilated to an output stride of 16.
 
     Raises:
-        InputError: an unknown name, or a network that cannot be dilated to 16.
+        InputError: an unknown name, a network that cannot be dilated to 16, or one without maps at strides 8 and 4
+            where fine features are wanted.
     """
-    return BackboneEncoder(build_encoder(name, output_stride=_STRIDE, pretrained=pretrained), num_channels)
+    encoder = build_encoder(name, output_stride=_STRIDE, pretrained=pretrained)
+    fine_levels = find_levels(encoder, FINE_STRIDES, name) if has_fine_features else ()
+    return BackboneEncoder(encoder, num_channels, fine_levels)

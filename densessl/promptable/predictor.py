@@ -26,7 +26,7 @@ _MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """An image as the decoder sees it: features (1, dim, h, w), codes of their positions, alike, and the frame."""
+    """An image as the decoder sees it: features (1, channels, h, w), codes of their positions, and the frame."""
 
     features: torch.Tensor
     positions: torch.Tensor

@@ -60,7 +60,10 @@ class PromptableModel(nn.Module):
         return self.decode(self.encode(images), prompts, outputs)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings (batch, dim, height / 16, width / 16) of framed images (batch, 3, height, width)."""
+        """Return the embeddings (batch, dim, height / 16, width / 16) of framed images (batch, 3, height, width).
+
+        With fine features they have 4 dim channels.
+        """
         return self.image_encoder(images)
 
     def decode(
@@ -73,7 +76,7 @@ class PromptableModel(nn.Module):
         """Return the masks of a batch of prompts for encoded images.
 
         Args:
-            embeddings: (batch, dim, h, w). One image is not repeated for its prompts.
+            embeddings: (batch, channels, h, w), of `encode`. One image is not repeated for its prompts.
             prompts: see `PromptBatch`.
             outputs: single, multiple (the three), or all (the single one first).
             positions: (1, dim, h, w), `image_positions(h, w)` where the caller keeps it.
@@ -119,7 +122,14 @@ def build_promptable_model(settings: PromptableSettings, *, pretrained: bool = F
     return PromptableModel(
         _image_encoder(settings, pretrained=pretrained),
         PromptEncoder(settings.dim, settings.size_px, settings.mask_channels, STRIDE),
-        MaskDecoder(settings.dim, transformer, settings.num_multimask, settings.iou_depth, settings.iou_hidden_dim),
+        MaskDecoder(
+            settings.dim,
+            transformer,
+            settings.num_multimask,
+            settings.iou_depth,
+            settings.iou_hidden_dim,
+            has_fine_features=settings.fine_features,
+        ),
         settings,
     )
 
@@ -137,4 +147,6 @@ def _image_encoder(settings: PromptableSettings, *, pretrained: bool) -> nn.Modu
         case "mobile_sam":
             return TinyVit(settings.tiny_vit, settings.dim)
         case name:
-            return build_backbone_encoder(name, settings.dim, pretrained=pretrained)
+            return build_backbone_encoder(
+                name, settings.dim, pretrained=pretrained, has_fine_features=settings.fine_features
+            )

@@ -25,6 +25,8 @@ class PromptableSettings:
         vision_transformer: measures of the encoder vision_transformer.
         tiny_vit: measures of the encoder mobile_sam.
         dim: channels of the image embedding and of prompts.
+        fine_features: the decoder also sees the backbone's feature maps at strides 8 and 4, where it enlarges its masks
+            (SAM 2, arXiv:2408.00714): sharper outlines, for convolutional timm backbones.
         mask_channels: of the convolutions that embed mask prompts.
         num_multimask: masks given for an ambiguous prompt, beside the single one.
         decoder_depth: layers of the two-way transformer.
@@ -40,6 +42,7 @@ class PromptableSettings:
     vision_transformer: VisionTransformerShape | None = None
     tiny_vit: TinyVitShape = field(default_factory=TinyVitShape)
     dim: int = 256
+    fine_features: bool = False
     mask_channels: int = 16
     num_multimask: int = 3
     decoder_depth: int = 2
@@ -65,6 +68,11 @@ class PromptableSettings:
             raise InputError(
                 f"model.padding stride does not go with encoder {self.encoder}, whose weights expect the padded "
                 "square; choose padding square, or a timm backbone"
+            )
+        if self.fine_features and self.is_sam_encoder:
+            raise InputError(
+                f"model.fine_features does not go with encoder {self.encoder}, which has one feature map; leave it "
+                "out, or choose a convolutional timm backbone"
             )
         if (self.encoder == "vision_transformer") != (self.vision_transformer is not None):
             raise InputError(

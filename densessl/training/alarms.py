@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from densessl.data.view_settings import ViewSettings
 from densessl.files import append_text, write_text
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.settings import TrainingSettings
 
-AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks"]
+AlarmKind = Literal["collapse", "flat_loss", "data_bound", "one_sided_masks", "empty_masks"]
 
 LEAST_SPREAD = 0.05
 """Of the embedding, 1 on the even sphere; in 35 healthy runs, untrained networks included, it never fell below 0.20."""
@@ -28,7 +28,13 @@ MOST_REPLACED = 0.1
 FOREGROUND_RANGE = (0.02, 0.9)
 """Share of the views' pixels; outside it nearly all that a view holds is on one side, and masks say little."""
 
-PATIENCE: dict[AlarmKind, int] = {"collapse": 3, "flat_loss": 10, "data_bound": 3, "one_sided_masks": 10}
+PATIENCE: dict[AlarmKind, int] = {
+    "collapse": 3,
+    "flat_loss": 10,
+    "data_bound": 3,
+    "one_sided_masks": 10,
+    "empty_masks": 10,
+}
 """Log lines in a row that must agree: single lines are noisy, and the first wait covers the start of the loaders."""
 FLAT_FROM_STEPS = (300, 1000)
 """From half of the run on, but between these numbers of steps, the loss must have left the chance level: random weights
@@ -44,11 +50,41 @@ class Alarm:
     message: str
 
 
-class AlarmWatch:
-    """Reads log lines in order and says when something begins to go wrong.
+class Watch(Protocol):
+    """Reads log lines in order and says when something begins to go wrong."""
+
+    def inspect(self, line: Mapping[str, float]) -> tuple[Alarm, ...]:
+        """Take the next log line; returns the alarms that begin with it. Quantities a line lacks are not judged."""
+        ...
+
+
+class AlarmMemory:
+    """Remembers which faults the last log lines showed.
 
     An alarm begins when the last `PATIENCE` lines all show it and is over when none of them does; it is returned once,
     at its beginning. It follows from the lines alone, so a resumed run reads the earlier ones again and repeats none.
+    """
+
+    def __init__(self) -> None:
+        self._seen = {kind: deque[bool](maxlen=lines) for kind, lines in PATIENCE.items()}
+        self._active: set[AlarmKind] = set()
+
+    def begun(self, step: int, faults: Mapping[AlarmKind, str | None]) -> tuple[Alarm, ...]:
+        """Take what is wrong with the line of a step, in words or `None`; returns the alarms that begin with it."""
+        alarms = []
+        for kind, message in faults.items():
+            seen = self._seen[kind]
+            seen.append(message is not None)
+            if not any(seen):
+                self._active.discard(kind)
+            elif len(seen) == PATIENCE[kind] and all(seen) and message is not None and kind not in self._active:
+                self._active.add(kind)
+                alarms.append(Alarm(step, kind, message))
+        return tuple(alarms)
+
+
+class AlarmWatch:
+    """Watches a pretraining run (`Watch`).
 
     Args:
         training, objective, views: settings of the run, whose flags the messages name.
@@ -68,28 +104,18 @@ class AlarmWatch:
         self._num_together = (num_processes if objective.negatives == "global" else 1) / training.accumulate
         earliest, latest = FLAT_FROM_STEPS
         self._flat_from = max(earliest, min(num_steps // 2, latest))
-        self._seen = {kind: deque[bool](maxlen=lines) for kind, lines in PATIENCE.items()}
-        self._active: set[AlarmKind] = set()
+        self._memory = AlarmMemory()
 
     def inspect(self, line: Mapping[str, float]) -> tuple[Alarm, ...]:
         """Take the next log line; returns the alarms that begin with it. Quantities a line lacks are not judged."""
         collapse = self._collapse(line)
-        faults = {
+        faults: dict[AlarmKind, str | None] = {
             "collapse": collapse,
             "flat_loss": None if collapse else self._flat_loss(line),  # collapsed embeddings have the loss of chance
             "data_bound": self._data_bound(line),
             "one_sided_masks": self._one_sided_masks(line),
         }
-        alarms = []
-        for kind, seen in self._seen.items():
-            message = faults[kind]
-            seen.append(message is not None)
-            if not any(seen):
-                self._active.discard(kind)
-            elif len(seen) == PATIENCE[kind] and all(seen) and message is not None and kind not in self._active:
-                self._active.add(kind)
-                alarms.append(Alarm(int(line["step"]), kind, message))
-        return tuple(alarms)
+        return self._memory.begun(int(line["step"]), faults)
 
     def _collapse(self, line: Mapping[str, float]) -> str | None:
         num_compared = max(line.get("masks_used", 0), self._num_banked(line))
@@ -124,14 +150,8 @@ class AlarmWatch:
         )
 
     def _data_bound(self, line: Mapping[str, float]) -> str | None:
-        wait = line.get("data_wait", 0.0)
-        if wait <= MOST_DATA_WAIT:
-            return None
-        return (
-            f"training waits for data {wait:.0%} of the time; raise --training.num_workers (now "
-            f"{self._training.num_workers}, -1 chooses by the cores), or set --training.cache_gb, or "
-            "--views.reduce_images true where images are large"
-        )
+        remedy = "set --training.cache_gb, or --views.reduce_images true where images are large"
+        return data_bound(line, self._training.num_workers, remedy)
 
     def _one_sided_masks(self, line: Mapping[str, float]) -> str | None:
         replaced, foreground = line.get("replaced_share", 0.0), line.get("foreground_share", 0.5)
@@ -158,6 +178,17 @@ class AlarmWatch:
         """Return the rows of the memory bank, 0 while it may still hold random vectors, which are not measured."""
         length = self._objective.queue_length
         return length if line["step"] * line.get("masks_used", 0) >= length else 0
+
+
+def data_bound(line: Mapping[str, float], num_workers: int, remedy: str) -> str | None:
+    """Say in words that a line shows waiting for data, with the settings that mend it; `None` where it does not."""
+    wait = line.get("data_wait", 0.0)
+    if wait <= MOST_DATA_WAIT:
+        return None
+    return (
+        f"training waits for data {wait:.0%} of the time; raise --training.num_workers (now {num_workers}, -1 chooses "
+        f"by the cores), or {remedy}"
+    )
 
 
 def append_alarm(run: Path, alarm: Alarm) -> None:

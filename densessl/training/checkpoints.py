@@ -9,18 +9,22 @@ bf16, which need none. `world_size`, the number of processes, says whether a res
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_atomically
 
-FORMAT = "densessl-pretrain-1"
+CheckpointKind = Literal["densessl-pretrain-1", "densessl-promptable-1"]
+"""What a checkpoint is of; another kind of training does not resume from it."""
+
+FORMAT: CheckpointKind = "densessl-pretrain-1"
+_TRAININGS = {"densessl-pretrain-1": "pretraining", "densessl-promptable-1": "promptable training"}
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int, kind: CheckpointKind = FORMAT) -> Path:
     """Write the state after `step` steps to `folder/step-<step>.pt` and delete all but the last `keep` checkpoints.
 
     The state holds tensors, numbers, strings, lists and dictionaries only, so that it loads with `weights_only=True`.
@@ -30,7 +34,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
         InputError: the disk is full, or the folder cannot be written; checkpoints written before are untouched.
     """
     path = folder / f"step-{step:09d}.pt"
-    content = {"format": FORMAT, "step": step, **state}
+    content = {"format": kind, "step": step, **state}
     try:
         write_atomically(path, lambda temporary: _write(content, temporary))
     except InputError as error:
@@ -50,7 +54,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, kind: CheckpointKind = FORMAT) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
@@ -66,8 +70,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"checkpoint {path} is cut off, or was not written by densessl ({type(error).__name__}); delete it to "
             "resume from the one before"
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise InputError(f"{path} is not a checkpoint of densessl pretraining (format {FORMAT})")
+    if not isinstance(state, dict) or state.get("format") != kind:
+        raise InputError(f"{path} is not a checkpoint of densessl {_TRAININGS[kind]} (format {kind})")
     return state
 
 

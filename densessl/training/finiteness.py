@@ -1,17 +1,26 @@
 """Losses, gradients and weights that are no numbers end a run before they reach a checkpoint."""
 
 import math
+from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
 from torch.distributed.tensor import DTensor
 
 from densessl.errors import InputError
-from densessl.training.settings import TrainingSettings
 from densessl.training.step import StepResult
 
 
-def check_loss(fabric: Fabric, result: StepResult, step: int, training: TrainingSettings) -> None:
+class RateSettings(Protocol):
+    """The settings of a training that its errors name."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+
+
+def check_loss(fabric: Fabric, result: StepResult, step: int, training: RateSettings) -> None:
     """Refuse a loss that is no number; where one process has it all raise together, so that none waits for another.
 
     Args:
@@ -23,17 +32,20 @@ def check_loss(fabric: Fabric, result: StepResult, step: int, training: Training
     Raises:
         InputError: the loss of this process or of another is infinite or not a number.
     """
-    is_finite = torch.isfinite(result.loss.detach())
+    swav = "" if result.swav_loss is None else f", swav {float(result.swav_loss):.4g}"
+    parts = f"contrastive {float(result.term.loss.detach()):.4g}, saliency {float(result.saliency_loss):.4g}{swav}"
+    check_loss_value(fabric, result.loss, parts, step, training)
+
+
+def check_loss_value(fabric: Fabric, loss: torch.Tensor, parts: str, step: int, training: RateSettings) -> None:
+    """Refuse a loss that is no number, as `check_loss` does; `parts` says what it is made of, in words."""
+    is_finite = torch.isfinite(loss.detach())
     if float(torch.as_tensor(fabric.all_reduce(is_finite.float()))) < 1:  # the mean over the processes
-        loss = "not finite in another process" if bool(is_finite) else float(result.loss.detach())
-        swav = "" if result.swav_loss is None else f", swav {float(result.swav_loss):.4g}"
-        raise InputError(
-            f"the loss became {loss} at step {step} (contrastive {float(result.term.loss.detach()):.4g}, saliency "
-            f"{float(result.saliency_loss):.4g}{swav}); {_remedy(training)}"
-        )
+        value = "not finite in another process" if bool(is_finite) else float(loss.detach())
+        raise InputError(f"the loss became {value} at step {step} ({parts}); {_remedy(training)}")
 
 
-def check_gradient(norm: torch.Tensor, step: int, training: TrainingSettings) -> None:
+def check_gradient(norm: torch.Tensor, step: int, training: RateSettings) -> None:
     """Refuse a gradient that cannot be clipped, as its norm is no number; all processes hold the same norm.
 
     Args:
@@ -49,7 +61,7 @@ def check_gradient(norm: torch.Tensor, step: int, training: TrainingSettings) ->
         raise InputError(f"the norm of the gradient became {value} at step {step}; {_remedy(training)}")
 
 
-def check_weights(weights: dict[str, torch.Tensor], step: int, training: TrainingSettings) -> None:
+def check_weights(weights: dict[str, torch.Tensor], step: int, training: RateSettings) -> None:
     """Refuse to save weights that a step with a finite loss but broken gradients has spoilt.
 
     Args:
@@ -67,7 +79,7 @@ def check_weights(weights: dict[str, torch.Tensor], step: int, training: Trainin
         )
 
 
-def _remedy(training: TrainingSettings) -> str:
+def _remedy(training: RateSettings) -> str:
     """Say what to change; a run goes on with its own settings only, so that other ones are for a new run."""
     clips = f"lower training.max_grad_norm (now {training.max_grad_norm})"
     return (

@@ -21,6 +21,7 @@ from densessl.structures import ImageRef
 from densessl.training.batches import load_batches
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.gradients import set_up
+from densessl.training.mask_contrast_training import Evaluate, train
 from densessl.training.pretrain_settings import PretrainSettings, check_negatives, check_parts
 from densessl.training.run_folder import read_run_record, record_run, save_weights
 from densessl.training.sampler import BatchSampler
@@ -29,7 +30,6 @@ from densessl.training.sharding import whole
 from densessl.training.state import new_state
 from densessl.training.step_profile import StepProfile
 from densessl.training.stored_views import GivenFeatures, StoredViews, one_thread, store_views, with_encoder
-from densessl.training.training_loop import Evaluate, train
 
 
 @dataclass(frozen=True)

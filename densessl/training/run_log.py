@@ -18,7 +18,7 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from densessl.files import append_text, writable_folder, write_text
-from densessl.training.alarms import AlarmWatch, append_alarm, keep_alarms
+from densessl.training.alarms import Watch, append_alarm, keep_alarms
 
 _EVALUATIONS = {
     "cluster_stability": "agreement of clusterings {:.3f} (no labels)",
@@ -34,7 +34,14 @@ class RunLog:
     """
 
     def __init__(
-        self, run: Path, num_steps: int, first_step: int, watch: AlarmWatch | None = None, *, is_shown: bool = True
+        self,
+        run: Path,
+        num_steps: int,
+        first_step: int,
+        watch: Watch | None = None,
+        *,
+        is_shown: bool = True,
+        title: str = "pretrain",
     ) -> None:
         self._path = run / "metrics.jsonl"
         self._is_shown = is_shown
@@ -46,7 +53,7 @@ class RunLog:
                 keep_alarms(run, [alarm for line in read_metrics(run) for alarm in watch.inspect(line)])
             self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step + 1)
         self._progress = Progress(
-            TextColumn("pretrain"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -55,7 +62,7 @@ class RunLog:
             console=Console(stderr=True),
             disable=not is_shown,
         )
-        self._task = self._progress.add_task("pretrain", total=num_steps, completed=first_step, note="")
+        self._task = self._progress.add_task(title, total=num_steps, completed=first_step, note="")
 
     def __enter__(self) -> "RunLog":
         self._progress.start()

@@ -51,7 +51,7 @@ class TrainingState:
                 parts = {key: held_as(value, own.get(key, value)) for key, value in checkpoint[name].items()}
                 network.load_state_dict(parts)
             self.bank.load_state_dict(checkpoint["bank"])
-            _load_optimizer(self.optimizer, checkpoint["optimizer"])
+            load_optimizer(self.optimizer, checkpoint["optimizer"])
         except (RuntimeError, ValueError, LookupError) as error:
             difference = " ".join(str(error).split())[:300]
             raise InputError(
@@ -106,7 +106,7 @@ def build_optimizer(
             )
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Restore an optimiser's moments and rates; whether it is fused or sharded stays as it is here."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     is_fused = [group["fused"] for group in optimizer.param_groups]

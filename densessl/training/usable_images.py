@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from densessl.data.images import image_size
+from densessl.data.images import image_size, read_image
 from densessl.data.masks import MaskFolder
+from densessl.data.object_masks import ChosenObjects
 from densessl.errors import InputError
 from densessl.structures import ImageRef, ImageSet, Rejection
 
@@ -36,6 +37,33 @@ def usable_images(
         examples = "; ".join(f"{item.stem}: {item.reason}" for item in rejected[:3])
         raise InputError(f"none of {len(images)} images has a usable mask ({examples}); check the masks")
     return usable, rejected
+
+
+def images_with_objects(images: ImageSet, objects: ChosenObjects) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
+    """Split a data set into the images that can be read and have an object, and those left out with the reason.
+
+    Raises:
+        InputError: objects of another size than their image, or no image is usable.
+    """
+    with ThreadPoolExecutor() as pool:
+        reasons = list(pool.map(lambda ref: _object_fault(ref, objects), images.images))
+    usable = tuple(ref for ref, reason in zip(images.images, reasons, strict=True) if reason is None)
+    rejected = tuple(Rejection(ref.stem, reason) for ref, reason in _pairs(images, reasons))
+    if not usable:
+        examples = "; ".join(f"{item.stem}: {item.reason}" for item in rejected[:3])
+        raise InputError(f"none of {len(images)} images has an object ({examples}); check the masks")
+    return usable, rejected
+
+
+def _object_fault(ref: ImageRef, objects: ChosenObjects) -> str | None:
+    try:
+        image = read_image(ref.path)
+    except InputError as error:
+        return str(error)
+    if objects.read(ref, (image.shape[0], image.shape[1])):
+        return None
+    lowest, highest = objects.settings.min_area, objects.settings.max_area
+    return f"no object of {lowest:.1%} to {highest:.1%} of the image"
 
 
 def _pairs(images: ImageSet, reasons: list[str | None]) -> Iterator[tuple[ImageRef, str]]:

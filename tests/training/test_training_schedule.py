@@ -35,6 +35,12 @@ def test_cosine_falls_every_step() -> None:
     assert all(later < earlier for earlier, later in itertools.pairwise(factors))
 
 
+def test_steps_down_where_the_published_schedule_does() -> None:
+    """After 60,000 and 86,666 of 90,000 steps."""
+    factors = _factors("step", 90, 1)
+    assert factors == pytest.approx([1.0] * 60 + [0.1] * 27 + [0.01] * 3)
+
+
 def test_constant_is_one() -> None:
     assert _factors("constant", 3, 2) == [1.0] * 6
 

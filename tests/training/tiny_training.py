@@ -14,11 +14,11 @@ from densessl.data.view_settings import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.training.devices import make_fabric
+from densessl.training.mask_contrast_training import Evaluate
 from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.pretraining import PretrainResult, pretrain_model
 from densessl.training.run_log import read_metrics
 from densessl.training.settings import TrainingSettings
-from densessl.training.training_loop import Evaluate
 
 MODEL = ModelSettings(
     encoder="test_resnet", output_stride=16, decoder_channels=8, separable_decoder=True, embedding_dim=4

@@ -1,0 +1,220 @@
+"""Score promptable models by simulated clicks and boxes, as rows.
+
+    python -m benchmarks.promptable objects --data ROOT --split val --weights RUN/network.safetensors --name NAME
+    python -m benchmarks.promptable objects --data ROOT --split val --method grabcut
+    python -m benchmarks.promptable nested --data NESTED --split val --weights RUN/network.safetensors --name NAME
+
+`objects`: mean IoU over the objects of a split (of VOC the connected regions of the label maps, of COCO the annotated
+instances; over 1 % of the image, void and crowds ignored) after 1, 3 and 5 clicks, and for the true box. `nested`:
+share of rendered scenes in which the three masks of a click on the subpart are whole, part and subpart, each with an
+IoU over 0.8. Rows go to results/promptable.jsonl. Labels are read to prompt and to score; the row says what trained
+the model.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.grabcut import grabcut_box, grabcut_clicks
+from benchmarks.rows import append_row
+from densessl.data.coco import CocoLabels
+from densessl.data.images import read_image
+from densessl.data.layouts import open_data_set
+from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_coco_objects
+from densessl.evaluation.image_objects import Instances, connected_regions
+from densessl.evaluation.nested_masks import nested_match
+from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
+from densessl.files import file_sha256
+from densessl.promptable.predictor import Predictor
+from densessl.promptable.promptable_weights import load_promptable_model
+from densessl.structures import IGNORE, ImageArray, ImageRef, ImageSet, MaskArray
+
+NUM_CLICKS = 5
+SMALLEST_SHARE = 0.01
+NESTED_IOU = 0.8
+
+
+class Method(Protocol):
+    """Segments an object of the image that was set last."""
+
+    def set_image(self, image: ImageArray) -> None: ...
+    def after_clicks(self, clicks: Sequence[Click]) -> MaskArray: ...
+    def from_box(self, box: tuple[int, int, int, int]) -> MaskArray: ...
+
+
+class ModelMethod:
+    """A promptable model as it was trained: the best of the three masks for a first prompt, then the single mask, fed
+    with the one before.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._low_resolution: NDArray[np.float32] | None = None
+
+    def set_image(self, image: ImageArray) -> None:
+        self._predictor.set_image(image)
+
+    def after_clicks(self, clicks: Sequence[Click]) -> MaskArray:
+        points = [[click.x, click.y] for click in clicks]
+        labels = [int(click.is_foreground) for click in clicks]
+        if len(clicks) == 1:
+            found = self._predictor.predict(points, labels, select="best")
+        else:
+            found = self._predictor.predict(points, labels, mask=self._low_resolution, multimask=False)
+        self._low_resolution = found.low_resolution[0]
+        return found.masks[0, 0]
+
+    def from_box(self, box: tuple[int, int, int, int]) -> MaskArray:
+        return self._predictor.predict(boxes=box, select="best").masks[0, 0]
+
+
+class GrabCutMethod:
+    """GrabCut, from the same clicks and boxes."""
+
+    def set_image(self, image: ImageArray) -> None:
+        self._image = image
+
+    def after_clicks(self, clicks: Sequence[Click]) -> MaskArray:
+        return grabcut_clicks(self._image, clicks)
+
+    def from_box(self, box: tuple[int, int, int, int]) -> MaskArray:
+        return grabcut_box(self._image, box)
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """IoU of one object: after each number of clicks, (NUM_CLICKS,), and from its box."""
+
+    clicks: NDArray[np.float64]
+    box: float
+
+
+def main() -> None:
+    """Score one method on one split."""
+    arguments = _parse()
+    image_set = open_data_set(arguments.data, arguments.split)
+    images = image_set.images[: arguments.num_images]
+    row: dict[str, Any] = {"data": arguments.data.name, "split": arguments.split, "task": arguments.task}
+    row |= _method_record(arguments)
+    if arguments.task == "objects":
+        method = GrabCutMethod() if arguments.method == "grabcut" else ModelMethod(_predictor(arguments.weights))
+        row |= score_objects(method, image_set, images)
+    else:
+        annotations = arguments.data / "annotations" / f"instances_{image_set.name}.json"
+        row |= score_nested(_predictor(arguments.weights), annotations, images)
+    print(append_row(arguments.results, {"benchmark": "promptable", **row}))
+
+
+def score_objects(method: Method, image_set: ImageSet, images: Sequence[ImageRef]) -> dict[str, Any]:
+    """Return the mean IoU over all objects of the images, with its standard error over images."""
+    truth_of = open_truth(image_set, images)
+    by_image: list[list[ObjectScore]] = []
+    for ref in images:
+        image = read_image(ref.path)
+        truth = truth_of(ref)
+        method.set_image(image)
+        by_image.append([score_object(method, mask, truth.ignored) for mask in truth.masks])
+    scores = [score for scores in by_image for score in scores]
+    row: dict[str, Any] = {"num_images": len(images), "num_objects": len(scores)}
+    values = {f"click_{count}": [score.clicks[count - 1] for score in scores] for count in (1, 3, 5)}
+    values["box"] = [score.box for score in scores]
+    counts = [len(scores) for scores in by_image]
+    for name, of_objects in values.items():
+        row[name] = round(float(np.mean(of_objects)), 4)
+        row[f"{name}_error"] = round(_standard_error(np.array(of_objects), counts), 4)
+    return row
+
+
+def score_object(method: Method, mask: MaskArray, ignored: MaskArray) -> ObjectScore:
+    """Click on an object NUM_CLICKS times, then give its box."""
+    clicks = click_scores(method.after_clicks, mask, NUM_CLICKS, ignored)
+    return ObjectScore(clicks, counted_iou(method.from_box(object_box(mask)), mask, ignored))
+
+
+def open_truth(image_set: ImageSet, images: Sequence[ImageRef]) -> Callable[[ImageRef], Instances]:
+    """Return what reads the objects of an image that are scored."""
+    labels = image_set.labels
+    if labels is None:
+        raise SystemExit(f"split {image_set.name} has no labels to score by")
+    annotated = open_coco_objects(labels.source, images) if isinstance(labels, CocoLabels) else None
+
+    def read(ref: ImageRef) -> Instances:
+        label_map = labels(ref)
+        if annotated is None:
+            masks = connected_regions(label_map)
+        else:
+            masks = annotated.read(ref, (label_map.shape[0], label_map.shape[1]))
+        return Instances(tuple(mask for mask in masks if mask.mean() >= SMALLEST_SHARE), label_map == IGNORE)
+
+    return read
+
+
+def score_nested(predictor: Predictor, annotations: Path, images: Sequence[ImageRef]) -> dict[str, Any]:
+    """Return in how many scenes the masks of a click on the innermost object are all of its nested objects."""
+    objects = ChosenObjects(open_coco_objects(annotations, images), ObjectSettings(min_area=0.0, max_area=1.0))
+    matched = [match_scene(predictor, ref, objects) for ref in images]
+    hits = [float((iou > NESTED_IOU).all()) for iou in matched]
+    names = ("whole", "part", "subpart")
+    mean_iou = {name: round(float(np.mean([iou[level] for iou in matched])), 4) for level, name in enumerate(names)}
+    return {"num_images": len(images), "all_three": round(statistics.mean(hits), 4), **mean_iou}
+
+
+def match_scene(predictor: Predictor, ref: ImageRef, objects: ChosenObjects) -> NDArray[np.float64]:
+    """Return the IoU of whole, part and subpart with the masks of a click in the middle of the subpart."""
+    image = read_image(ref.path)
+    nested = objects.read(ref, (image.shape[0], image.shape[1]))  # the largest first
+    click = next_click(np.zeros_like(nested[-1]), nested[-1])
+    if click is None:
+        raise SystemExit(f"image {ref.stem} has no subpart to click on")
+    found = predictor.set_image(image).predict([[click.x, click.y]], [1])
+    return nested_match(list(found.masks[0]), nested, NESTED_IOU)
+
+
+def _standard_error(values: NDArray[np.float64], counts: Sequence[int]) -> float:
+    """Return the standard error of a mean over objects, images being drawn and not objects (a ratio of sums)."""
+    ends = np.cumsum(counts)
+    sums = np.array([values[end - count : end].sum() for end, count in zip(ends, counts, strict=True)])
+    residuals = sums - values.mean() * np.array(counts)
+    return float(np.sqrt((residuals**2).sum() * len(counts) / max(1, len(counts) - 1)) / len(values))
+
+
+def _predictor(weights: Path) -> Predictor:
+    return Predictor.from_weights(weights, precision="fp32")
+
+
+def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.method == "grabcut":
+        return {"method": "grabcut", "supervision": "none"}
+    if arguments.weights is None or arguments.name is None:
+        raise SystemExit("give --weights FILE and --name NAME, or --method grabcut")
+    _, report = load_promptable_model(arguments.weights)
+    return {
+        "method": arguments.name,
+        "supervision": report.supervision,
+        "weights_sha256": file_sha256(arguments.weights)[:16],
+        "selection": arguments.selection,
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("task", choices=("objects", "nested"))
+    parser.add_argument("--data", type=Path, required=True, help="VOC or COCO layout")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--method", choices=("model", "grabcut"), default="model")
+    parser.add_argument("--weights", type=Path, help="any file of a promptable model")
+    parser.add_argument("--name", help="of the model, in the table")
+    parser.add_argument("--selection", default="none: scored once", help="which scores were seen before it was chosen")
+    parser.add_argument("--num_images", type=int, help="the first ones alone, to try it")
+    parser.add_argument("--results", type=Path, default=Path("results/promptable.jsonl"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

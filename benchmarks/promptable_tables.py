@@ -1,0 +1,64 @@
+"""Tables of promptable models: objects by clicks and boxes, and the three masks of ambiguous clicks.
+
+Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.promptable.
+"""
+
+from pathlib import Path
+
+from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
+
+PAGE = Path("docs/promptable.md")
+PROMPTS = ("click_1", "click_3", "click_5", "box")
+
+
+def render_promptable_tables(results: Path) -> None:
+    """Write both tables, where there are rows."""
+    rows = read_rows(results / "promptable.jsonl")
+    for task, table in (("objects", objects_table), ("nested", nested_table)):
+        of_task = [row for row in rows if row["task"] == task]
+        if of_task:
+            replace_block(PAGE, f"promptable_{task}", table(of_task))
+
+
+def objects_table(rows: list[Row]) -> str:
+    """Mean IoU of each method on each split."""
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"]))
+    lines = [
+        [
+            f"{row['data']} {row['split']}",
+            row["method"],
+            *(f"{row[name]:.3f} ± {row[f'{name}_error']:.3f}" for name in PROMPTS),
+            str(row["num_objects"]),
+            row["supervision"],
+            row.get("selection", "-"),
+        ]
+        for row in newest
+    ]
+    header = ["objects of", "method", "1 click", "3 clicks", "5 clicks", "box", "objects", "labels behind it"]
+    table = markdown_table([*header, "chosen by"], lines)
+    return (
+        f"{table}\n\nMean IoU ± standard error over images. Objects are connected regions of the label maps (VOC) or "
+        "annotated instances (COCO), of 1 % of the image or more; void pixels and crowds count for nothing. Clicks and "
+        f"boxes come from the labels. Measured on {_where(newest)}. Rows: `results/promptable.jsonl`."
+    )
+
+
+def nested_table(rows: list[Row]) -> str:
+    """How often the three masks of a click are the three nested objects."""
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"]))
+    lines = [
+        [
+            row["method"],
+            str(row["num_images"]),
+            f"{row['all_three']:.1%}",
+            *(f"{row[name]:.3f}" for name in ("whole", "part", "subpart")),
+            row.get("selection", "-"),
+        ]
+        for row in newest
+    ]
+    header = ["model", "scenes", "all three above 0.8", "mean IoU of whole", "of part", "of subpart", "chosen by"]
+    return f"{markdown_table(header, lines)}\n\nMeasured on {_where(newest)}. Rows: `results/promptable.jsonl`."
+
+
+def _where(rows: list[Row]) -> str:
+    return "; ".join(sorted({measured_on(row) for row in rows}))

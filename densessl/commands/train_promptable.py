@@ -1,0 +1,196 @@
+"""The stage `train_promptable`: a promptable model from images and masks of any source."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from densessl.commands.provenance import first_weights_provenance, masks_provenance
+from densessl.data.layouts import open_images
+from densessl.data.object_masks import PROPOSALS_FILE, ChosenObjects, ObjectSettings, open_objects
+from densessl.errors import InputError
+from densessl.files import make_folder, remove_abandoned_writes, write_json
+from densessl.models.weights import WeightReport
+from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
+from densessl.promptable.promptable_settings import PromptableSettings
+from densessl.promptable.promptable_weights import (
+    load_backbone_weights,
+    load_promptable_model,
+    save_promptable_model,
+)
+from densessl.saliency.generation import generate_proposals
+from densessl.saliency.proposals import SaliencySettings
+from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
+from densessl.training.checkpoints import list_checkpoints
+from densessl.training.devices import make_fabric
+from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
+from densessl.training.promptable_training import PromptableResult, train_promptable_model
+from densessl.training.run_folder import check_same_config, environment_record, plain, record_run, write_config
+from densessl.training.usable_images import images_with_objects
+
+NETWORK_FILE = "network.safetensors"
+_FREE_ON_RESUME = {"training.num_workers", "training.log_every", "training.keep_checkpoints", "training.cache"}
+
+
+def train_promptable(
+    out: Path,
+    images: Path | None = None,
+    data: Path | None = None,
+    split: str = "train_aug",
+    masks: Path | None = None,
+    weights: Path | None = None,
+    backbone: Path | None = None,
+    pretrained: bool = False,
+    resume: bool = False,
+    seed: int = 0,
+    saliency: SaliencySettings = SaliencySettings(),
+    objects: ObjectSettings = ObjectSettings(),
+    model: PromptableSettings = PromptableSettings(),
+    interaction: InteractionSettings = InteractionSettings(),
+    training: PromptableTrainingSettings = PromptableTrainingSettings(),
+) -> PromptableResult:
+    """Train a promptable model on the objects of images, prompted and corrected by a simulated user as SAM was.
+
+    Args:
+        out: the run folder; it receives configuration, record, metrics, checkpoints and network.safetensors, which
+            `densessl.Predictor.from_weights` loads.
+        images: a folder of images, nested or not (give this or --data).
+        data: a data set in VOC or COCO layout (give this or --images); of it only the images are read.
+        split: the split of --data to train on.
+        masks: the objects: a proposals folder of `saliency`, a COCO instances json, or a folder of id maps (VOC's
+            SegmentationObject or SegmentationClass) or masks. Without it masks are proposed first, into OUT/proposals.
+            Masks that people drew make the model a supervised one; its file says where its masks came from.
+        weights: a promptable model to begin with: SAM's, MobileSAM's, or one of this command; it brings its settings.
+        backbone: a file with the weights of the timm backbone to begin with, a run's final.safetensors among them.
+        pretrained: let timm download its published weights of the backbone.
+        resume: go on from the last checkpoint in --out, with the same configuration.
+        seed: of everything random.
+        saliency: how masks are proposed where none are given.
+        objects: which masks are objects.
+        model: the network.
+        interaction: how the user is simulated.
+        training: the schedule.
+
+    Returns:
+        What the run did: steps, seconds, last loss.
+
+    Raises:
+        InputError: input that cannot be used; the message says what to change.
+    """
+    network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)
+    image_set = open_images(images, data, split)
+    make_folder(out)
+    fabric = make_fabric(training.precision)
+    if fabric.is_global_zero:
+        places = {"images": images, "data": data, "masks": masks, "weights": weights, "backbone": backbone}
+        config: dict[str, Any] = {
+            **{name: path and path.resolve() for name, path in places.items()},
+            "split": split,
+            "pretrained": pretrained,
+            "seed": seed,
+            "saliency": saliency,
+            "objects": objects,
+            "model": model,
+            "interaction": interaction,
+            "training": training,
+        }
+        _claim(out, config, resume)
+        record_run(out, **environment_record(fabric.device), seed=seed)
+    with fabric.rank_zero_first():
+        chosen = _objects(image_set, masks, out, saliency, objects)
+    usable, left_out = images_with_objects(image_set, chosen)
+    provenance = Provenance(backbone=supervision, masks=_masks_provenance(masks, out))
+    if fabric.is_global_zero:
+        _report_start(out, usable, left_out, chosen, provenance)
+    result = train_promptable_model(
+        fabric,
+        network,
+        usable,
+        chosen,
+        out,
+        interaction,
+        training,
+        seed,
+        has_weights=report is not None or pretrained,
+        stored_images=image_set.images,
+        resume=resume,
+    )
+    if fabric.is_global_zero:
+        words = f"masks: {provenance.masks}; first weights: {provenance.backbone}"
+        save_promptable_model(out / NETWORK_FILE, network, words)
+        record_run(out, seconds=round(result.seconds, 3), num_steps=result.num_steps, finished=True)
+        _print(f"{result.num_steps} steps in {result.seconds:.0f} s; the model: {out / NETWORK_FILE}")
+    return result
+
+
+def initial_model(
+    settings: PromptableSettings, weights: Path | None, backbone: Path | None, seed: int, *, pretrained: bool
+) -> tuple[PromptableModel, WeightReport | None, str]:
+    """Return the model with its first weights, what was loaded, and which labels those weights saw, in words.
+
+    Raises:
+        InputError: several sources of weights, settings beside a file that brings its own, or a file that does not fit.
+    """
+    given = [name for name, is_given in (("weights", weights), ("backbone", backbone)) if is_given is not None]
+    given += ["pretrained"] if pretrained else []
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are given, but training begins with one of them; leave the other out")
+    torch.manual_seed(seed)
+    if weights is not None:
+        model, report = load_promptable_model(weights)
+        if settings not in (PromptableSettings(), model.settings):
+            raise InputError(
+                f"weights {weights} bring their own model settings, and other ones are given; leave the section model "
+                "out, or begin with --backbone"
+            )
+        return model, report, report.supervision
+    model = build_promptable_model(settings, pretrained=pretrained)
+    if backbone is None:
+        return model, None, first_weights_provenance(settings.encoder, None, pretrained=pretrained)
+    report = load_backbone_weights(model, backbone)
+    _print(report.describe())
+    return model, report, first_weights_provenance(settings.encoder, report, pretrained=False)
+
+
+def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
+    """Make the folder this run's own, or check that it already is."""
+    is_begun = list_checkpoints(run / "checkpoints") or (run / NETWORK_FILE).is_file()
+    if is_begun and (run / "config.yaml").is_file():
+        if not resume:
+            raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
+        defaults = {"model": PromptableSettings(), "training": PromptableTrainingSettings()}
+        check_same_config(run, config, _FREE_ON_RESUME, {**config, **defaults, "interaction": InteractionSettings()})
+    remove_abandoned_writes(run)
+    write_config(run, config)
+
+
+def _objects(
+    images: ImageSet, masks: Path | None, out: Path, saliency: SaliencySettings, settings: ObjectSettings
+) -> ChosenObjects:
+    if masks is None:
+        generate_proposals(images, out / "proposals", saliency, None)
+    return open_objects(masks or out / "proposals", images.images, settings)
+
+
+def _masks_provenance(masks: Path | None, out: Path) -> str:
+    place = masks or out / "proposals"
+    return masks_provenance(place.parent if place.name == PROPOSALS_FILE else place)
+
+
+def _report_start(
+    run: Path,
+    usable: tuple[ImageRef, ...],
+    left_out: tuple[Rejection, ...],
+    objects: ChosenObjects,
+    provenance: Provenance,
+) -> None:
+    """Write and print what is trained on, and what is left out."""
+    _print(f"{len(usable)} of {len(usable) + len(left_out)} images have an object ({objects.source.describe()})")
+    _print(f"initial weights: {provenance.backbone}; masks: {provenance.masks}")
+    write_json(run / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
+    record_run(run, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
+
+
+def _print(line: str) -> None:
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)

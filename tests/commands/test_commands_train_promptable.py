@@ -1,0 +1,138 @@
+"""The stage `train_promptable` from masks of several sources to a model that a predictor loads."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as run_lengths
+
+from densessl import Predictor
+from densessl.commands.train_promptable import initial_model, train_promptable
+from densessl.errors import InputError
+from densessl.files import read_json, write_json
+from densessl.promptable.promptable_model import build_promptable_model
+from densessl.promptable.promptable_settings import PromptableSettings
+from densessl.promptable.promptable_weights import load_promptable_model, save_promptable_model
+from densessl.saliency.proposals import SaliencySettings
+from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
+from densessl.training.run_log import read_metrics
+
+MODEL = PromptableSettings("test_resnet", 48, dim=16, decoder_heads=2, decoder_mlp_dim=16, iou_hidden_dim=16)
+INTERACTION = InteractionSettings(num_points=1, num_refinements=0)
+TRAINING = PromptableTrainingSettings(
+    epochs=2, batch_size=2, warmup_steps=0, precision="fp32", num_workers=0, log_every=1
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four pictures with a bright box each, one of them broken, and the masks of the boxes."""
+    root = tmp_path_factory.mktemp("train_promptable")
+    generator = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for number in range(4):
+        image = generator.integers(60, 120, (40, 48, 3), dtype=np.uint8)
+        mask = np.zeros((40, 48), dtype=np.uint8)
+        mask[8:30, 6 : 24 + number] = 255
+        image[mask > 0] = (250, 200, 40 * number)
+        Image.fromarray(image).save(root / "images" / f"{number}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+    (root / "images" / "broken.png").write_bytes(b"no image")
+    return root
+
+
+def _train(root: Path, out: Path, **arguments: object) -> Path:
+    settings = {"model": MODEL, "interaction": INTERACTION, "training": TRAINING, **arguments}
+    train_promptable(out, root / "images", **settings)  # type: ignore[arg-type]
+    return out
+
+
+def test_masks_of_a_folder_train_a_model_that_a_predictor_loads(images: Path, tmp_path: Path) -> None:
+    out = _train(images, tmp_path / "run", masks=images / "masks")
+    predictor = Predictor.from_weights(out / "network.safetensors", precision="fp32")
+    found = predictor.set_image(images / "images/0.png").predict([[12, 15]], [1])
+    assert found.masks.shape == (1, 3, 40, 48)
+    _, report = load_promptable_model(out / "network.safetensors")
+    assert report.supervision == (
+        "masks: made elsewhere (masks); whatever labels made them are theirs; first weights: none (random weights)"
+    )
+    record = read_json(out / "run.json", "the record of a run")
+    assert (record["num_images"], record["num_left_out"], record["num_steps"]) == (4, 1, 4)
+    assert record["finished"]
+    left_out = read_json(out / "left_out.json", "what was left out")
+    assert [item["stem"] for item in left_out] == ["broken"]
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard"} <= {path.name for path in out.iterdir()}
+
+
+def test_without_masks_they_are_proposed_and_no_label_is_claimed(images: Path, tmp_path: Path) -> None:
+    out = _train(images, tmp_path / "run", saliency=SaliencySettings("frequency_tuned", refine="none"))
+    assert (out / "proposals/proposals.json").is_file()
+    _, report = load_promptable_model(out / "network.safetensors")
+    assert "fitted to none (estimator frequency_tuned" in report.supervision
+
+
+def test_a_finished_run_resumes_to_itself_and_another_configuration_is_refused(images: Path, tmp_path: Path) -> None:
+    out = _train(images, tmp_path / "run", masks=images / "masks")
+    lines = read_metrics(out)
+    with pytest.raises(InputError, match="already holds a run; add --resume true"):
+        _train(images, out, masks=images / "masks")
+    _train(images, out, masks=images / "masks", resume=True)
+    assert read_metrics(out) == lines
+    other = dataclasses.replace(TRAINING, learning_rate=1.0)
+    with pytest.raises(InputError, match=r"training.learning_rate: 0.0008 in the run, 1.0 now"):
+        _train(images, out, masks=images / "masks", resume=True, training=other)
+
+
+def test_training_goes_on_from_a_model_and_from_a_backbone(images: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    first = build_promptable_model(MODEL)
+    save_promptable_model(tmp_path / "first.safetensors", first, "the labels of somebody")
+    model, _, supervision = initial_model(
+        PromptableSettings(), tmp_path / "first.safetensors", None, 0, pretrained=False
+    )
+    assert supervision == "the labels of somebody"
+    assert model.settings == MODEL
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in model.state_dict().items())
+    out = _train(
+        images,
+        tmp_path / "run",
+        masks=images / "masks",
+        weights=tmp_path / "first.safetensors",
+        model=PromptableSettings(),
+    )
+    assert load_promptable_model(out / "network.safetensors")[1].supervision.endswith("the labels of somebody")
+    torch.save(first.image_encoder.encoder.backbone.state_dict(), tmp_path / "backbone.pth")
+    model, report, _ = initial_model(MODEL, None, tmp_path / "backbone.pth", 0, pretrained=False)
+    assert report is not None
+    backbone = model.image_encoder.encoder.backbone.state_dict()
+    assert torch.equal(backbone["conv1.0.weight"], first.image_encoder.encoder.backbone.state_dict()["conv1.0.weight"])
+
+
+def test_one_source_of_weights_is_enough(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="weights and backbone are given, but training begins with one of them"):
+        initial_model(MODEL, tmp_path / "a", tmp_path / "b", 0, pretrained=False)
+    save_promptable_model(tmp_path / "first.safetensors", build_promptable_model(MODEL), "none")
+    with pytest.raises(InputError, match="bring their own model settings"):
+        initial_model(dataclasses.replace(MODEL, dim=32), tmp_path / "first.safetensors", None, 0, pretrained=False)
+
+
+def test_overlapping_objects_of_a_coco_file_are_all_learned(images: Path, tmp_path: Path) -> None:
+    content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": [], "categories": []}
+    for number in range(4):
+        content["images"].append({"id": number, "file_name": f"{number}.jpg", "height": 40, "width": 48})
+        for share in (1, 2):
+            mask = np.zeros((40, 48), dtype=np.uint8, order="F")
+            mask[8 : 8 + 22 // share, 6:24] = 1
+            encoded = run_lengths.encode(mask)
+            segmentation = {"size": [40, 48], "counts": encoded["counts"].decode()}
+            content["annotations"].append(
+                {"id": len(content["annotations"]) + 1, "image_id": number, "segmentation": segmentation, "iscrowd": 0}
+            )
+    write_json(tmp_path / "objects.json", content)
+    all_answers = dataclasses.replace(INTERACTION, nested_targets="all", box_share=0.0)
+    out = _train(images, tmp_path / "run", masks=tmp_path / "objects.json", interaction=all_answers)
+    assert all(line["num_prompts"] == 4 for line in read_metrics(out))  # two objects in each of two images

@@ -1,0 +1,90 @@
+"""The simulated user clicks where a loop over all pixels says, and stops at a perfect mask."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from densessl.errors import InputError
+from densessl.evaluation.simulated_clicks import Click, click_scores, depth, next_click, object_box
+from densessl.structures import MaskArray
+
+
+def _random_mask(seed: int) -> MaskArray:
+    generator = np.random.default_rng(seed)
+    mask = np.zeros((14, 17), dtype=np.bool_)
+    for _ in range(3):
+        top, left = generator.integers(0, 10, 2)
+        mask[top : top + generator.integers(2, 7), left : left + generator.integers(2, 7)] = True
+    return mask
+
+
+def _depth_by_loop(region: MaskArray) -> np.ndarray:
+    height, width = region.shape
+    found = np.zeros(region.shape)
+    outside = [
+        (y, x)
+        for y in range(-1, height + 1)
+        for x in range(-1, width + 1)
+        if not (0 <= y < height and 0 <= x < width and region[y, x])
+    ]
+    for y, x in np.argwhere(region):
+        found[y, x] = min(np.hypot(y - other_y, x - other_x) for other_y, other_x in outside)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_depth_is_the_distance_to_the_nearest_pixel_outside(seed: int) -> None:
+    np.testing.assert_allclose(depth(_random_mask(seed)), _depth_by_loop(_random_mask(seed)), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_click_is_the_deepest_point_of_the_largest_error(seed: int) -> None:
+    target, mask = _random_mask(seed), _random_mask(seed + 100)
+    missed, surplus = _depth_by_loop(target & ~mask), _depth_by_loop(mask & ~target)
+    click = next_click(mask, target)
+    assert click is not None
+    assert click.is_foreground == (missed.max() >= surplus.max())
+    chosen = missed if click.is_foreground else surplus
+    assert chosen[click.y, click.x] == pytest.approx(max(missed.max(), surplus.max()))
+
+
+def test_void_pixels_are_neither_clicked_nor_counted() -> None:
+    target = np.zeros((9, 9), dtype=np.bool_)
+    target[2:7, 2:7] = True
+    ignored = np.zeros_like(target)
+    ignored[:, 5:] = True
+    click = next_click(np.zeros_like(target), target, ignored)
+    assert click is not None
+    assert click.x == 3
+    found = click_scores(lambda clicks: target & ~ignored, target, 2, ignored)
+    assert found.tolist() == [1, 1]
+    assert click_scores(lambda clicks: target & ~ignored, target, 1)[0] == pytest.approx(0.6)
+
+
+def test_scores_follow_the_masks_and_each_call_has_one_click_more() -> None:
+    target = np.zeros((8, 8), dtype=np.bool_)
+    target[1:7, 1:7] = True
+    seen: list[tuple[Click, ...]] = []
+
+    def segment(clicks: Sequence[Click]) -> MaskArray:
+        seen.append(tuple(clicks))
+        mask = np.zeros_like(target)
+        mask[1 : 1 + 2 * len(clicks), 1:7] = True
+        return mask
+
+    assert click_scores(segment, target, 5).tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+    assert [len(clicks) for clicks in seen] == [1, 2, 3]  # then nothing is wrong any more
+    assert seen[1][0] == seen[0][0]
+    assert all(click.is_foreground for click in seen[-1])
+
+
+def test_an_empty_object_is_told() -> None:
+    with pytest.raises(InputError, match="the object to click on is empty"):
+        next_click(np.ones((3, 3), dtype=np.bool_), np.zeros((3, 3), dtype=np.bool_))
+
+
+def test_box_by_hand() -> None:
+    mask = np.zeros((9, 12), dtype=np.bool_)
+    mask[2:5, 3:11] = True
+    assert object_box(mask) == (3, 2, 11, 5)
