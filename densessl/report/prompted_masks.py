@@ -20,6 +20,7 @@ _LETTER_PX = 14
 _CAPTION_PX = 24
 _GAP_PX = 8
 _DOT_PX = 6
+_COLOURFUL = 64  # between the strongest and the weakest channel
 _PAPER, _INK, _WHITE = (250, 250, 250), (20, 20, 20), (255, 255, 255)
 _ON, _OFF, _BOX = (60, 170, 60), (200, 40, 40), (70, 130, 230)
 
@@ -57,19 +58,27 @@ def draw_masks(
 def draw_mask_map(photo: ImageArray, numbers: NDArray[np.integer]) -> ImageArray:
     """Paint the numbered masks (height, width) over the photograph, outlined; large photographs are reduced.
 
-    Colours are those of PASCAL VOC and mean nothing but another mask; where there is none the photograph is washed out.
+    Colours mean nothing but another mask, and come again where there are many; where there is no mask the photograph is
+    washed out.
     """
     scale = min(1.0, MAP_SIDE_PX / max(photo.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
     grey = luminance(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8))[..., None]
     small = cv2.resize(numbers.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    drawn = 0.55 * voc_palette().astype(np.float64)[small] + 0.45 * grey
+    colours = _colours()
+    drawn = 0.55 * colours[(small.astype(np.int64) - 1) % len(colours)] + 0.45 * grey
     drawn = np.where((small == 0)[..., None], WASHED * grey + (1 - WASHED) * PAPER, drawn)
     edges = np.zeros(small.shape, dtype=np.bool_)
     for number in np.unique(small[small > 0]):
         edges |= outline(small == number, 1)
     drawn[edges] = _WHITE
     return np.rint(drawn).astype(np.uint8)
+
+
+def _colours() -> NDArray[np.float64]:
+    """Return the colours of PASCAL VOC, (num_colours, 3), without greys, which would look like no mask."""
+    palette = voc_palette().astype(np.float64)
+    return palette[np.ptp(palette, axis=1) >= _COLOURFUL]
 
 
 def _draw_prompts(
