@@ -194,7 +194,7 @@ def test_one_pixel(segment: Weights, tmp_path: Path) -> None:
     assert everything.status == 0 or "no mask passed" in everything.err
 
 
-@pytest.mark.parametrize("task", ["prompt", pytest.param("everything", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", ["prompt", "everything"])
 def test_a_large_image(task: str, segment: Weights, tmp_path: Path) -> None:
     Image.new("RGB", (8000, 6000)).save(tmp_path / "large.png", compress_level=1)
     prompt = ("--points", "7999,5999,1", "--select", "best")
