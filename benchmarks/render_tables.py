@@ -40,6 +40,8 @@ def main() -> None:
     encoders = read_rows(RESULTS / "encoder_table.jsonl")
     if encoders:
         replace_block(Path("docs/benchmark.md"), "encoder_table", encoder_table(encoders))
+    automatic = read_rows(RESULTS / "automatic_masks.jsonl")
+    replace_block(Path("docs/promptable.md"), "automatic_masks", automatic_masks_table(automatic))
     curve = read_rows(RESULTS / "training_curve.jsonl")
     if curve:
         draw_training_curve(curve, Path("docs/images/training_curve.png"))
@@ -206,6 +208,30 @@ def ablation_table(rows: list[Row]) -> str:
     header += ["embedding against the recipe, paired", "epochs", "CPU-minutes"]
     where = "; ".join(sorted({measured_on(runs[0]) for runs in found.values()}))
     return f"{markdown_table(header, lines)}\n\nMeasured on {where}. Rows: `results/ablation.jsonl`."
+
+
+def automatic_masks_table(rows: list[Row]) -> str:
+    """Time, memory and agreement of automatic masks beside segment-anything."""
+    lines = []
+    for row in latest(rows, lambda row: (row["hardware"]["device"], row["encoder"], row["size_px"], row["threads"])):
+        theirs = {key.removesuffix("_segment_anything"): row[key] for key in row if key.endswith("_segment_anything")}
+        memory = f"{row['peak_gib']:.2f} ({row['peak_above_load_gib']:.2f})"
+        large = f"{row['large_seconds']:.0f} s, {row['large_peak_gib']:.2f} GiB" if "large_seconds" in row else "-"
+        lines.append(
+            [
+                f"{row['encoder']}, {row['size_px']} px, {row['settings']['points_per_side']}^2 points",
+                f"{row['seconds']:.1f} / {theirs['seconds']:.1f} ({theirs['seconds'] / row['seconds']:.1f})",
+                f"{memory} / {theirs['peak_gib']:.2f} ({theirs['peak_above_load_gib']:.2f})",
+                f"{row['num_masks']} / {theirs['num_masks']}",
+                f"{row['mean_iou']:.4f}, {row['same_run_lengths']} the same",
+                f"{row['prompt_ms']:.0f} / {theirs['prompt_ms']:.0f}",
+                large,
+                measured_on(row),
+            ]
+        )
+    header = ["encoder", "seconds an image, ours / theirs (times)", "peak GiB, ours / theirs (above load)"]
+    header += ["masks", "mean IoU", "ms a prompt, ours / theirs", "8000 x 6000, ours", "hardware, date"]
+    return markdown_table(header, lines) if lines else "No rows yet."
 
 
 def _spread(values: list[float]) -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "knn": "transfer labels from the nearest patches of labelled images (dense k-NN), and score them",
     "retrieve": "give every mask the class of the most similar labelled mask, and score them",
     "predict": "give new images the clusters that `cluster` found, and overlays",
+    "segment": "segment what points or a box show, or everything, with a promptable model (SAM)",
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
     "train_promptable": "train a model that gives masks from points and boxes, on masks of any source",
     "evaluate": "score a folder of label maps against a folder of labels",
@@ -70,6 +71,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.retrieve import retrieve as stage  # type: ignore[assignment]
         case "predict":
             from densessl.commands.predict import predict as stage  # type: ignore[assignment]
+        case "segment":
+            from densessl.commands.segment import segment as stage  # type: ignore[assignment]
         case "self_label":
             from densessl.commands.self_label import self_label as stage  # type: ignore[assignment]
         case "train_promptable":

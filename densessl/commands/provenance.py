@@ -10,8 +10,9 @@ from densessl.saliency.generation import made_elsewhere
 def masks_provenance(masks: Path) -> str:
     """Say where a folder of masks came from and what supervision that implies.
 
-    Folders that `saliency` (or `pretrain`, or `run`) wrote name their estimator in `saliency.json`; all others are
-    made elsewhere; those made of other masks (`--method file`) are traced to them.
+    Folders that `saliency` (or `pretrain`, or `run`) wrote name their estimator in `saliency.json`, those of `segment`
+    their model's supervision in `segment.json`; all others are made elsewhere; those made of other masks
+    (`--method file`) are traced to them.
     """
     record = masks / "saliency.json"
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
@@ -28,6 +29,11 @@ def masks_provenance(masks: Path) -> str:
             return f"fitted to none (estimator {method}); labels that trained its features ({source}): {supervision}"
         case {"settings": {"method": str(method)}}:
             return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
+    record = masks / "segment.json"
+    content = read_json(record, "the record of `segment`") if record.is_file() else None
+    match content:
+        case {"supervision": str(supervision)}:
+            return f"automatic masks of a promptable model (labels that trained it: {supervision})"
     return made_elsewhere(masks)
 
 

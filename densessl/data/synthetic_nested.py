@@ -51,7 +51,7 @@ def render_nested_scene(size_px: int, generator: np.random.Generator) -> NestedS
     canvas_shape = (height * sampling, width * sampling)
     canvas = random_background(canvas_shape, generator)
     colour = canvas.mean((0, 1))
-    masks = []
+    masks: list[NDArray[np.bool_]] = []
     for outline in _nested_outlines(extent, generator):
         mask = rasterise(outline, canvas_shape, size_px * sampling)
         if masks:

@@ -17,6 +17,8 @@ class ChannelNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        cells = features.permute(0, 2, 3, 1)  # (batch, height, width, channels)
-        normalised = nn.functional.layer_norm(cells, self.weight.shape, self.weight, self.bias, self.epsilon)
-        return normalised.permute(0, 3, 1, 2)
+        return self.of_cells(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def of_cells(self, cells: torch.Tensor) -> torch.Tensor:
+        """Norm features whose channels come last, (..., channels)."""
+        return nn.functional.layer_norm(cells, self.weight.shape, self.weight, self.bias, self.epsilon)

@@ -1,12 +1,12 @@
 """Turns image embedding and embedded prompts into masks and their predicted quality (arXiv:2304.02643, figure 14)."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from densessl.promptable.channel_norm import ChannelNorm
-from densessl.promptable.fine_features import unpack_features
+from densessl.promptable.fine_features import FineCells, unpack_features
 from densessl.promptable.two_way_transformer import TwoWayTransformer
 
 MaskOutputs = Literal["single", "multiple", "all"]
@@ -81,26 +81,62 @@ class MaskDecoder(nn.Module):
             outputs: which masks.
         """
         height, width = image_embedding.shape[-2:]
-        fine: tuple[torch.Tensor, ...] = ()
-        if self.has_fine_features:
-            image_embedding, *fine = unpack_features(image_embedding, self.dim)  # type: ignore[assignment]
+        embedding, fine = self.parts(image_embedding)
+        tokens, cells = self.attend(embedding, image_positions, sparse, dense)
+        wanted = self._wanted(outputs)
+        logits = self.masks(tokens, cells.unflatten(1, (height, width)), fine, outputs)
+        return DecodedMasks(logits, self.predict_iou(tokens)[:, wanted.start : wanted.stop])
+
+    def parts(self, image_embedding: torch.Tensor) -> tuple[torch.Tensor, FineCells | None]:
+        """Part an embedding (batch, channels, h, w) into that of the grid (batch, dim, h, w) and its finer maps."""
+        if not self.has_fine_features:
+            return image_embedding, None
+        return unpack_features(image_embedding, self.dim)
+
+    def attend(
+        self, image_embedding: torch.Tensor, image_positions: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Let prompts and image attend to each other; takes the arguments of `forward`, of the embedding its `parts`.
+
+        Returns:
+            tokens (num_prompts, n, dim) for `predict_iou` and `masks`, and cells (num_prompts, h * w, dim) for `masks`.
+        """
         learned = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([learned.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (num_prompts, tokens, dim)
         cells = (image_embedding + dense).flatten(2).transpose(1, 2)  # (num_prompts or 1, height * width, dim)
-        tokens, cells = self.transformer(cells, image_positions.flatten(2).transpose(1, 2), tokens)
-        wanted = self._wanted(outputs)
-        maps = self._enlarge(cells.unflatten(1, (height, width)).permute(0, 3, 1, 2), *fine)
-        filters = [self.output_hypernetworks_mlps[index](tokens[:, 1 + index]) for index in wanted]
-        logits = torch.einsum("pmc,pchw->pmhw", torch.stack(filters, dim=1), maps)
-        return DecodedMasks(logits, self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop])
+        return self.transformer(cells, image_positions.flatten(2).transpose(1, 2), tokens)
 
-    def _enlarge(self, maps: torch.Tensor, *fine: torch.Tensor) -> torch.Tensor:
-        """Bring maps (num_prompts, dim, h, w) to (num_prompts, dim / 8, 4 h, 4 w)."""
-        if not fine:
-            return self.output_upscaling(maps)
-        first, norm, rectify, second, last = self.output_upscaling
-        eighth, quarter = fine
-        return last(second(rectify(norm(first(maps) + eighth))) + quarter)
+    def predict_iou(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the predicted IoU (num_prompts, num_masks) of all masks, from the tokens alone."""
+        return self.iou_prediction_head(tokens[:, 0])
+
+    def masks(
+        self, tokens: torch.Tensor, cells: torch.Tensor, fine: FineCells | None, outputs: MaskOutputs = "all"
+    ) -> torch.Tensor:
+        """Return the logits (num_prompts, num_masks, 4 h, 4 w) of tokens, cells (num_prompts, h, w, dim), finer maps.
+
+        The finer maps are those of each prompt's image, or of the one image that the prompts share.
+        """
+        filters = [self.output_hypernetworks_mlps[index](tokens[:, 1 + index]) for index in self._wanted(outputs)]
+        num_prompts, height, width, _ = cells.shape
+        maps = self._upscale(cells.flatten(1, 2), fine)
+        logits = torch.stack(filters, dim=1) @ maps.transpose(1, 2)  # (num_prompts, masks, cells * 16)
+        halved = logits.reshape(num_prompts, len(filters), height, width, 2, 2, 2, 2)  # ..., y, x, finer y, finer x
+        return halved.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(num_prompts, len(filters), 4 * height, 4 * width)
+
+    def _upscale(self, cells: torch.Tensor, fine: FineCells | None) -> torch.Tensor:
+        """Bring cells (num_prompts, n, dim) to (num_prompts, n * 16, dim / 8), as `FineCells` lie.
+
+        The windows of the transposed convolutions do not overlap, so they are products with each cell on its own, and
+        channels can stay last, where norm and product want them.
+        """
+        layers: Any = self.output_upscaling
+        first, norm, activation, second, _ = layers
+        halves, quarters = _split(first, cells), None
+        if fine is not None:
+            halves, quarters = halves + fine.eighth, fine.quarter
+        enlarged = _split(second, activation(norm.of_cells(halves)))
+        return activation(enlarged if quarters is None else enlarged + quarters)
 
     def _wanted(self, outputs: MaskOutputs) -> range:
         match outputs:
@@ -110,6 +146,14 @@ class MaskDecoder(nn.Module):
                 return range(1, self.num_masks)
             case "all":
                 return range(self.num_masks)
+
+
+def _split(convolution: Any, cells: torch.Tensor) -> torch.Tensor:
+    """Apply a transposed convolution of side and stride 2 to cells (b, n, channels): (b, n * 4, out channels)."""
+    weight = convolution.weight.permute(2, 3, 1, 0)  # (2, 2, out channels, channels)
+    out_channels = weight.shape[2]
+    parts = nn.functional.linear(cells, weight.reshape(4 * out_channels, -1), convolution.bias.repeat(4))
+    return parts.reshape(cells.shape[0], -1, out_channels)
 
 
 class Perceptron(nn.Module):

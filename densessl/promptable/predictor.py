@@ -94,16 +94,23 @@ class Predictor:
         Raises:
             InputError: an image that cannot be used.
         """
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
-        check_image(pixels)
-        key = _content(pixels)
+        self._current = self.embed(read_image(Path(image)) if isinstance(image, str | Path) else image)
+        return self
+
+    def embed(self, image: ImageArray) -> ImageEmbedding:
+        """Return the embedding of an image, uint8 RGB (height, width, 3), kept or computed; it is not set.
+
+        Raises:
+            InputError: no such image.
+        """
+        check_image(image)
+        key = _content(image)
         if key not in self._embeddings:
-            self._embeddings[key] = self._encode(pixels)
+            self._embeddings[key] = self.encode(image)
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > self._max_cached_images:
             self._embeddings.popitem(last=False)
-        self._current = self._embeddings[key]
-        return self
+        return self._embeddings[key]
 
     def forget_images(self) -> None:
         """Drop all embeddings, also that of the image which is set."""
@@ -141,7 +148,7 @@ class Predictor:
             raise InputError(f"select {select!r} chooses among three masks, but multimask is false; set multimask true")
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
         outputs: MaskOutputs = "multiple" if multimask else "single"
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             batch = prompt_batch(prompts, embedding.frame, self.device)
             decoded = self.model.decode(embedding.features, batch, outputs, embedding.positions)
         logits, predicted_iou = decoded
@@ -151,14 +158,16 @@ class Predictor:
             found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
         return found if select is None or select == "best" else select_masks(found, select)
 
-    def _encode(self, image: ImageArray) -> ImageEmbedding:
+    def encode(self, image: ImageArray) -> ImageEmbedding:
+        """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""
         pixels, frame = frame_image(image, self.model.settings)
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self.autocast():
             features = self.model.encode(pixels[None].to(self.device)).float()
             positions = self.model.image_positions(*frame.grid)
         return ImageEmbedding(features, positions, frame)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the model's parts compute, for those who call them themselves."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from densessl.errors import InputError
 from densessl.promptable.feed_forward import FeedForward
+from densessl.promptable.folded_attention import attend_from_cells, attend_to_cells
 
 
 class TwoWayTransformer(nn.Module):
@@ -82,7 +83,8 @@ class TwoWayLayer(nn.Module):
 class CrossAttention(nn.Module):
     """Multi-head attention in `inner_dim` dimensions between sequences of width `dim`.
 
-    A sequence of batch 1 is projected once and attended to, or from, by all prompts.
+    A sequence of batch 1 is projected once and attended to, or from, by all prompts. A long sequence of each prompt's
+    own, beside few tokens, is not projected at all: the projection is folded into the tokens (`folded_attention`).
     """
 
     def __init__(self, dim: int, inner_dim: int, num_heads: int) -> None:
@@ -95,12 +97,21 @@ class CrossAttention(nn.Module):
 
     def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_prompts: int) -> torch.Tensor:
         """Attend from query (b, n, dim) to key and value (b, m, dim); each b is the number of prompts or 1."""
+        if not torch.compiler.is_exporting():  # a traced program must not depend on the number of tokens
+            if key.shape[0] == num_prompts and self._has_few(query.shape[1], key.shape[1]):
+                return attend_to_cells(self, query, key, value)
+            if self._has_few(key.shape[1], query.shape[1]):
+                return attend_from_cells(self, query, key, value)
         mixed = nn.functional.scaled_dot_product_attention(
             self._heads(self.q_proj(query), num_prompts),
             self._heads(self.k_proj(key), num_prompts),
             self._heads(self.v_proj(value), num_prompts),
         )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _has_few(self, num_tokens: int, num_cells: int) -> bool:
+        """Say whether all heads of all tokens are fewer vectors than the dimensions that cells are projected to."""
+        return num_tokens < num_cells and num_tokens * self.num_heads < self.q_proj.out_features
 
     def _heads(self, projected: torch.Tensor, num_prompts: int) -> torch.Tensor:
         heads = projected.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (b, heads, n, head dim)

@@ -27,7 +27,7 @@ from densessl.files import read_json, write_atomically, write_bytes, write_json
 from densessl.saliency.record_journal import ImageRecord, RecordPlace
 from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 
-INFO = {"description": "connected parts of the saliency masks"}
+DESCRIPTION = "connected parts of the saliency masks"
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
 
 _EXPECTED = "a folder written by `densessl saliency`"
@@ -50,18 +50,21 @@ def is_written(folder: Path, stem: str, place: RecordPlace | None, keep_soft: bo
     return all((folder / kind / f"{stem}.png").is_file() for kind in kinds)
 
 
-def write_lists(folder: Path, records: Sequence[ImageRecord]) -> None:
-    """Write `proposals.json` and `rejected.json` from the records of all images, in their order, one at a time."""
-    write_atomically(folder / "proposals.json", functools.partial(_write_proposals, records))
+def write_lists(folder: Path, records: Sequence[ImageRecord], description: str = DESCRIPTION) -> None:
+    """Write `proposals.json` and `rejected.json` from the records of all images, in their order, one at a time.
+
+    description: of what the proposals are, for the file.
+    """
+    write_atomically(folder / "proposals.json", functools.partial(_write_proposals, records, description))
     write_json(
         folder / "rejected.json",
         [{"stem": record.stem, "reason": record.reason} for record in records if record.reason is not None],
     )
 
 
-def _write_proposals(records: Sequence[ImageRecord], path: Path) -> None:
+def _write_proposals(records: Sequence[ImageRecord], description: str, path: Path) -> None:
     with path.open("w", encoding="utf-8") as handle:
-        handle.write(f'{{"info": {json.dumps(INFO)}, "images": [')
+        handle.write(f'{{"info": {json.dumps({"description": description})}, "images": [')
         for piece in _joined(_image_entries(records)):
             handle.write(piece)
         handle.write('], "annotations": [')

@@ -15,6 +15,30 @@ def small_sam(seed: int = 0) -> Sam:
     return published_sam(depth=4, dim=64, num_heads=4, global_blocks=(1, 3), window=7, size_px=SMALL_SIZE_PX, seed=seed)
 
 
+def local_sam(seed: int = 0) -> Sam:
+    """The small one, its weights moved so that masks are patches that change with the click, as trained ones are.
+
+    With merely random weights the texture of the image decides, and each mask is spread over the whole image.
+    """
+    sam = small_sam(seed)
+    decoder, prompts = sam.mask_decoder, sam.prompt_encoder
+    with torch.no_grad():
+        for name, parameter in decoder.transformer.named_parameters():
+            if name.endswith("proj.weight"):
+                parameter.mul_(2)
+        for perceptron in decoder.output_hypernetworks_mlps:
+            for layer in perceptron.layers:  # type: ignore[union-attr]
+                layer.weight.mul_(2)  # type: ignore[operator, union-attr]
+            perceptron.layers[-1].bias.sub_(3)  # type: ignore[index, operator, union-attr]
+        decoder.iou_prediction_head.layers[-1].weight.mul_(2)  # type: ignore[operator]
+        sam.image_encoder.neck[3].weight.mul_(0.05)
+        sam.image_encoder.neck[3].bias.mul_(0.05)
+        learned = (*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed)
+        for embedding in (*learned, decoder.iou_token, decoder.mask_tokens):
+            embedding.weight.mul_(0.1)  # type: ignore[operator, union-attr]
+    return sam
+
+
 def vit_b_sam() -> Sam:
     return published_sam(depth=12, dim=768, num_heads=12, global_blocks=(2, 5, 8, 11), window=14, size_px=1024, seed=0)
 

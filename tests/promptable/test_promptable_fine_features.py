@@ -14,7 +14,7 @@ from densessl.promptable.promptable_weights import load_promptable_model, save_p
 SETTINGS = PromptableSettings("test_resnet", 64, dim=16, decoder_heads=2, decoder_mlp_dim=32, fine_features=True)
 
 
-def test_unpacking_undoes_packing() -> None:
+def test_unpacking_undoes_packing_cell_by_cell() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = (
         torch.randn(2, 16, 3, 5, generator=generator),
@@ -23,7 +23,16 @@ def test_unpacking_undoes_packing() -> None:
     )
     packed = pack_features(*maps)
     assert packed.shape == (2, 64, 3, 5)
-    assert all(torch.equal(one, two) for one, two in zip(unpack_features(packed, 16), maps, strict=True))
+    embedding, fine = unpack_features(packed, 16)
+    assert torch.equal(embedding, maps[0])
+    for y, x in ((0, 0), (1, 3), (2, 4)):
+        cell = 5 * y + x
+        for part in range(4):  # row by row
+            expected = maps[1][:, :, 2 * y + part // 2, 2 * x + part % 2]
+            assert torch.equal(fine.eighth[:, 4 * cell + part], expected)
+            for finer in range(4):
+                row, column = 4 * y + 2 * (part // 2) + finer // 2, 4 * x + 2 * (part % 2) + finer % 2
+                assert torch.equal(fine.quarter[:, 16 * cell + 4 * part + finer], maps[2][:, :, row, column])
 
 
 def test_a_cell_of_the_finest_map_touches_its_own_logit_alone() -> None:

@@ -1,0 +1,80 @@
+"""The one place that opens the promptable model of a command: a file of weights, or a backbone with or without them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densessl.commands.provenance import first_weights_provenance
+from densessl.errors import InputError
+from densessl.files import file_sha256
+from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
+from densessl.promptable.promptable_settings import PromptableSettings
+from densessl.promptable.promptable_weights import load_backbone_weights, load_promptable_model
+from densessl.training.run_folder import plain
+
+
+@dataclass(frozen=True)
+class PromptableSource:
+    """Where a command's promptable model comes from.
+
+    weights: file of a whole model. encoder: timm name of a backbone under a decoder of random weights; encoder_weights:
+    file of that backbone; pretrained: timm's own for it; size_px: long side of the images it sees; seed: of what is
+    random.
+    """
+
+    weights: Path | None
+    encoder: str | None
+    encoder_weights: Path | None
+    pretrained: bool
+    size_px: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if (self.weights is None) == (self.encoder is None):
+            given = "neither" if self.weights is None else "both"
+            raise InputError(
+                f"give either --weights FILE (SAM, MobileSAM, SamModel or densessl) or --encoder NAME (a timm "
+                f"backbone, under a decoder of random weights), got {given}"
+            )
+        if self.encoder is None and (self.encoder_weights is not None or self.pretrained):
+            raise InputError("encoder_weights and pretrained are those of a timm backbone; name it (--encoder)")
+        if self.encoder_weights is not None and self.pretrained:
+            raise InputError(f"give encoder_weights {self.encoder_weights} or pretrained true, not both")
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A promptable model, which labels trained it, in words, and what tells it from others, for records."""
+
+    model: PromptableModel
+    supervision: str
+    identity: dict[str, Any]
+
+
+def open_promptable_model(source: PromptableSource) -> OpenedModel:
+    """Load or build the model.
+
+    Raises:
+        MissingInputError: no such file.
+        InputError: a file that is no such model, or an unknown backbone.
+    """
+    if source.weights is not None:
+        model, report = load_promptable_model(source.weights)
+        identity = {"weights": source.weights.resolve(), "weights_sha256": file_sha256(source.weights)}
+        return OpenedModel(model, report.supervision, {**identity, "model": plain(model.settings)})
+    settings = PromptableSettings(source.encoder or "", source.size_px)
+    torch.manual_seed(source.seed)
+    model = build_promptable_model(settings, pretrained=source.pretrained).eval()
+    loaded = None if source.encoder_weights is None else load_backbone_weights(model, source.encoder_weights)
+    encoder = first_weights_provenance(settings.encoder, loaded, pretrained=source.pretrained)
+    identity = {
+        "encoder_weights": source.encoder_weights and source.encoder_weights.resolve(),
+        "encoder_weights_sha256": source.encoder_weights and file_sha256(source.encoder_weights),
+        "pretrained": source.pretrained,
+        "seed": source.seed,
+    }
+    return OpenedModel(
+        model, f"encoder: {encoder}; decoder: none (random weights)", {**identity, "model": plain(settings)}
+    )

@@ -1,0 +1,47 @@
+"""segment.json: what made the masks of a folder, and whether a folder may be written again."""
+
+from pathlib import Path
+from typing import Any
+
+from densessl.errors import InputError
+from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
+from densessl.training.run_folder import plain
+
+RECORD = "segment.json"
+_EXPECTED = "the record of `segment`"
+
+
+def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
+    """Make the folder this record's own; what an earlier call recorded under "compared" must be the same.
+
+    Raises:
+        InputError: it was begun with something else, shows both; or it is another command's.
+    """
+    make_folder(out)
+    if (out / "saliency.json").is_file():
+        raise InputError(f"{out} was written by `saliency`; choose another output folder (--out)")
+    path = out / RECORD
+    new = plain(record)
+    old = read_json(path, _EXPECTED) if path.is_file() else None
+    if old is not None:
+        before = old.get("compared") if isinstance(old, dict) else None
+        if not isinstance(before, dict):
+            raise InputError(f"{path} holds no record of `segment`; choose another output folder (--out)")
+        now = new["compared"]
+        differences = [
+            f"{key} {before.get(key)!r} there, {now.get(key)!r} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
+        if differences:
+            raise InputError(
+                f"{out} was begun with something else ({'; '.join(differences)}); choose another output folder (--out)"
+            )
+    remove_abandoned_writes(out)
+    if old is None:
+        write_json(path, new)
+
+
+def write_segment_record(out: Path, record: dict[str, Any]) -> None:
+    """Write segment.json."""
+    write_json(out / RECORD, plain(record))
