@@ -20,7 +20,7 @@ def render_saliency_tables(results: Path) -> None:
     ):
         rows = read_rows(results / f"{name}.jsonl")
         if rows:
-            replace_block(PAGE, name, f"{table(rows)}\n\n{_where(rows[-1])} Rows: `results/{name}.jsonl`.")
+            replace_block(PAGE, name, f"{table(rows)} Rows: `results/{name}.jsonl`.")
 
 
 def refinements_table(rows: list[Row]) -> str:
@@ -28,7 +28,8 @@ def refinements_table(rows: list[Row]) -> str:
     newest = latest(rows, lambda row: row["refine"])
     lines = [[row["refine"], f"{row['seconds']:.3f}", f"{row['time_over_guided_filter']:.2f}"] for row in newest]
     size = f"{newest[0]['width_px']}x{newest[0]['height_px']}"
-    return markdown_table(["refinement", f"seconds, {size}, one core", "times the guided filter"], lines)
+    table = markdown_table(["refinement", f"seconds, {size}, one core", "times the guided filter"], lines)
+    return f"{table}\n\n{_where(rows[-1])}"
 
 
 def cost_table(rows: list[Row]) -> str:
@@ -45,10 +46,12 @@ def cost_table(rows: list[Row]) -> str:
     memory = [row for row in rows if row["curve"] == "memory"][-1:]
     notes = [
         f"\n\nMemory over {row['num_images']:,} images of {row['size_px']} px, the process and its workers together, "
-        f"at each tenth of the run: {', '.join(map(str, row['mib_by_tenth']))} MiB."
+        f"at each tenth of the run: {', '.join(map(str, row['mib_by_tenth']))} MiB (the "
+        f"last holds the end of the workers, some hundred MiB of each whatever the number of images). {_where(row)}"
         for row in memory
     ]
-    return markdown_table(header, lines) + "".join(notes)
+    where = "; ".join(sorted({measured_on(row) for row in rates}))
+    return f"{markdown_table(header, lines)}\n\nMeasured on {where}." + "".join(notes)
 
 
 def classical_table(rows: list[Row]) -> str:
@@ -67,6 +70,7 @@ def classical_table(rows: list[Row]) -> str:
     table = markdown_table(["method", "package", "ms an image, one core", "the same method elsewhere"], lines)
     return (
         f"{table}\n\nFirst {row['num_images']} photographs of {row['data']} {row['split']}; other packages: {versions}."
+        f"\n\n{_where(row)}"
     )
 
 
