@@ -46,11 +46,15 @@ class PromptableSource:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A promptable model, which labels trained it, in words, and what tells it from others, for records."""
+    """A promptable model, which labels trained it, in words, and what tells it from others, for records.
+
+    is_untrained: its decoder has random weights.
+    """
 
     model: PromptableModel
     supervision: str
     identity: dict[str, Any]
+    is_untrained: bool
 
 
 def open_promptable_model(source: PromptableSource) -> OpenedModel:
@@ -63,7 +67,7 @@ def open_promptable_model(source: PromptableSource) -> OpenedModel:
     if source.weights is not None:
         model, report = load_promptable_model(source.weights)
         identity = {"weights": source.weights.resolve(), "weights_sha256": file_sha256(source.weights)}
-        return OpenedModel(model, report.supervision, {**identity, "model": plain(model.settings)})
+        return OpenedModel(model, report.supervision, {**identity, "model": plain(model.settings)}, is_untrained=False)
     settings = PromptableSettings(source.encoder or "", source.size_px)
     torch.manual_seed(source.seed)
     model = build_promptable_model(settings, pretrained=source.pretrained).eval()
@@ -75,6 +79,5 @@ def open_promptable_model(source: PromptableSource) -> OpenedModel:
         "pretrained": source.pretrained,
         "seed": source.seed,
     }
-    return OpenedModel(
-        model, f"encoder: {encoder}; decoder: none (random weights)", {**identity, "model": plain(settings)}
-    )
+    supervision = f"encoder: {encoder}; decoder: none (random weights)"
+    return OpenedModel(model, supervision, {**identity, "model": plain(settings)}, is_untrained=True)

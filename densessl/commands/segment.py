@@ -95,7 +95,7 @@ def segment(
     image_set = _open(image, images)
     opened = open_promptable_model(source)
     predictor = Predictor(opened.model, precision=precision)
-    if "random weights" in opened.supervision:
+    if opened.is_untrained:
         _say("the decoder has random weights: these masks mean nothing yet")
     if everything:
         record = _record(opened, predictor, {"automatic": asdict(automatic), "map": asdict(map)})

@@ -40,7 +40,7 @@ def segment(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     torch.manual_seed(0)
     settings = PromptableSettings("resnet10t", 64, dim=32, decoder_heads=2, decoder_mlp_dim=32, iou_hidden_dim=16)
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_promptable_model(path, build_promptable_model(settings), "none (drawn for a test)")
+    save_promptable_model(path, build_promptable_model(settings), "none (random weights that were trained)")
     return Weights(path)
 
 
@@ -72,7 +72,8 @@ def test_a_prompt_gives_ranked_masks(segment: Weights, folder: DrawnFolder, tmp_
         assert entry["predicted_iou"] == pytest.approx(expected.predicted_iou[0, rank])
         assert entry["stability"] == pytest.approx(expected.stability[0, rank])
         assert entry["area_px"] == expected.area_px[0, rank]
-    assert record["supervision"] == "none (drawn for a test)"
+    assert record["supervision"] == "none (random weights that were trained)"
+    assert "mean nothing" not in outcome.err
     assert record["prompt"] == {
         "points": [[20, 20], [40, 60]],
         "labels": [1, 0],
@@ -114,7 +115,8 @@ def test_everything_in_a_folder(segment: Weights, folder: DrawnFolder, tmp_path:
     assert "cannot be read" in rejected["reason"]
     record = read(out / "segment.json")
     assert record["counts"] == {"images": 4, "segmented": 3, "rejected": 1, "masks": len(coco.anns)}
-    assert record["supervision"] == "none (drawn for a test)"
+    assert record["supervision"] == "none (random weights that were trained)"
+    assert "mean nothing" not in outcome.err
     assert read_image(out / "overlays" / "1.png").shape == (64, 48, 3)
 
 
@@ -153,7 +155,8 @@ def test_masks_of_everything_train_and_are_saliency(segment: Weights, folder: Dr
     trained = command("pretrain", "--images", folder.images, "--masks", masks, "--out", tmp_path / "run", *TINY)
     assert trained.status == 0, trained.err
     provenance = read(tmp_path / "run" / "run.json")["provenance"]["masks"]
-    assert provenance == "automatic masks of a promptable model (labels that trained it: none (drawn for a test))"
+    trained_on = "none (random weights that were trained)"
+    assert provenance == f"automatic masks of a promptable model (labels that trained it: {trained_on})"
     words = (
         "--method",
         "file",
