@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.curve_plot import draw_training_curve
 from benchmarks.encoder_table import encoder_table
+from benchmarks.evaluation_tables import render_evaluation_tables
 from benchmarks.promptable_tables import render_promptable_tables
 from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
 from benchmarks.saliency_tables import render_saliency_tables
@@ -49,6 +50,7 @@ def main() -> None:
     if attention:
         replace_block(Path("docs/attention.md"), "attention", attention_table(attention))
     render_saliency_tables(RESULTS)
+    render_evaluation_tables(RESULTS)
     render_promptable_tables(RESULTS)
 
 
