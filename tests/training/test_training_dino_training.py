@@ -29,7 +29,9 @@ def _checkpoint(run: Path, step: int) -> dict[str, Any]:
 
 
 def test_training_moves_student_and_teacher_and_lowers_the_loss(root: Path, tmp_path: Path) -> None:
-    run = changed(training={"epochs": 20, "checkpoint_every": 20}, distillation={"teacher_momentum": 0.9, "center_momentum": 0.5})
+    run = changed(
+        training={"epochs": 20, "checkpoint_every": 20}, distillation={"teacher_momentum": 0.9, "center_momentum": 0.5}
+    )
     result = train(root, tmp_path, run)
     lines = numbers(tmp_path)
     assert result.num_steps == 40
