@@ -5,13 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
 
 from densessl import __version__
 from densessl.errors import InputError
+from densessl.objectives.settings import Method
 
 COMMANDS = {
     "demo": "render a small data set and run the whole pipeline on it, scores before and after training",
@@ -20,7 +21,7 @@ COMMANDS = {
     "check_data": "look a data set over and list every fault",
     "saliency": "propose a foreground mask for every image, without labels",
     "saliency_gallery": "write a page of thumbnails by which to judge proposed masks",
-    "pretrain": "train pixel embeddings on images and masks (MaskContrast)",
+    "pretrain": "train pixel embeddings on images and masks (MaskContrast), or a vision transformer on images (DINO)",
     "cluster": "cluster mask embeddings into a segmentation, and score it where there are labels",
     "benchmark": "score any encoder under every named protocol, with intervals and a card for each number",
     "linear": "fit a linear probe to frozen features, and score it",
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     parser = build_parser(words[0], stage)
     try:
-        values = parser.parse_args(_config_first(words[1:]))
+        values = parser.parse_args(_config_first(_methods_spelt_out(words[1:])))
     except ArgumentError as error:
         print(f"densessl {words[0]}: {error}{_suggestion(str(error), parser)}", file=sys.stderr)
         print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
@@ -185,6 +186,17 @@ def _config_first(words: list[str]) -> list[str]:
             config = others[index:stop] + config
             del others[index:stop]
     return config + others
+
+
+def _methods_spelt_out(words: list[str]) -> list[str]:
+    """Write `--objective dino`, the name of a method in place of a group of settings, as `--objective.method dino`."""
+    methods, spelt = get_args(Method), list(words)
+    for index, word in enumerate(words):
+        if word == "--objective" and words[index + 1 : index + 2] and words[index + 1] in methods:
+            spelt[index] = "--objective.method"
+        elif word.startswith("--objective=") and word.partition("=")[2] in methods:
+            spelt[index] = f"--objective.method={word.partition('=')[2]}"
+    return spelt
 
 
 def _suggestion(message: str, parser: ArgumentParser) -> str:

@@ -301,3 +301,14 @@ def test_classes_are_a_list_with_commas(command: str) -> None:
         "run": ("--out", "o"),
     }[command]
     assert parse_classes(parsed(command, *needed, "--classes", "0,8,10").classes) == (0, 8, 10)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--objective", "dino"), ("--objective=dino",), ("--objective.method", "dino"), ("--objective.method=dino",)],
+)
+def test_a_method_may_stand_for_its_group(words: tuple[str, ...]) -> None:
+    spelt = command_line._methods_spelt_out([*words, "--objective.momentum", "0.9"])
+    assert parsed("pretrain", *spelt, "--out", "RUN").objective.method == "dino"
+    assert command_line._methods_spelt_out(["--objective", "settings.yaml"]) == ["--objective", "settings.yaml"]
+    assert command_line._methods_spelt_out(["--objective"]) == ["--objective"]

@@ -7,13 +7,16 @@ import yaml
 
 from densessl.command_line import build_parser, stage_function
 from densessl.commands import demo
+from densessl.commands.pretrain_dino import check_dino
+from densessl.training.dino_settings import USED_OF_MODEL, USED_OF_TRAINING, DinoRun
 from densessl.training.run_folder import plain
 
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SALIENCY = [path for path in FILES if path.name.startswith("saliency_")]
 SELF_LABEL = [path for path in FILES if path.name.startswith("self_label_")]
 PROMPTABLE = [path for path in FILES if path.name.startswith("train_promptable_")]
-CONFIGS = [path for path in FILES if path not in SALIENCY + SELF_LABEL + PROMPTABLE]
+DINO = [path for path in FILES if path.name.startswith("dino_")]
+CONFIGS = [path for path in FILES if path not in SALIENCY + SELF_LABEL + PROMPTABLE + DINO]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -65,6 +68,22 @@ def test_config_of_promptable_training_is_accepted_and_complete(path: Path) -> N
         assert {key: value for key, value in read.items() if key not in free} == written[section]
     places = {"out", "images", "data", "masks", "weights", "backbone", "resume"}
     assert set(written) == set(values.as_dict()) - places - {"config"}
+
+
+@pytest.mark.parametrize("path", DINO, ids=lambda path: path.stem)
+def test_config_of_dino_is_accepted_and_complete(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line, word in zip(lines, ("# Reproduces:", "# Command:", "# Measured:"), strict=False):
+        assert line.startswith(word)
+    parser = build_parser("pretrain", stage_function("pretrain"))
+    values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "RUN", "--images", "DIR"]))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(written) == {"split", "seed", "model", "objective", "dino", "training"}
+    assert plain(values["dino"]) == written["dino"]
+    for section, used in (("model", USED_OF_MODEL - {"weights"}), ("training", USED_OF_TRAINING)):
+        assert {key: plain(values[section])[key] for key in used} == written[section]
+    check_dino(None, *(values[name] for name in ("saliency", "model", "views", "objective", "training")))
+    DinoRun(values["dino"], values["training"], values["seed"])
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

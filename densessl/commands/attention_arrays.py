@@ -70,14 +70,14 @@ def see_image(
     """Run an image through the encoder, once at `image_size` and once at each of the other sizes."""
     native = (photo.shape[0], photo.shape[1])
     size = scaled_size(native, image_size)
-    pixels = _pixels(photo, size, encoder)
+    pixels = pixels_of(photo, size, encoder)
     if encoder.transformer is None:
         features, maps, rolled = _features(encoder, pixels), None, None
     else:
         attention = attention_maps(encoder.transformer, pixels, (layer,), for_rollout=True, with_features=True)
         maps, rolled = attention.maps[0, 0].cpu().numpy(), rollout(attention)[0].cpu().numpy()
         features = _cells_last(attention.features)
-    others = {item: _features(encoder, _pixels(photo, scaled_size(native, item), encoder)) for item in other_sizes}
+    others = {item: _features(encoder, pixels_of(photo, scaled_size(native, item), encoder)) for item in other_sizes}
     return SeenImage(features, size, native, encoder.stride, maps, rolled, others)
 
 
@@ -128,7 +128,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is damaged ({error}); remove it, and the image is looked at again")
 
 
-def _pixels(photo: ImageArray, size: tuple[int, int], encoder: VisionEncoder) -> torch.Tensor:
+def pixels_of(photo: ImageArray, size: tuple[int, int], encoder: VisionEncoder) -> torch.Tensor:
     """Return an image as the encoder wants it, (1, 3, height, width), on its device."""
     if photo.shape[:2] != size:
         shrinks = size[0] < photo.shape[0]

@@ -86,11 +86,23 @@ def ious_with_mask(path: Path, ref: ImageRef, masks: MaskFolder, mass: float) ->
     if seen.maps is None:
         return {}
     foreground = masks.read(ref, seen.native_size).foreground
-    maps = np.concatenate([seen.maps, seen.maps.mean(axis=0, keepdims=True)])
-    kept = mass_mask(torch.from_numpy(maps), mass).numpy()
-    full = spread(kept, seen.covered(seen.native_size), seen.native_size)
+    full = mass_masks(seen.maps, seen.covered(seen.native_size), seen.native_size, mass)
     ious = head_ious(torch.from_numpy(full), torch.from_numpy(foreground)).tolist()
     return {**{f"head {number}": value for number, value in enumerate(ious[:-1])}, "mean of the heads": ious[-1]}
+
+
+def mass_masks(
+    maps: NDArray[np.float32], covered: tuple[float, float], shown: tuple[int, int], mass: float
+) -> NDArray[np.bool_]:
+    """Return the patches that hold a share of attention, of each head and, last, of the mean over heads.
+
+    Args:
+        maps: (heads, grid height, grid width). covered: (height, width) that the grid covers, in pixels of the result.
+        shown: (height, width) of the result, (heads + 1, height, width).
+        mass: the share.
+    """
+    with_mean = np.concatenate([maps, maps.mean(axis=0, keepdims=True)])
+    return spread(mass_mask(torch.from_numpy(with_mean), mass).numpy(), covered, shown)
 
 
 def half_distances(path: Path, image_size: int | None) -> Mapping[int, float]:

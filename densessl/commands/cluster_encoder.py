@@ -11,6 +11,7 @@ from densessl.commands.encoder import (
     EncoderSettings,
     check_encoder_settings,
     encoder_kind,
+    network_of_run,
     open_encoder,
     open_run_encoder,
 )
@@ -64,6 +65,7 @@ def open_clustered_encoder(run: Path | None, settings: EncoderSettings, device: 
     if (run is None) != has_encoder:
         given = "neither" if run is None else f"both ({run} and {settings.encoder})"
         raise InputError(f"give either a run or an encoder, got {given}: --run RUN (run=) or --encoder E (encoder=)")
+    settings = network_of_run(settings) if run is None else settings
     if run is None and encoder_kind(settings.encoder) != "run":
         return ClusteredEncoder(None, encoder_kind(settings.encoder), settings, open_encoder(settings, device))
     if run is None:

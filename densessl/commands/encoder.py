@@ -27,7 +27,7 @@ from densessl.models.exported_encoder import (
     torchscript_encoder,
 )
 from densessl.models.precision import choose_precision, on_device
-from densessl.training.run_folder import load_run_model, read_run_record
+from densessl.training.run_folder import load_run_model, read_config, read_run_record, run_method
 
 EncoderKind = Literal["run", "timm", "torchscript", "export", "callable"]
 _OTHERS = "a run folder, a TorchScript file (.pt, .ts), a torch.export file (.pt2) or module:function"
@@ -107,6 +107,7 @@ def open_encoder(settings: EncoderSettings, device: torch.device) -> FeatureEnco
         InputError: settings that do not belong to that kind of encoder, or one that cannot be opened.
         MissingInputError: no such run or file.
     """
+    settings = network_of_run(settings)
     kind = encoder_kind(settings.encoder)
     check_encoder_settings(settings, kind)
     name = settings.encoder if isinstance(settings.encoder, str) else ""
@@ -115,6 +116,8 @@ def open_encoder(settings: EncoderSettings, device: torch.device) -> FeatureEnco
             opened = open_run_encoder(Path(name), str(settings.weights), settings.features, device)
         case "timm":
             opened = of_dense_encoder(timm_encoder(timm_source(settings), device), device)
+            if isinstance(settings.weights, Path) and _is_dino_run(settings.weights.parent):
+                opened = replace(opened, supervision=run_supervision(settings.weights.parent))
         case "torchscript":
             dense = torchscript_encoder(Path(name), device, is_trusted=settings.trust_file)
             opened = of_dense_encoder(dense, device)
@@ -122,13 +125,34 @@ def open_encoder(settings: EncoderSettings, device: torch.device) -> FeatureEnco
             dense = exported_encoder(Path(name), device, is_trusted=settings.trust_file)
             opened = of_dense_encoder(dense, device)
         case "callable":
-            given = settings.encoder
-            dense = named_encoder(given, device) if isinstance(given, str) else callable_encoder(given, device)
+            function = settings.encoder
+            dense = named_encoder(function, device) if isinstance(function, str) else callable_encoder(function, device)
             opened = of_dense_encoder(dense, device)
     precision = choose_precision(settings.precision, device)
     if precision == "bf16":
         opened = replace(opened, encode=AutocastFeatures(opened.encode, device), precision=precision)
     return opened
+
+
+def network_of_run(settings: EncoderSettings) -> EncoderSettings:
+    """Return the settings of the network that a run of DINO left, its timm name and file; other settings as they are.
+
+    Raises:
+        InputError: a setting that such a run would pass over.
+        MissingInputError: a run that is not finished.
+    """
+    if encoder_kind(settings.encoder) != "run" or not _is_dino_run(Path(str(settings.encoder))):
+        return settings
+    run = Path(str(settings.encoder))
+    check_encoder_settings(settings, "run")
+    if settings.features == "decoder":
+        raise InputError(f"features is decoder, but run {run} was pretrained by dino and has none; use encoder")
+    weights = run / f"{settings.weights}.safetensors"
+    if not weights.is_file():
+        raise MissingInputError(f"run {run} has no {weights.name}; its training did not finish, go on with it")
+    return replace(
+        settings, encoder=str(read_config(run)["model"]["encoder"]), weights=weights, normalisation="imagenet"
+    )
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,7 @@ def trainable_encoder(settings: EncoderSettings, device: torch.device) -> Traina
     Raises:
         InputError: a program or a function, or a network whose images are not normalised by ImageNet's values.
     """
+    settings = network_of_run(settings)
     kind = encoder_kind(settings.encoder)
     match kind:
         case "run":
@@ -204,6 +229,10 @@ def open_run_encoder(run: Path, which: str, features: FeatureMap, device: torch.
         has_saliency=True,
         project=PooledEmbedding(model) if features == "embedding" and model.embedding_of == "masks" else None,
     )
+
+
+def _is_dino_run(folder: Path) -> bool:
+    return (folder / "config.yaml").is_file() and run_method(folder) == "dino"
 
 
 def _is_timm_name(name: str) -> bool:

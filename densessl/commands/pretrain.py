@@ -1,8 +1,6 @@
-"""The stage `pretrain`: pixel embeddings from images and masks."""
+"""The stage `pretrain`: pixel embeddings from images and masks, or a vision transformer from images alone."""
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -13,14 +11,16 @@ from rich.console import Console
 
 from densessl.commands.neighbours import find_neighbours
 from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_note
+from densessl.commands.pretrain_claim import claim_run, cpu_seconds, holds_training
+from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
-from densessl.data.images import image_size, read_image
+from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.view_settings import ViewSettings, finest_scale
 from densessl.data.view_sources import source_size
 from densessl.errors import InputError
-from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
+from densessl.files import make_folder, read_json, write_json
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.weights import load_encoder_weights, load_network_weights
 from densessl.objectives.settings import ObjectiveSettings
@@ -28,20 +28,18 @@ from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.batch_size import find_batch_size
-from densessl.training.checkpoints import list_checkpoints
 from densessl.training.devices import make_fabric
+from densessl.training.dino_settings import DinoRun, DinoSettings
 from densessl.training.pretrain_settings import PretrainSettings
 from densessl.training.pretraining import PretrainResult, pretrain_model
 from densessl.training.run_folder import (
-    check_same_config,
     environment_record,
     plain,
     read_config,
     record_run,
-    write_config,
 )
 from densessl.training.settings import TrainingSettings
-from densessl.training.usable_images import usable_images
+from densessl.training.usable_images import readable_images, usable_images
 
 _LEFT_OUT_PRINTED = 5
 _IMAGES_JUDGED = 64
@@ -67,8 +65,13 @@ def pretrain(
     objective: ObjectiveSettings = ObjectiveSettings(),
     training: TrainingSettings = TrainingSettings(),
     profile: bool = False,
+    dino: DinoSettings = DinoSettings(),
 ) -> PretrainResult:
-    """Train pixel embeddings with MaskContrast on images and their saliency masks. No label touches the training.
+    """Train pixel embeddings with MaskContrast, or a vision transformer with DINO. No label touches the training.
+
+    MaskContrast learns from images and their saliency masks; `--objective dino` from images alone, with the encoder,
+    its weights and `pretrained` of the group model, and of the group training epochs, batch_size, precision,
+    num_workers, checkpoints and log_every. What a method does not use must stay at its default.
 
     Args:
         out: the run folder; it receives configuration, record, metrics, checkpoints and final weights.
@@ -76,7 +79,7 @@ def pretrain(
         data: a data set in VOC or COCO layout (give this or --images).
         split: the split of --data to train on.
         masks: a folder of masks made elsewhere, one per image; without it masks are proposed first, into
-            OUT/proposals.
+            OUT/proposals (mask_contrast alone).
         resume: go on from the last checkpoint in --out, with the same configuration.
         seed: of everything random.
         saliency: how masks are proposed where none are given.
@@ -85,6 +88,7 @@ def pretrain(
         objective: the loss.
         training: the schedule.
         profile: write a table of where the time of a step goes to OUT/profile.txt, and print it.
+        dino: DINO's own settings.
 
     Returns:
         What the run did: steps, seconds, last loss, images passed over.
@@ -92,6 +96,12 @@ def pretrain(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
+    if objective.method == "dino":
+        check_dino(masks, saliency, model, views, objective, training)
+        source = ImageSource(images, data, split)
+        dino_run = DinoRun(dino, training, seed)
+        return pretrain_with_dino(out, source, model, objective, dino_run, resume=resume, profile=profile)
+    check_no_dino(dino)
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     if objective.confidence_weighted and masks is None and not saliency.keep_soft:
         raise InputError(
@@ -101,7 +111,7 @@ def pretrain(
     image_set = open_images(images, data, split)
     make_folder(out)
     fabric = make_fabric(training.precision, training.strategy)
-    is_resumed = resume and _holds_training(out)
+    is_resumed = resume and holds_training(out)
     if training.batch_size == 0:
         known = int(read_config(out)["training"]["batch_size"]) if is_resumed else None
         training = replace(training, batch_size=known or find_batch_size(fabric, settings, len(image_set)))
@@ -109,7 +119,9 @@ def pretrain(
         if fabric.is_global_zero:
             _print(f"training.batch_size {training.batch_size}, found by what fits into memory")
     if fabric.is_global_zero:
-        _claim(out, _configuration(images, data, split, masks, saliency, settings), resume)
+        config = _configuration(images, data, split, masks, saliency, settings)
+        defaults = _configuration(None, None, split, None, SaliencySettings(), PretrainSettings())
+        claim_run(out, config, _FREE_ON_RESUME, defaults, resume)
         record_run(out, **environment_record(fabric.device), seed=seed)
     with fabric.rank_zero_first():
         mask_folder = _masks(image_set, masks, out, saliency)
@@ -191,34 +203,11 @@ def initial_network(settings: ModelSettings, seed: int) -> tuple[MaskContrastMod
     return network, first_weights_provenance(settings.encoder, report, pretrained=settings.pretrained)
 
 
-def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the folder this run's own, or check that it already is."""
-    if _holds_training(run):
-        if not resume:
-            raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
-        defaults = _configuration(None, None, config["split"], None, SaliencySettings(), PretrainSettings())
-        check_same_config(run, config, _FREE_ON_RESUME, defaults)
-    remove_abandoned_writes(run)
-    write_config(run, config)
-
-
-def _holds_training(run: Path) -> bool:
-    """Say whether a run got as far as a checkpoint; one that failed before has nothing that another could spoil."""
-    is_started = (run / "config.yaml").is_file()
-    return is_started and bool(list_checkpoints(run / "checkpoints") or (run / "final.safetensors").is_file())
-
-
 def _masks(images: ImageSet, masks: Path | None, out: Path, saliency: SaliencySettings) -> MaskFolder:
     if masks is not None:
         return open_mask_folder(masks, images.images)
     generate_proposals(images, out / "proposals", saliency, None)
     return open_mask_folder(out / "proposals", images.images)
-
-
-def _cpu_seconds() -> float:
-    """Return the processor time of this process and its finished workers, saliency included, since it started."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 def _usable(
@@ -227,33 +216,11 @@ def _usable(
     """Return the images to train on and those left out; `proposals` is the folder of masks that were proposed here."""
     usable, left_out = usable_images(images, masks, views.min_foreground, views.max_foreground)
     if proposals is None:
-        readable, broken = _readable(usable)
+        readable, broken = readable_images(usable)
         return readable, left_out + broken
     rejected = read_json(proposals / "rejected.json", "the images that saliency rejected")
     reasons = {item["stem"]: item["reason"] for item in rejected}  # an image that cannot be read is among them
     return usable, tuple(Rejection(item.stem, reasons.get(item.stem, item.reason)) for item in left_out)
-
-
-def _readable(images: tuple[ImageRef, ...]) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
-    """Decode every image once, so that a damaged one is left out and does not stop the training.
-
-    Raises:
-        InputError: none can be read.
-    """
-
-    def fault(ref: ImageRef) -> Rejection | None:
-        try:
-            read_image(ref.path)
-        except InputError as error:
-            return Rejection(ref.stem, str(error))
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(fault, images))
-    broken = tuple(item for item in faults if item is not None)
-    if len(broken) == len(images):
-        raise InputError(f"none of {len(images)} images with a usable mask can be read; the first: {broken[0].reason}")
-    return tuple(ref for ref, item in zip(images, faults, strict=True) if item is None), broken
 
 
 def _report_start(
@@ -296,7 +263,7 @@ def _report_end(result: PretrainResult, num_left_out: int, is_resumed: bool) -> 
         "finished": True,
     }
     if not is_resumed:  # the time of interrupted parts is unknown
-        entries["cpu_minutes"] = round(_cpu_seconds() / 60, 2)
+        entries["cpu_minutes"] = round(cpu_seconds() / 60, 2)
     record_run(result.run, **entries)
     _print(
         f"{result.num_steps} steps in {result.seconds:.0f} s; {num_left_out} images left out, "

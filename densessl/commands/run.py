@@ -90,6 +90,11 @@ def run(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
+    if objective.method != "mask_contrast":
+        raise InputError(
+            f"objective.method is {objective.method}, which trains an encoder and no clusters; use `pretrain` with it, "
+            "and give its run folder to `cluster --encoder`"
+        )
     evaluated = split if data is None else eval_split
     image_set = open_images(images, data, evaluated)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)

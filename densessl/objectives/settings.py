@@ -1,16 +1,20 @@
-"""The settings of the MaskContrast objective."""
+"""By which method `pretrain` learns, and the settings of the MaskContrast objective."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from densessl.errors import InputError
 
+Method = Literal["mask_contrast", "dino"]
+
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """The MaskContrast loss.
+    """The method, and the MaskContrast loss; with another method all but `method` must stay at their defaults.
 
     Args:
+        method: mask_contrast (pixels or masks are told apart, arXiv:2102.06191) or dino (self-distillation of a vision
+            transformer, arXiv:2104.14294, whose settings are the group dino). `--objective dino` says the same.
         mode: reference (as in the published code: the batch's other masks are negatives too, and pixels are weighted
             by the rarity of their mask) or formula (the paper's equation: negatives from the memory bank alone, every
             pixel counts the same).
@@ -49,6 +53,7 @@ class ObjectiveSettings:
             saliency term included, is that of the whole batch, as one process would compute it).
     """
 
+    method: Method = "mask_contrast"
     mode: Literal["reference", "formula"] = "reference"
     temperature: float = 0.5
     queue_length: int = 128

@@ -8,6 +8,7 @@ from densessl.report.markup import Html, element, paragraph, section
 
 PANELS = (
     ("Loss", ("loss", "contrastive_loss", "saliency_loss", "swav_loss")),
+    ("Entropy of the teacher, KL of the student", ("teacher_entropy", "kl_divergence")),
     ("Similarity to positives and negatives", ("positive_similarity", "negative_similarity")),
     ("Spread of the embedding", ("embedding_spread", "embedding_std")),
     ("Effective rank of the embedding", ("effective_rank",)),
@@ -34,7 +35,8 @@ def curve_section(contents: ReportContents) -> Html | None:
     text = "What was logged during pretraining; the bold number is the last value. "
     if num_lines > MAX_POINTS:
         text += f"Each point averages about {num_lines / MAX_POINTS:.0f} log lines. "
-    text += "A healthy run keeps the spread and the rank of the embedding well above zero."
+    if any(curve.name == "embedding_spread" for curve in contents.curves):
+        text += "A healthy run keeps the spread and the rank of the embedding well above zero."
     charts = [line_chart(curves, title) for title, curves in panels]
     return section("curves", "Training curves", paragraph(text), element("div", {"class": "charts"}, *charts))
 

@@ -16,11 +16,15 @@ import torch
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_atomically
 
-CheckpointKind = Literal["densessl-pretrain-1", "densessl-promptable-1"]
+CheckpointKind = Literal["densessl-pretrain-1", "densessl-promptable-1", "densessl-dino-1"]
 """What a checkpoint is of; another kind of training does not resume from it."""
 
 FORMAT: CheckpointKind = "densessl-pretrain-1"
-_TRAININGS = {"densessl-pretrain-1": "pretraining", "densessl-promptable-1": "promptable training"}
+_TRAININGS = {
+    "densessl-pretrain-1": "pretraining",
+    "densessl-promptable-1": "promptable training",
+    "densessl-dino-1": "pretraining by DINO",
+}
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
 

@@ -1,7 +1,7 @@
 """Losses, gradients and weights that are no numbers end a run before they reach a checkpoint."""
 
 import math
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -12,7 +12,9 @@ from densessl.training.step import StepResult
 
 
 class RateSettings(Protocol):
-    """The settings of a training that its errors name."""
+    """The settings of a training that its errors name; `section` is the group of flags that they stand in."""
+
+    section: ClassVar[str]
 
     @property
     def learning_rate(self) -> float: ...
@@ -81,9 +83,10 @@ def check_weights(weights: dict[str, torch.Tensor], step: int, training: RateSet
 
 def _remedy(training: RateSettings) -> str:
     """Say what to change; a run goes on with its own settings only, so that other ones are for a new run."""
-    clips = f"lower training.max_grad_norm (now {training.max_grad_norm})"
+    section = training.section
+    clips = f"lower {section}.max_grad_norm (now {training.max_grad_norm})"
     return (
-        "training stopped and the last good checkpoint is kept. Lower training.learning_rate (now "
-        f"{training.learning_rate}), {clips if training.max_grad_norm else 'set training.max_grad_norm'}, or use "
+        f"training stopped and the last good checkpoint is kept. Lower {section}.learning_rate (now "
+        f"{training.learning_rate}), {clips if training.max_grad_norm else f'set {section}.max_grad_norm'}, or use "
         "training.precision fp32, in a new run in another folder"
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from densessl.errors import InputError
 from densessl.promptable.object_views import ViewChoice
@@ -109,6 +109,8 @@ class PromptableTrainingSettings:
         keep_checkpoints: how many checkpoints are kept.
         log_every: steps between log lines.
     """
+
+    section: ClassVar[str] = "training"
 
     epochs: int = 2
     batch_size: int = 256

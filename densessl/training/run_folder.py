@@ -17,6 +17,7 @@ from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json, write_json, write_text
 from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings, build_model
 from densessl.models.network_file import load_network, save_network
+from densessl.objectives.settings import Method
 
 _HEADER_KEY = "model_settings"
 _PACKAGES = (
@@ -54,6 +55,12 @@ def read_config(run: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError(f"{run} is not a run folder: no {path.name} in it; expected the --out of `pretrain`")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def run_method(run: Path) -> Method:
+    """Return the method by which a run was pretrained; raises `MissingInputError` where the folder is not a run."""
+    objective = read_config(run).get("objective") or {}
+    return "dino" if objective.get("method") == "dino" else "mask_contrast"
 
 
 def check_same_config(run: Path, config: dict[str, Any], free: set[str], defaults: dict[str, Any]) -> None:
@@ -141,7 +148,12 @@ def load_run_model(run: Path, which: str = "final") -> tuple[MaskContrastModel, 
         run: the --out of `pretrain`.
         which: "final" (after training) or "initial" (before the first step).
     """
-    read_config(run)  # says what is wrong where this is not a run
+    if run_method(run) == "dino":
+        raise InputError(
+            f"run {run} was pretrained by dino and holds an encoder alone, no embedding; give it as --encoder, which "
+            "`cluster`, `benchmark`, `linear`, `knn` and `retrieve` take, or begin another run with "
+            f"--model.weights {run / 'final.safetensors'}"
+        )
     path = run / f"{which}.safetensors"
     if not path.is_file():
         raise MissingInputError(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from densessl.errors import InputError
 
@@ -50,6 +50,8 @@ class TrainingSettings:
         evaluate_with_labels: those evaluations also score the clusters against the labels of the images, for monitoring
             only; nothing is selected by them, and the record of the run says that they were read.
     """
+
+    section: ClassVar[str] = "training"
 
     epochs: int = 40
     batch_size: int = 64

@@ -39,6 +39,28 @@ def usable_images(
     return usable, rejected
 
 
+def readable_images(images: tuple[ImageRef, ...]) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
+    """Decode every image once, so that a damaged one is left out and does not stop the training.
+
+    Raises:
+        InputError: none can be read.
+    """
+
+    def fault(ref: ImageRef) -> Rejection | None:
+        try:
+            read_image(ref.path)
+        except InputError as error:
+            return Rejection(ref.stem, str(error))
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        faults = list(pool.map(fault, images))
+    broken = tuple(item for item in faults if item is not None)
+    if len(broken) == len(images):
+        raise InputError(f"none of {len(images)} images can be read; the first: {broken[0].reason}")
+    return tuple(ref for ref, item in zip(images, faults, strict=True) if item is None), broken
+
+
 def images_with_objects(images: ImageSet, objects: ChosenObjects) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
     """Split a data set into the images that can be read and have an object, and those left out with the reason.
 

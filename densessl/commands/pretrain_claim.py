@@ -1,0 +1,42 @@
+"""What all kinds of pretraining do with a run folder: claim it, or go on in it, and count its processor time."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from densessl.errors import InputError
+from densessl.files import remove_abandoned_writes
+from densessl.training.checkpoints import list_checkpoints
+from densessl.training.run_folder import check_same_config, write_config
+
+
+def claim_run(run: Path, config: dict[str, Any], free: set[str], defaults: dict[str, Any], resume: bool) -> None:
+    """Make the folder this run's own, or check that it already is.
+
+    Args:
+        run: the folder. config: of the run, as `config.yaml` will hold it.
+        free: settings ("section.name") that may differ where a run goes on.
+        defaults: of settings that the version which wrote the folder did not have.
+        resume: go on with a run that is there.
+
+    Raises:
+        InputError: a run is there and is not to be gone on with, or has another configuration.
+    """
+    if holds_training(run):
+        if not resume:
+            raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
+        check_same_config(run, config, free, defaults)
+    remove_abandoned_writes(run)
+    write_config(run, config)
+
+
+def holds_training(run: Path) -> bool:
+    """Say whether a run got as far as a checkpoint; one that failed before has nothing that another could spoil."""
+    is_started = (run / "config.yaml").is_file()
+    return is_started and bool(list_checkpoints(run / "checkpoints") or (run / "final.safetensors").is_file())
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and its finished workers since it started, proposing masks included."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
