@@ -18,7 +18,7 @@ ALLOWED = {
     "data": FOUNDATION,
     "models": FOUNDATION,
     "objectives": FOUNDATION,
-    "saliency": FOUNDATION | {"data", "models"},
+    "saliency": FOUNDATION | {"data", "models", "attention"},
     "training": FOUNDATION | {"data", "models", "objectives", "promptable"},
     "evaluation": FOUNDATION | {"data", "models"},
     "promptable": FOUNDATION | {"data", "models"},
