@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "write the HTML report of a run",
     "explain": "draw what the loss sees of one image at the end of a run",
     "attention": "draw what an encoder sees: attention, rollout, principal components, similarity of patches",
+    "embedding_space": "draw a map of masks by their embeddings, coloured by cluster, and who is nearest to whom",
 }
 """Every command and what it does, in the order in which they are used."""
 
@@ -88,6 +89,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.explain import explain as stage  # type: ignore[assignment]
         case "attention":
             from densessl.commands.attention import attention as stage  # type: ignore[assignment]
+        case "embedding_space":
+            from densessl.commands.embedding_space import embedding_space as stage  # type: ignore[assignment]
         case _:
             raise InputError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
     return stage

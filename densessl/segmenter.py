@@ -67,7 +67,7 @@ class Segmenter:
             InputError: weights that are not those which were clustered, a broken file, names that do not fit, or an
                 encoder that a clusters folder cannot bring back (a program or a Python function).
         """
-        folder = _clusters_folder(Path(path))
+        folder = clusters_folder(Path(path))
         header, clustering = load_segmenter(folder / SEGMENTER_FILE)
         names = read_cluster_names(folder, clustering.num_clusters)
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -182,7 +182,8 @@ class Segmenter:
         return label_map_of(image, ids, self.clustering)
 
 
-def _clusters_folder(path: Path) -> Path:
+def clusters_folder(path: Path) -> Path:
+    """Return the clusters folder that a path, the --out of `cluster` or of `run`, is or holds."""
     for folder in (path, path / "clusters"):
         if (folder / SEGMENTER_FILE).is_file():
             return folder

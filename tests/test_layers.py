@@ -18,7 +18,7 @@ ALLOWED = {
     "data": FOUNDATION,
     "models": FOUNDATION,
     "objectives": FOUNDATION,
-    "saliency": FOUNDATION | {"data", "models"},
+    "saliency": FOUNDATION | {"data", "models", "attention"},
     "training": FOUNDATION | {"data", "models", "objectives", "promptable"},
     "evaluation": FOUNDATION | {"data", "models"},
     "promptable": FOUNDATION | {"data", "models"},
@@ -38,7 +38,7 @@ NUMBERS_ALONE = (
     *("probe_cells", "patch_memory", "dense_neighbours", "retrieval", "segmentation"),
     *("cluster_algorithms", "cluster_merging", "spectral_groups", "streaming_kmeans", "cluster_number"),
     *("fast_kmeans", "bounded_lloyd", "kmeans_start", "pixel_protocols", "pixel_clusters", "streaming_pca"),
-    *("nested_masks", "simulated_clicks"),
+    *("nested_masks", "simulated_clicks", "plane", "typical_masks"),
     *("saliency_measures", "saliency_structure", "saliency_scores", "saliency_overlap"),
 )
 """Modules of evaluation that know neither networks nor files of data."""

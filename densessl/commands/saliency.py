@@ -34,6 +34,9 @@ def saliency(
     feature_size_px: int = 480,
     network: Path | None = None,
     masks: Path | None = None,
+    attention_layer: int = -1,
+    attention_head: int | Literal["mean", "best"] = "best",
+    attention_mass: float = 0.6,
     self_training: SelfTrainingSettings = SelfTrainingSettings(),
     seed: int = 0,
     num_workers: int | None = None,
@@ -42,9 +45,9 @@ def saliency(
 ) -> SaliencySummary:
     """Propose foreground masks for images: no label is read, nothing is fitted to labels.
 
-    The methods tokencut, deep_spectral, lost and found_seeds look through a pretrained encoder, whose weights may have
-    seen labels, and self_trained through a network, which may have seen them through its teachers or through
-    self_training.weights: saliency.json says what is known of that. All others load no weights.
+    The methods tokencut, deep_spectral, lost, found_seeds and attention look through a pretrained encoder, whose
+    weights may have seen labels, and self_trained through a network, which may have seen them through its teachers or
+    through self_training.weights: saliency.json says what is known of that. All others load no weights.
 
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
@@ -60,7 +63,8 @@ def saliency(
         split: the split of --data to work on.
         method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
             spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
-            lost and found_seeds work on features of a pretrained encoder; self_trained is a network that learns from
+            lost and found_seeds work on features of a pretrained encoder, attention on what the [CLS] token of a vision
+            transformer looks at; self_trained is a network that learns from
             the maps of others; file takes masks that were made elsewhere (--masks), checks them and normalises them.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
             dense_crf or none. By default none for method file, and colour_models for all others.
@@ -78,6 +82,10 @@ def saliency(
             OUT/self_training, and kept there for use on other images.
         masks: folder of the masks or soft maps of method file, one named like each image; 0/1, 0/255, palette, ids and
             soft maps are told apart. An image without one, or with one of another size, is rejected.
+        attention_layer: of method attention: the layer, from 0, or from the end: -1 is the last.
+        attention_head: of method attention: a head, from 0; mean of all; or best, the head that agrees best with the
+            default masks (fused) of at most 64 of the images; attention_head.json says which that is.
+        attention_mass: of method attention: the share of the head's attention that the mask keeps.
         self_training: how that network is trained.
         seed: of everything random in that training.
         num_workers: processes that share the work; 0 for none but this one, by default one for each core, and under
@@ -107,6 +115,9 @@ def saliency(
         feature_size_px=feature_size_px,
         network=network,
         masks=masks,
+        attention_layer=attention_layer,
+        attention_head=attention_head,
+        attention_mass=attention_mass,
     )
     _refuse_unused_training(settings, self_training)
     part = choose_shard(shard)

@@ -21,10 +21,11 @@ from densessl.models.saliency_network import (
     load_saliency_network,
     save_saliency_network,
 )
+from densessl.saliency.attention_saliency import open_attention_encoder
 from densessl.saliency.colour import FloatMap
 from densessl.saliency.deep_estimator import load_encoder
 from densessl.saliency.estimators import method_of
-from densessl.saliency.feature_settings import DEEP_METHODS
+from densessl.saliency.feature_settings import ENCODER_METHODS
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.network_saliency import network_logits, network_view
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
@@ -160,7 +161,7 @@ def _seen_by(
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:
     """Return the settings of one teacher, or of a round's network; methods without features get no weights."""
-    is_deep = teacher in DEEP_METHODS
+    is_deep = teacher in ENCODER_METHODS
     return replace(
         saliency,
         method=method_of(teacher),
@@ -180,9 +181,9 @@ def _check_encoders(
     teachers: dict[str, SaliencySettings], saliency: SaliencySettings, settings: SelfTrainingSettings
 ) -> None:
     """Build every encoder once, so that a mistyped name or weights that do not fit are noticed before any work."""
-    deep = [teachers[name] for name in teachers if name in DEEP_METHODS]
+    deep = [teachers[name] for name in teachers if name in ENCODER_METHODS]
     for teacher in deep:
-        load_encoder(teacher.features)
+        (open_attention_encoder if teacher.method == "attention" else load_encoder)(teacher.features)
     if not deep and (saliency.weights is not None or saliency.pretrained):
         given = "pretrained true" if saliency.weights is None else f"weights {saliency.weights}"
         raise InputError(

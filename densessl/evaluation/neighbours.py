@@ -1,10 +1,11 @@
-"""Nearest neighbours among the images of a data set, by one feature vector each."""
+"""Nearest neighbours among the images of a data set, by one feature vector each, and among their masks."""
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
 from densessl.errors import InputError
+from densessl.evaluation.patch_memory import unit_rows
 
 _ROWS_AT_ONCE = 1024
 
@@ -41,3 +42,31 @@ def nearest_neighbours(vectors: NDArray[np.floating], num_neighbours: int) -> ND
         order = np.argsort(-similarity, axis=1, kind="stable")
         found[first : first + len(rows)] = order[:, :num_neighbours]
     return found
+
+
+def most_similar(
+    vectors: NDArray[np.floating], query: int, images: NDArray[np.int64], num: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the rows of other images that are nearest to a row by plain cosine, and the cosines, nearest first.
+
+    Masks of one image share their surroundings, so those of the query's own image are no finds. Equals come in order of
+    their rows. Fewer than `num` are returned where other images have fewer masks.
+
+    Args:
+        vectors: (num rows, dim), of any length.
+        query: a row.
+        images: (num rows,), the image that each row belongs to, as any number.
+        num: how many to return, at least 1.
+
+    Raises:
+        InputError: no such row, another number of images than of rows, `num` below 1.
+    """
+    if num < 1:
+        raise InputError(f"{num} neighbours were asked for; ask for 1 or more")
+    if not 0 <= query < len(vectors) or len(images) != len(vectors):
+        raise InputError(f"row {query} of {len(vectors)} vectors with {len(images)} image numbers does not exist")
+    unit = unit_rows(vectors)
+    cosines = unit @ unit[query]
+    others = np.flatnonzero(images != images[query])
+    rows = others[np.argsort(-cosines[others], kind="stable")][:num]
+    return rows, cosines[rows].astype(np.float64)

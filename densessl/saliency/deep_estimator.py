@@ -81,13 +81,18 @@ def load_encoder(settings: FeatureSettings) -> PatchEncoder:
     path = settings.weights
     changed_ns = path.stat().st_mtime_ns if path is not None and path.is_file() else 0
     encoder = _load(settings.encoder, path, changed_ns, settings.pretrained, settings.output_stride)
-    side = settings.size_px // encoder.encoder.stride
+    check_size(settings.size_px, encoder.encoder.stride)
+    return encoder
+
+
+def check_size(size_px: int, stride: int) -> None:
+    """Raise `InputError` for a long side that makes more than `MAX_CELLS` patches or fewer than 4 a side."""
+    side = size_px // stride
     if not 4 <= side <= MAX_CELLS**0.5:
         raise InputError(
-            f"saliency feature_size_px {settings.size_px} makes {side} patches of {encoder.encoder.stride} pixels a "
-            f"side; choose {4 * encoder.encoder.stride} to {int(MAX_CELLS**0.5) * encoder.encoder.stride}"
+            f"saliency feature_size_px {size_px} makes {side} patches of {stride} pixels a side; choose {4 * stride} "
+            f"to {int(MAX_CELLS**0.5) * stride}"
         )
-    return encoder
 
 
 def feature_record(settings: FeatureSettings) -> FeatureRecord:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from densessl.errors import InputError
 from densessl.saliency import baselines
+from densessl.saliency.attention_settings import DEFAULT_ATTENTION, AttentionSettings
 from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
 from densessl.saliency.colour import FloatMap
 from densessl.saliency.colour_models import refine_by_colour_models
@@ -28,6 +29,7 @@ Method = Literal[
     "deep_spectral",
     "lost",
     "found_seeds",
+    "attention",
     "self_trained",
     "file",
 ]
@@ -48,11 +50,16 @@ def method_of(name: str) -> Method:
     raise InputError(f"unknown saliency method {name!r}; choose one of {', '.join(get_args(Method))}")
 
 
-def find_estimator(method: str, features: FeatureSettings, network: Path | None = None) -> Estimator:
+def find_estimator(
+    method: str,
+    features: FeatureSettings,
+    network: Path | None = None,
+    attention: AttentionSettings = DEFAULT_ATTENTION,
+) -> Estimator:
     """Return the estimator of that name; raises `InputError` for an unknown one, and for `file`, which has none.
 
-    `features` says which encoder the methods on deep features use, `network` is the file of a self-trained one. They
-    are loaded when the first image comes.
+    `features` says which encoder the methods on deep features use, `network` is the file of a self-trained one,
+    `attention` which head's attention is taken. They are loaded when the first image comes.
     """
     match method:
         case "fused":
@@ -71,6 +78,8 @@ def find_estimator(method: str, features: FeatureSettings, network: Path | None 
             return baselines.centre
         case "tokencut" | "deep_spectral" | "lost" | "found_seeds":
             return functools.partial(_deep_saliency, method=method, features=features)
+        case "attention":
+            return functools.partial(_attention_saliency, features=features, chosen=attention)
         case "self_trained":
             return functools.partial(_network_saliency, path=network)
         case "file":
@@ -100,6 +109,12 @@ def _deep_saliency(image: ImageArray, *, method: str, features: FeatureSettings)
     from densessl.saliency.deep_estimator import deep_saliency  # timm, which the other methods need not wait for
 
     return deep_saliency(image, method, features)
+
+
+def _attention_saliency(image: ImageArray, *, features: FeatureSettings, chosen: AttentionSettings) -> FloatMap:
+    from densessl.saliency.attention_saliency import attention_saliency  # timm again
+
+    return attention_saliency(image, features, chosen)
 
 
 def _network_saliency(image: ImageArray, *, path: Path | None) -> FloatMap:

@@ -9,6 +9,8 @@ from densessl.errors import InputError
 DeepMethod = Literal["tokencut", "deep_spectral", "lost", "found_seeds"]
 DEEP_METHODS: tuple[str, ...] = get_args(DeepMethod)
 """The methods that work on features of a pretrained encoder."""
+ENCODER_METHODS: tuple[str, ...] = (*DEEP_METHODS, "attention")
+"""Those, and the one that takes its attention."""
 
 MIN_SIZE_PX = 128
 """Smallest long side: four cells of the coarsest stride."""
@@ -35,7 +37,7 @@ class FeatureSettings:
 
 def check_features(method: str, features: FeatureSettings) -> None:
     """Raise `InputError` where a method's features have no weights, or a method without features is given some."""
-    is_deep = method in DEEP_METHODS
+    is_deep = method in ENCODER_METHODS
     if is_deep and features.weights is None and not features.pretrained:
         raise InputError(
             f"saliency method {method} works on features of encoder {features.encoder}, which has random weights; "
@@ -49,7 +51,7 @@ def check_features(method: str, features: FeatureSettings) -> None:
         given = "pretrained true" if features.weights is None else f"weights {features.weights}"
         raise InputError(
             f"saliency method {method} uses no encoder, but {given} is given; leave it out, or choose one of "
-            f"{', '.join(DEEP_METHODS)}"
+            f"{', '.join(ENCODER_METHODS)}"
         )
     if features.output_stride not in {8, 16, 32}:
         raise InputError(f"saliency output_stride {features.output_stride} is not one of 8, 16, 32; 16 is usual")

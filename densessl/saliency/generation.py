@@ -11,7 +11,7 @@ from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
-from densessl.saliency.processing import process_images
+from densessl.saliency.processing import one_thread, process_images
 from densessl.saliency.proposal_store import is_written, write_lists
 from densessl.saliency.proposals import SaliencySettings
 from densessl.saliency.record_journal import RecordPlace, append_record, drop_cut_line, index_records, open_records
@@ -87,6 +87,7 @@ def generate_proposals(
     if num_workers is not None and num_workers < 0:
         raise InputError(f"num_workers {num_workers} is negative; give 0 for this process alone, or more")
     make_folder(out)
+    settings = _settled(images, out, settings)
     maps = _open_maps(settings.masks, images, out) if settings.method == "file" and settings.masks else None
     weights = _describe_weights(settings) if maps is None else _describe_maps(maps)
     claim_folder(out, settings, weights)
@@ -168,11 +169,25 @@ def _defaults() -> dict[str, Any]:
     return {field.name: field.default for field in fields(SaliencySettings)}
 
 
+def _settled(images: ImageSet, out: Path, settings: SaliencySettings) -> SaliencySettings:
+    """Return the settings with a number in place of the head `best` of method `attention`."""
+    if settings.method != "attention":
+        return settings
+    from densessl.saliency.head_choice import settle_head  # timm again
+
+    with one_thread():
+        return settle_head(images, out, settings)
+
+
 def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     if settings.method == "self_trained":
         from densessl.saliency.network_saliency import network_record  # timm again
 
         return network_record(settings.network)
+    if settings.method == "attention":
+        from densessl.saliency.attention_saliency import attention_record  # timm again
+
+        return dict(attention_record(settings.features))
     if settings.method not in DEEP_METHODS:
         return None
     from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for

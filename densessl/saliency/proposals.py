@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from densessl.errors import InputError
+from densessl.saliency.attention_settings import AttentionSettings, check_attention
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner, method_of
 from densessl.saliency.feature_settings import FeatureSettings, check_features
@@ -23,7 +24,8 @@ class SaliencySettings:
         method: the estimator. `fused` needs no weights; `robust_background`, `barrier_distance`, `mb_plus` (that
             distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
             are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
-            work on features of a pretrained encoder. `self_trained` is a network that learned from the maps of
+            work on features of a pretrained encoder, `attention` on what the [CLS] token of a vision transformer looks
+            at. `self_trained` is a network that learned from the maps of
             others. `file` takes masks or soft maps that were made elsewhere.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
@@ -42,6 +44,10 @@ class SaliencySettings:
             photographs that the methods were published on.
         network: file of the network of `self_trained`.
         masks: folder of the masks of `file`, named like their images; 0/1, 0/255, ids and soft maps are told apart.
+        attention_layer: of `attention`: the layer, from 0, or from the end: -1 is the last.
+        attention_head: of `attention`: a head, from 0; `mean` of all; or `best`, the head that agrees best with the
+            default masks of a sample of the images, for which no label is read.
+        attention_mass: of `attention`: the share of the head's attention that the mask keeps, in (0, 1].
     """
 
     method: Method = "fused"
@@ -57,6 +63,9 @@ class SaliencySettings:
     feature_size_px: int = 480
     network: Path | None = None
     masks: Path | None = None
+    attention_layer: int = -1
+    attention_head: int | Literal["mean", "best"] = "best"
+    attention_mass: float = 0.6
 
     def __post_init__(self) -> None:
         method_of(self.method)
@@ -73,6 +82,7 @@ class SaliencySettings:
                 f"saliency method {self.method} makes its own masks, but masks {self.masks} are given; leave them out, "
                 "or choose file"
             )
+        check_attention(self.attention)
         find_refiner(self.refinement)
         if not 0 < self.threshold < 1:
             raise InputError(f"saliency threshold {self.threshold} lies outside (0, 1); 0.5 is usual")
@@ -86,6 +96,11 @@ class SaliencySettings:
     def features(self) -> FeatureSettings:
         """The part that concerns the encoder."""
         return FeatureSettings(self.encoder, self.weights, self.pretrained, self.output_stride, self.feature_size_px)
+
+    @property
+    def attention(self) -> AttentionSettings:
+        """The part that concerns method `attention`."""
+        return AttentionSettings(self.attention_layer, self.attention_head, self.attention_mass)
 
     @property
     def refinement(self) -> Refinement:
@@ -147,7 +162,7 @@ def estimate(image: ImageArray, settings: SaliencySettings, given: FloatMap | No
         return given
     copy = reduced_copy(image, settings.feature_size_px)
     if given is None:
-        soft = find_estimator(settings.method, settings.features, settings.network)(copy)
+        soft = find_estimator(settings.method, settings.features, settings.network, settings.attention)(copy)
     else:
         soft = resize_map(given, *copy.shape[:2])
     return enlarge_from_copy(image, copy, find_refiner(settings.refinement)(copy, soft))

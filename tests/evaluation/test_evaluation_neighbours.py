@@ -1,11 +1,11 @@
-"""Nearest neighbours by the cosine of centred vectors, against a plain loop."""
+"""Nearest neighbours, by the cosine of centred vectors and by the plain one, against loops."""
 
 import numpy as np
 import pytest
 
 from densessl.errors import InputError
 from densessl.evaluation import neighbours
-from densessl.evaluation.neighbours import nearest_neighbours
+from densessl.evaluation.neighbours import most_similar, nearest_neighbours
 
 
 @pytest.mark.parametrize("rows_at_once", [3, 1024])
@@ -35,3 +35,26 @@ def test_length_does_not_matter_and_a_zero_vector_is_no_error() -> None:
 def test_too_few_images(asked: int) -> None:
     with pytest.raises(InputError, match=rf"{asked} neighbours were asked for among 3 images; ask for 1 to 2"):
         nearest_neighbours(np.eye(3), asked)
+
+
+def test_most_similar_masks_are_those_of_other_images() -> None:
+    vectors = np.random.default_rng(1).normal(0.5, 1.0, (9, 4))
+    images = np.array([0, 0, 1, 2, 2, 2, 3, 4, 4])
+    for query in range(9):
+        cosines = {
+            j: float(vectors[query] @ vectors[j] / np.linalg.norm(vectors[query]) / np.linalg.norm(vectors[j]))
+            for j in range(9)
+            if images[j] != images[query]
+        }
+        expected = sorted(cosines, key=lambda j: -cosines[j])
+        rows, found = most_similar(vectors, query, images, 4)
+        assert rows.tolist() == expected[:4]
+        np.testing.assert_allclose(found, [cosines[j] for j in expected[:4]], atol=1e-6)
+        assert len(most_similar(vectors, query, images, 100)[0]) == len(expected)
+    assert len(most_similar(vectors, 0, np.zeros(9, np.int64), 3)[0]) == 0
+
+
+@pytest.mark.parametrize(("query", "num"), [(3, 1), (-1, 1), (0, 0)])
+def test_most_similar_refuses(query: int, num: int) -> None:
+    with pytest.raises(InputError, match=r"row -?\d of 3 vectors|0 neighbours were asked for"):
+        most_similar(np.eye(3), query, np.arange(3), num)
