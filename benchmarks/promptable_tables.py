@@ -1,6 +1,7 @@
-"""Tables of promptable models: objects by clicks and boxes, and the three masks of ambiguous clicks.
+"""Tables of promptable models: objects by clicks and boxes, the three masks of ambiguous clicks, exports in int8.
 
-Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.promptable.
+Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.promptable and of
+benchmarks.promptable_export (int8).
 """
 
 from pathlib import Path
@@ -12,12 +13,15 @@ PROMPTS = ("click_1", "click_3", "click_5", "box")
 
 
 def render_promptable_tables(results: Path) -> None:
-    """Write both tables, where there are rows."""
+    """Write the tables, where there are rows."""
     rows = read_rows(results / "promptable.jsonl")
     for task, table in (("objects", objects_table), ("nested", nested_table)):
         of_task = [row for row in rows if row["task"] == task]
         if of_task:
             replace_block(PAGE, f"promptable_{task}", table(of_task))
+    exports = read_rows(results / "promptable_export.jsonl")
+    if exports:
+        replace_block(PAGE, "promptable_export", export_table(exports))
 
 
 def objects_table(rows: list[Row]) -> str:
@@ -58,6 +62,38 @@ def nested_table(rows: list[Row]) -> str:
     ]
     header = ["model", "scenes", "all three above 0.8", "mean IoU of whole", "of part", "of subpart", "chosen by"]
     return f"{markdown_table(header, lines)}\n\nMeasured on {_where(newest)}. Rows: `results/promptable.jsonl`."
+
+
+def export_table(rows: list[Row]) -> str:
+    """What int8 costs in masks, and what it saves: one line for each model and set of quantised parts."""
+    newest = latest(rows, lambda row: (row["name"], row["sizes"], row["images"]))
+    lines = [
+        [
+            row["name"],
+            parts,
+            f"{loss['mean_iou']:.3f}",
+            f"{loss['logit_difference']:.2g} of {row['mean_logit']:.2g}",
+            *(_saved(row, part, parts) for part in ("encoder", "decoder")),
+            f"{row['num_prompts']} on {row['images']}",
+            row["supervision"],
+        ]
+        for row in newest
+        for parts, loss in row["losses"].items()
+    ]
+    header = ["model", "in int8", "mean IoU with fp32", "logits off by", "encoder", "decoder", "clicks"]
+    return (
+        f"{markdown_table([*header, 'labels behind the model'], lines)}\n\nSizes of the ONNX files, and medians with "
+        "onnxruntime for an image (encoder) and a click (decoder, masks brought to the image's size), fp32 -> int8. "
+        f"Measured on {_where(newest)}. Rows: `results/promptable_export.jsonl`."
+    )
+
+
+def _saved(row: Row, part: str, quantised: str) -> str:
+    times = row["encoder_ms" if part == "encoder" else "prompt_ms"]
+    size, time = row["bytes"][f"{part}.onnx"] / 1e6, times["fp32"]
+    if part not in quantised:
+        return f"{size:.1f} MB, {time:.0f} ms"
+    return f"{size:.1f} -> {row['bytes'][f'{part}.int8.onnx'] / 1e6:.1f} MB, {time:.0f} -> {times['int8']:.0f} ms"
 
 
 def _where(rows: list[Row]) -> str:

@@ -31,6 +31,7 @@ COMMANDS = {
     "segment": "segment what points or a box show, or everything, with a promptable model (SAM)",
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
     "train_promptable": "train a model that gives masks from points and boxes, on masks of any source",
+    "export_promptable": "write a promptable model as ONNX and torch.export files, compared with it; int8 on wish",
     "evaluate": "score a folder of label maps against a folder of labels",
     "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
     "report": "write the HTML report of a run",
@@ -79,6 +80,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.self_label import self_label as stage  # type: ignore[assignment]
         case "train_promptable":
             from densessl.commands.train_promptable import train_promptable as stage  # type: ignore[assignment]
+        case "export_promptable":
+            from densessl.commands.export_promptable import export_promptable as stage  # type: ignore[assignment]
         case "evaluate":
             from densessl.commands.evaluate import evaluate as stage  # type: ignore[assignment]
         case "saliency_metrics":

@@ -33,9 +33,9 @@ class Encoder(nn.Module):
             if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
                 features = features.permute(0, 3, 1, 2)
             return features
-        height, width = (-(-side // self.stride) for side in images.shape[-2:])
+        height, width = ((side + self.stride - 1) // self.stride for side in images.shape[-2:])
         tokens = features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]  # (batch, height * width, channels)
-        return tokens.transpose(1, 2).reshape(len(images), -1, height, width)
+        return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
 
 
 def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False) -> Encoder:

@@ -41,8 +41,8 @@ class BackboneEncoder(nn.Module):
         if not self.fine_levels:
             return (self._on_grid(self.encoder(images), grid),)
         last, maps = encode_levels(self.encoder, images, self.fine_levels)
-        by_stride = {images.shape[-1] // one.shape[-1]: one for one in maps}
-        return self._on_grid(last, grid), *(by_stride[level.stride] for level in self.fine_levels)
+        by_place = dict(zip(sorted(level.place for level in self.fine_levels), maps, strict=True))
+        return self._on_grid(last, grid), *(by_place[level.place] for level in self.fine_levels)
 
     def join(self, features: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Return the embedding that the necks make of the backbone's features."""

@@ -12,8 +12,8 @@ from densessl.errors import InputError
 from densessl.promptable.promptable_settings import STRIDE, PromptableSettings
 from densessl.structures import ImageArray
 
-_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of samples in 0-255, as published
-_STD = (58.395, 57.12, 57.375)
+MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of samples in 0-255, as published
+STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def frame_image(image: ImageArray, settings: PromptableSettings) -> tuple[torch.
     frame = frame_of(image.shape[:2], settings)
     scaled = Image.fromarray(image).resize(frame.scaled_size[::-1], Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(scaled)).permute(2, 0, 1)  # (3, height, width)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     (height, width), (frame_height, frame_width) = frame.scaled_size, frame.padded_size
     normalised = (pixels - mean) / std
     return nn.functional.pad(normalised, (0, frame_width - width, 0, frame_height - height)), frame

@@ -1,0 +1,205 @@
+"""Masks from prompts by exported ONNX files: `OnnxPredictor(folder).set_image(image).predict(points=...)`.
+
+Needs numpy, Pillow, OpenCV and onnxruntime, no torch. It frames images and restores masks as `Predictor` does
+(`densessl.promptable.framing`), by the numbers in export.json; tests hold the two to the same masks.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from densessl.errors import InputError
+from densessl.files import read_json
+
+RECORD = "export.json"
+
+_FILLING, _TOP_LEFT, _BOTTOM_RIGHT = -1, 2, 3  # labels of what is no click, as SAM's prompt encoder knows them
+
+
+@dataclass(frozen=True)
+class OnnxMasks:
+    """All masks of each prompt, in the decoder's order: the single one, then those of an ambiguous prompt.
+
+    masks: bool (num_prompts, num_masks, height, width), of the image's size. predicted_iou: float32
+    (num_prompts, num_masks). low_resolution: float32 (num_prompts, num_masks, 4 h, 4 w), logits.
+    """
+
+    masks: NDArray[np.bool_]
+    predicted_iou: NDArray[np.float32]
+    low_resolution: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where an image of (height, width) lies: scaled, in the top left corner of a frame that is padded."""
+
+    image_size: tuple[int, int]
+    scaled_size: tuple[int, int]
+    padded_size: tuple[int, int]
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """Pixels of the frame for each of the image, `(x, y)`."""
+        (height, width), (scaled_height, scaled_width) = self.image_size, self.scaled_size
+        return np.array([scaled_width / width, scaled_height / height])
+
+
+class OnnxPredictor:
+    """Keeps the embedding of an image, so that each further prompt costs only the decoder."""
+
+    def __init__(
+        self, folder: Path | str, num_threads: int = 0, encoder: str = "encoder.onnx", decoder: str = "decoder.onnx"
+    ) -> None:
+        """Open the files of a folder that `export_promptable` wrote.
+
+        Args:
+            folder: with export.json.
+            num_threads: for each part; 0 is onnxruntime's own choice.
+            encoder: file name; encoder.int8.onnx is the quantised one.
+            decoder: the same.
+
+        Raises:
+            InputError: no such files, or onnxruntime is not installed.
+        """
+        folder = Path(folder)
+        record = read_json(folder / RECORD, "the record of `export_promptable`")
+        try:
+            self._size_px, self._padding, self._stride = (record[key] for key in ("size_px", "padding", "stride"))
+            self._mean, self._std = (np.array(record[key], dtype=np.float32) for key in ("mean", "std"))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / RECORD} is no record of `export_promptable`: no {error}") from error
+        self._encoder, self._decoder = (_open(folder / name, num_threads) for name in (encoder, decoder))
+        self._embedding = np.zeros((0, 0, 0, 0), dtype=np.float32)
+        self._frame: _Frame | None = None
+
+    def set_image(self, image: NDArray[np.uint8]) -> "OnnxPredictor":
+        """Encode an image, uint8 RGB (height, width, 3); returns this predictor."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+            raise InputError(f"image has shape {image.shape} and type {image.dtype}; give uint8 RGB (height, width, 3)")
+        frame = self._frame_of((image.shape[0], image.shape[1]))
+        (height, width), (padded_height, padded_width) = frame.scaled_size, frame.padded_size
+        scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.zeros((1, 3, padded_height, padded_width), dtype=np.float32)
+        pixels[0, :, :height, :width] = ((np.asarray(scaled) - self._mean) / self._std).transpose(2, 0, 1)
+        (self._embedding,) = self._encoder.run(None, {"images": pixels})
+        self._frame = frame
+        return self
+
+    def predict(
+        self,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        boxes: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> OnnxMasks:
+        """Return all masks of one or several prompts on the image that was set.
+
+        Args:
+            points: `(x, y)` pixels, (num_prompts, num_points, 2).
+            labels: (num_prompts, num_points), 1 on the object, 0 off it, -1 no point; without them all are 1.
+            boxes: `(x0, y0, x1, y1)` pixels, (num_prompts, 4).
+            mask: `low_resolution` logits of an earlier prediction, (num_prompts, 4 h, 4 w).
+
+        Raises:
+            InputError: no image is set, no prompt, or arrays that do not fit each other.
+        """
+        frame, embedding = self._set_frame(), self._embedding
+        places, kinds = _labelled_points(points, labels, boxes, mask)
+        num_prompts, (rows, columns) = len(places), embedding.shape[-2:]
+        masks = np.zeros((num_prompts, 1, 4 * rows, 4 * columns), dtype=np.float32)
+        if mask is not None:
+            given = np.asarray(mask, dtype=np.float32)
+            if given.shape != (num_prompts, *masks.shape[2:]):
+                raise InputError(f"mask has shape {given.shape}; give {(num_prompts, *masks.shape[2:])}")
+            masks[:, 0] = given
+        inputs = {
+            "image_embedding": embedding,
+            "points": (places * frame.scale).astype(np.float32),
+            "labels": kinds,
+            "masks": masks,
+            "has_mask": np.full(num_prompts, mask is not None),
+        }
+        logits, predicted_iou = self._decoder.run(None, inputs)
+        return OnnxMasks(_restored(logits, frame) > 0, predicted_iou, logits)
+
+    @property
+    def inside_padding(self) -> tuple[slice, slice]:
+        """Rows and columns of low-resolution masks in which the image that was set lies."""
+        (height, width), cell_px = self._set_frame().scaled_size, self._stride // 4
+        return slice(0, -(-height // cell_px)), slice(0, -(-width // cell_px))
+
+    def _set_frame(self) -> _Frame:
+        if self._frame is None:
+            raise InputError("no image is set; call set_image(image) first")
+        return self._frame
+
+    def _frame_of(self, size: tuple[int, int]) -> _Frame:
+        scale = self._size_px / max(size)
+        height, width = (max(1, int(side * scale + 0.5)) for side in size)
+        if self._padding == "square":
+            return _Frame(size, (height, width), (self._size_px, self._size_px))
+        return _Frame(size, (height, width), (height + -height % self._stride, width + -width % self._stride))
+
+
+def _labelled_points(
+    points: ArrayLike | None, labels: ArrayLike | None, boxes: ArrayLike | None, mask: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Bring clicks and corners of boxes into one list for each prompt: (num_prompts, n, 2), and labels."""
+    parts = []
+    if points is not None:
+        parts.append(_clicks(np.asarray(points, dtype=np.float64), labels))
+        if boxes is None:
+            num_prompts = len(parts[0][0])
+            parts.append((np.zeros((num_prompts, 1, 2)), np.full((num_prompts, 1), _FILLING)))
+    if boxes is not None:
+        corners = np.asarray(boxes, dtype=np.float64)
+        if corners.ndim != 2 or corners.shape[1] != 4:
+            raise InputError(f"boxes have shape {corners.shape}; give (num_prompts, 4)")
+        parts.append((corners.reshape(-1, 2, 2), np.tile([_TOP_LEFT, _BOTTOM_RIGHT], (len(corners), 1))))
+    if not parts and mask is not None:
+        num_prompts = len(np.asarray(mask))
+        parts.append((np.zeros((num_prompts, 0, 2)), np.zeros((num_prompts, 0))))
+    if not parts:
+        raise InputError("no prompt is given; give points, boxes or a mask")
+    places, kinds = zip(*parts, strict=True)
+    if len({len(place) for place in places}) > 1:
+        raise InputError(f"points of {len(places[0])} prompts and boxes of {len(places[1])}; give as many of both")
+    return np.concatenate(places, axis=1), np.concatenate(kinds, axis=1).astype(np.int64)
+
+
+def _clicks(points: NDArray[np.float64], labels: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    if points.ndim != 3 or points.shape[2] != 2:
+        raise InputError(f"points have shape {points.shape}; give (num_prompts, num_points, 2)")
+    given = np.ones(points.shape[:2]) if labels is None else np.asarray(labels)
+    if given.shape != points.shape[:2]:
+        raise InputError(f"labels have shape {given.shape}; give one for each point, {points.shape[:2]}")
+    return points, given
+
+
+def _open(path: Path, num_threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError('onnxruntime is not installed: pip install "densessl[export]"') from error
+    if not path.is_file():
+        raise InputError(f"no file {path}; `export_promptable` with formats onnx writes it (int8: quantise int8)")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = num_threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _restored(logits: NDArray[np.float32], frame: _Frame) -> NDArray[np.float32]:
+    """Bring logits (num_prompts, num_masks, 4 h, 4 w) to the frame, cut off its padding, bring them to the image."""
+    height, width = frame.scaled_size
+    restored = np.empty((*logits.shape[:2], *frame.image_size), dtype=np.float32)
+    for place in np.ndindex(*logits.shape[:2]):
+        in_frame = cv2.resize(logits[place], frame.padded_size[::-1], interpolation=cv2.INTER_LINEAR)
+        cut = np.ascontiguousarray(in_frame[:height, :width])
+        restored[place] = cv2.resize(cut, frame.image_size[::-1], interpolation=cv2.INTER_LINEAR)
+    return restored

@@ -1,0 +1,109 @@
+"""The predictor of exported files: the masks of the predictor with torch, without torch; and what it refuses."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from densessl.errors import InputError, MissingInputError
+from densessl.promptable.onnx_predictor import OnnxPredictor
+from densessl.promptable.predictor import Predictor
+from densessl.structures import ImageArray
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def drawn(height: int, width: int, seed: int = 0) -> ImageArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def onnx(exported: Any) -> OnnxPredictor:
+    return OnnxPredictor(exported.folder, num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def with_torch(exported: Any) -> Predictor:
+    return Predictor.from_weights(exported.weights, "cpu", "fp32")
+
+
+def mask_prompt(num: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(num, 24, 24)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("size", "prompt"),
+    [
+        ((70, 50), {"points": [[[20, 30]]]}),
+        ((70, 50), {"points": [[[20, 30], [5, 60]], [[1, 1], [49, 69]]], "labels": [[1, 0], [1, -1]]}),
+        ((50, 130), {"boxes": [[10, 5, 90, 40], [0, 0, 130, 50]]}),
+        ((200, 96), {"points": [[[20, 30]]], "labels": [[0]], "boxes": [[10, 5, 90, 40]], "mask": mask_prompt(1)}),
+        ((96, 96), {"mask": mask_prompt(2)}),
+    ],
+    ids=["click", "clicks", "boxes", "all", "masks"],
+)
+def test_masks_are_those_of_the_predictor(
+    onnx: OnnxPredictor, with_torch: Predictor, size: tuple[int, int], prompt: dict[str, Any]
+) -> None:
+    image = drawn(*size)
+    found = onnx.set_image(image).predict(**prompt)
+    with_torch.set_image(image)
+    for multimask, outputs in ((True, slice(1, None)), (False, slice(0, 1))):
+        expected = with_torch.predict(**prompt, multimask=multimask)
+        order = (expected.output - (1 if multimask else 0)).argsort(axis=1)
+        expected = expected.at(order)
+        largest = np.abs(expected.low_resolution).max()
+        np.testing.assert_allclose(found.low_resolution[:, outputs], expected.low_resolution, atol=1e-4 * largest)
+        np.testing.assert_allclose(found.predicted_iou[:, outputs], expected.predicted_iou, rtol=1e-3, atol=1e-4)
+        assert (found.masks[:, outputs] == expected.masks).mean() > 0.999  # rounding decides some pixels
+
+
+def test_the_part_of_low_resolution_masks_that_is_image(onnx: OnnxPredictor) -> None:
+    onnx.set_image(drawn(50, 100))  # 48 x 96 in the frame, cells of 4 pixels
+    assert onnx.inside_padding == (slice(0, 12), slice(0, 24))
+
+
+def test_it_needs_no_torch(exported: Any) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None\n"  # an import of it fails
+        "import numpy as np\n"
+        "from densessl.promptable.onnx_predictor import OnnxPredictor\n"
+        f"found = OnnxPredictor({str(exported.folder)!r}).set_image(np.zeros((40, 30, 3), np.uint8))\n"
+        "print(found.predict(points=[[[3, 4]]]).masks.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "(1, 4, 40, 30)\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({}, "no prompt is given"),
+        ({"points": [[3, 4]]}, r"points have shape \(1, 2\); give \(num_prompts, num_points, 2\)"),
+        ({"points": [[[3, 4]]], "labels": [1]}, r"labels have shape \(1,\); give one for each point, \(1, 1\)"),
+        ({"boxes": [0, 0, 9, 9]}, r"boxes have shape \(4,\)"),
+        ({"points": [[[3, 4]]], "boxes": [[0, 0, 9, 9]] * 2}, "points of 1 prompts and boxes of 2"),
+        ({"points": [[[3, 4]]], "mask": mask_prompt(2)}, r"mask has shape \(2, 24, 24\); give \(1, 24, 24\)"),
+    ],
+)
+def test_prompts_that_do_not_fit_are_told(onnx: OnnxPredictor, prompt: dict[str, Any], message: str) -> None:
+    onnx.set_image(drawn(20, 20))
+    with pytest.raises(InputError, match=message):
+        onnx.predict(**prompt)
+
+
+def test_what_is_not_there_is_told(exported: Any, tmp_path: Any) -> None:
+    with pytest.raises(MissingInputError, match="expected the record of"):
+        OnnxPredictor(tmp_path)
+    (tmp_path / "export.json").write_text("{}")
+    with pytest.raises(InputError, match="is no record of `export_promptable`: no 'size_px'"):
+        OnnxPredictor(tmp_path)
+    with pytest.raises(InputError, match=r"no file .*encoder\.int4\.onnx"):
+        OnnxPredictor(exported.folder, encoder="encoder.int4.onnx")
+    fresh = OnnxPredictor(exported.folder)
+    with pytest.raises(InputError, match="no image is set"):
+        fresh.predict(points=[[[3, 4]]])
+    with pytest.raises(InputError, match="give uint8 RGB"):
+        fresh.set_image(np.zeros((4, 4), dtype=np.uint8))
