@@ -70,6 +70,7 @@ def trace_part(part: ModelPart) -> torch.export.ExportedProgram:
             f"the {part.name} cannot be traced for sizes of any length ({_first_line(error)}); its network depends on "
             "them, export it for one size (sizes square)"
         ) from error
+    program.example_inputs = None  # a file would carry them
     _round_up_in_integers(program.graph)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
