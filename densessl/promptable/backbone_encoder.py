@@ -56,8 +56,27 @@ class BackboneEncoder(nn.Module):
         if self.encoder.stride == _STRIDE:
             return features
         if self.encoder.stride < _STRIDE:
+            if torch.compiler.is_exporting():  # pooling is translated to ONNX with the areas of the traced size
+                return area_means(features, grid)
             return nn.functional.adaptive_avg_pool2d(features, grid)
         return nn.functional.interpolate(features, grid, mode="bilinear")
+
+
+def area_means(features: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Return what `adaptive_avg_pool2d` does, as products with the shares of rows and columns, for any size.
+
+    Cell i of n holds the mean of cells floor(i m / n) to ceil((i + 1) m / n) - 1 of the m there were.
+    """
+    rows, columns = (_shares(given, wanted, features) for given, wanted in zip(features.shape[-2:], grid, strict=True))
+    return rows @ features @ columns.T
+
+
+def _shares(num_given: int, num_wanted: int, like: torch.Tensor) -> torch.Tensor:
+    """Return (num_wanted, num_given), each row the shares of what is given in one cell."""
+    cell = torch.arange(num_wanted, device=like.device)[:, None] * num_given
+    place = torch.arange(num_given, device=like.device) * num_wanted
+    inside = (place + num_wanted > cell) & (place < cell + num_given)
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
 
 
 def build_backbone_encoder(

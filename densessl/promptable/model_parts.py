@@ -18,9 +18,9 @@ ExportSizes = Literal["any", "square"]
 Sizes = Mapping[str, int]
 """A length for each axis that has a name: batch, rows, columns, num_prompts, num_points."""
 
-_TRACED = {"batch": 2, "rows": 5, "columns": 11, "num_prompts": 3, "num_points": 4}
-"""What parts are traced with: the general case, in which windows are padded (at no stride do 5 or 11 cells fill windows
-of 7 or 14 cells).
+_TRACED = {"batch": 2, "rows": 17, "columns": 20, "num_prompts": 3, "num_points": 4}
+"""What parts are traced with: the general case of windows, more than one in each direction, and padded at every stride
+(of 14 or 7 cells). What is traced for a single window holds for a single window alone.
 """
 
 
@@ -84,7 +84,7 @@ def encoder_part(model: PromptableModel, sizes: ExportSizes = "any") -> ModelPar
         compared.append({"batch": 2, "rows": side, "columns": side})
     else:
         compared.append({"batch": 2, "rows": max(2, side // 2), "columns": max(3, side // 3)})
-        compared.append({"batch": 3, "rows": 6, "columns": 4})
+        compared += [{"batch": 3, "rows": 6, "columns": 4}, {"batch": 1, "rows": 20, "columns": 13}]
     return ModelPart("encoder", _Encoder(model.image_encoder).eval(), (images,), (embedding,), _TRACED, tuple(compared))
 
 

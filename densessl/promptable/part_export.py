@@ -8,6 +8,8 @@ import contextlib
 import importlib.util
 import io
 import logging
+import math
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -68,17 +70,43 @@ def trace_part(part: ModelPart) -> torch.export.ExportedProgram:
             f"the {part.name} cannot be traced for sizes of any length ({_first_line(error)}); its network depends on "
             "them, export it for one size (sizes square)"
         ) from error
+    program.example_inputs = None  # a file would carry them
+    _round_up_in_integers(program.graph)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
+
+
+def _round_up_in_integers(graph: torch.fx.Graph) -> None:
+    """Replace ceil(size / number), for which torch.export's files have no word, by (size + number - 1) // number.
+
+    timm's networks whose padding depends on the size (`pad_same`) compute so.
+    """
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target is not math.ceil:
+            continue
+        quotient = node.args[0]
+        if not (isinstance(quotient, torch.fx.Node) and quotient.target is operator.truediv):
+            continue
+        size, number = quotient.args
+        if not (isinstance(size, torch.fx.Node) and isinstance(number, int)):
+            continue
+        with graph.inserting_before(node):
+            raised = graph.call_function(operator.add, (size, number - 1))
+            raised.meta["val"] = size.meta["val"] + (number - 1)
+            rounded = graph.call_function(operator.floordiv, (raised, number))
+            rounded.meta["val"] = raised.meta["val"] // number
+        node.replace_all_uses_with(rounded)
+        graph.erase_node(node)
+        if not quotient.users:
+            graph.erase_node(quotient)
 
 
 def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a traced part as a file of torch.export.
 
     Raises:
-        InputError: a step with sizes that the file format has no word for, such as rounding up in networks whose
-            padding depends on the size.
+        InputError: a step with sizes that the file format has no word for.
     """
     try:
         torch.export.save(program, path)
@@ -92,10 +120,11 @@ def write_program(program: torch.export.ExportedProgram, path: Path) -> None:
 def open_program(path: Path) -> Runner:
     """Open a file of `write_program`.
 
-    Without its guards: some of them hold what was true of the traced sizes alone (more than one image, windows that are
-    padded), though the steps are the general ones.
+    Without its guards: some of them hold what was true of the traced sizes alone (more than one image, several windows,
+    all padded), though the steps are the general ones.
     """
-    module = torch.export.load(path).module(check_guards=False)
+    with _quiet():
+        module = torch.export.load(path).module(check_guards=False)
 
     def run(inputs: tuple[torch.Tensor, ...]) -> Sequence[torch.Tensor]:
         found = module(*inputs)
