@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: on small tensors threads cost more than they save
+
 if TYPE_CHECKING:
     from densessl.commands.export_promptable import PromptableExport
 
