@@ -149,11 +149,18 @@ def _umask() -> int:
 
 
 def state_of_files(paths: Iterable[Path]) -> str:
-    """Return a digest of where files are, how long, and when they were last changed; not of what is in them."""
+    """Return a digest of where files are, how long, and when they were last changed; not of what is in them.
+
+    A file that is not there counts as missing: whoever reads it says what is wrong with it.
+    """
     digest = hashlib.sha256()
     for path in paths:
-        found = path.stat()
-        digest.update(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
+        try:
+            found = path.stat()
+        except OSError:
+            digest.update(f"{path} missing\n".encode())
+        else:
+            digest.update(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

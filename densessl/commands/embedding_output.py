@@ -1,7 +1,7 @@
 """The record and the page of `embedding_space`, and whether an earlier call embedded the same masks."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ def made_from(encoder: ClusteredEncoder, images: Sequence[ImageRef], pooling: Po
             "weighting": mask_weighting(protocol, "head" if masks is None else "masks"),
             "foreground": foreground,
             "split_masks": pooling.split_masks,
-            "images": _state(ref.path for ref in images),
-            "masks": None if masks is None else _state(masks.files.values()),
+            "images": state_of_files(ref.path for ref in images),
+            "masks": None if masks is None else state_of_files(masks.files.values()),
         }
     )
 
@@ -66,7 +66,7 @@ def claim_space_folder(out: Path, now: dict[str, Any]) -> tuple[EmbeddedMasks, l
     record = read_json(out / RECORD_FILE, "the record of `embedding_space`")
     known = record if isinstance(record, dict) else {}
     shutil.rmtree(out / "neighbours", ignore_errors=True)
-    is_same = known.get("made_from") == now and now["fingerprint"] is not None and now["images"] is not None
+    is_same = known.get("made_from") == now and now["fingerprint"] is not None
     if is_same and (out / EMBEDDINGS_FILE).is_file() and "left_out_of_masks" in known:
         left_out = [Rejection(str(item["stem"]), str(item["reason"])) for item in known["left_out_of_masks"]]
         return read_embeddings(out / EMBEDDINGS_FILE), left_out
@@ -156,11 +156,3 @@ def _cluster_lines(space: Space) -> dict[str, str]:
         called = f"cluster {cluster}" if name is None else f"cluster {cluster}, {name}"
         lines[called] = f"{size:,} mask{'s' if size > 1 else ''}, medoid {space.masks.name(row)}"
     return lines
-
-
-def _state(paths: Iterable[Path]) -> str | None:
-    """Return the state of files; None where one of them is gone, so that nothing of it is used again."""
-    try:
-        return state_of_files(paths)
-    except OSError:
-        return None

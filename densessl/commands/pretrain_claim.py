@@ -1,4 +1,4 @@
-"""What all kinds of pretraining do with a run folder: claim it, or go on in it, and count its processor time."""
+"""What all kinds of training do with a run folder: claim it, or go on in it, and count its processor time."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,17 @@ from densessl.files import remove_abandoned_writes
 from densessl.training.checkpoints import list_checkpoints
 from densessl.training.run_folder import check_same_config, write_config
 
+WEIGHTS_FILE = "final.safetensors"
 
-def claim_run(run: Path, config: dict[str, Any], free: set[str], defaults: dict[str, Any], resume: bool) -> None:
+
+def claim_run(
+    run: Path,
+    config: dict[str, Any],
+    free: set[str],
+    defaults: dict[str, Any],
+    resume: bool,
+    result: str = WEIGHTS_FILE,
+) -> None:
     """Make the folder this run's own, or check that it already is.
 
     Args:
@@ -18,11 +27,12 @@ def claim_run(run: Path, config: dict[str, Any], free: set[str], defaults: dict[
         free: settings ("section.name") that may differ where a run goes on.
         defaults: of settings that the version which wrote the folder did not have.
         resume: go on with a run that is there.
+        result: name of the file that a finished run leaves.
 
     Raises:
         InputError: a run is there and is not to be gone on with, or has another configuration.
     """
-    if holds_training(run):
+    if holds_training(run, result):
         if not resume:
             raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
         check_same_config(run, config, free, defaults)
@@ -30,10 +40,10 @@ def claim_run(run: Path, config: dict[str, Any], free: set[str], defaults: dict[
     write_config(run, config)
 
 
-def holds_training(run: Path) -> bool:
+def holds_training(run: Path, result: str = WEIGHTS_FILE) -> bool:
     """Say whether a run got as far as a checkpoint; one that failed before has nothing that another could spoil."""
     is_started = (run / "config.yaml").is_file()
-    return is_started and bool(list_checkpoints(run / "checkpoints") or (run / "final.safetensors").is_file())
+    return is_started and bool(list_checkpoints(run / "checkpoints") or (run / result).is_file())
 
 
 def cpu_seconds() -> float:

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.commands.pretrain_claim import claim_run
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import PROPOSALS_FILE, ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
-from densessl.files import make_folder, remove_abandoned_writes, write_json
+from densessl.files import make_folder, write_json
 from densessl.models.weights import WeightReport
 from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
@@ -22,11 +23,10 @@ from densessl.promptable.promptable_weights import (
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
-from densessl.training.checkpoints import list_checkpoints
 from densessl.training.devices import make_fabric
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
 from densessl.training.promptable_training import PromptableResult, train_promptable_model
-from densessl.training.run_folder import check_same_config, environment_record, plain, record_run, write_config
+from densessl.training.run_folder import environment_record, plain, record_run
 from densessl.training.usable_images import images_with_objects
 
 NETWORK_FILE = "network.safetensors"
@@ -95,7 +95,9 @@ def train_promptable(
             "interaction": interaction,
             "training": training,
         }
-        _claim(out, config, resume)
+        defaults = {"model": PromptableSettings(), "training": PromptableTrainingSettings()}
+        defaults = {**config, **defaults, "interaction": InteractionSettings()}
+        claim_run(out, config, _FREE_ON_RESUME, defaults, resume, NETWORK_FILE)
         record_run(out, **environment_record(fabric.device), seed=seed)
     with fabric.rank_zero_first():
         chosen = _objects(image_set, masks, out, saliency, objects)
@@ -151,18 +153,6 @@ def initial_model(
     report = load_backbone_weights(model, backbone)
     _print(report.describe())
     return model, report, first_weights_provenance(settings.encoder, report, pretrained=False)
-
-
-def _claim(run: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the folder this run's own, or check that it already is."""
-    is_begun = list_checkpoints(run / "checkpoints") or (run / NETWORK_FILE).is_file()
-    if is_begun and (run / "config.yaml").is_file():
-        if not resume:
-            raise InputError(f"{run} already holds a run; add --resume true to go on with it, or choose another --out")
-        defaults = {"model": PromptableSettings(), "training": PromptableTrainingSettings()}
-        check_same_config(run, config, _FREE_ON_RESUME, {**config, **defaults, "interaction": InteractionSettings()})
-    remove_abandoned_writes(run)
-    write_config(run, config)
 
 
 def _objects(

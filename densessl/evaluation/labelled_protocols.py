@@ -3,13 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from densessl.errors import InputError
-
-
-def _check_at_least(group: str, settings: object, at_least: dict[str, int]) -> None:
-    for name, lowest in at_least.items():
-        if not getattr(settings, name) >= lowest:
-            raise InputError(f"{group}.{name} is {getattr(settings, name)}; it must be at least {lowest}")
+from densessl.errors import InputError, check_at_least
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class LinearScheduleSettings:
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "decay_after": 0, "weight_decay": 0, "initial_deviation": 0}
-        _check_at_least("linear", self, at_least)
+        check_at_least("linear", self, at_least)
         if not self.learning_rate > 0:
             raise InputError(f"linear.learning_rate is {self.learning_rate}; it must be positive")
         for name in ("decay", "momentum"):
@@ -74,7 +68,7 @@ class ExactLinearSettings:
     precision: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        _check_at_least("exact", self, {"held_out_every": 2, "max_passes": 1, "history": 1})
+        check_at_least("exact", self, {"held_out_every": 2, "max_passes": 1, "history": 1})
         if not self.strengths or min(self.strengths) < 0 or list(self.strengths) != sorted(self.strengths)[::-1]:
             raise InputError(f"exact.strengths are {list(self.strengths)}; give one or several, falling, none below 0")
         if not self.tolerance > 0:
@@ -101,7 +95,7 @@ class HummingbirdSettings:
     rows_at_once: int = 16_384
 
     def __post_init__(self) -> None:
-        _check_at_least("hummingbird", self, {"memory_size": 1, "num_neighbours": 1, "rows_at_once": 1})
+        check_at_least("hummingbird", self, {"memory_size": 1, "num_neighbours": 1, "rows_at_once": 1})
         if not self.temperature > 0:
             raise InputError(f"hummingbird.temperature is {self.temperature}; it must be positive")
 

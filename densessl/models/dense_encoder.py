@@ -14,7 +14,7 @@ from densessl.errors import InputError
 from densessl.files import file_sha256
 from densessl.models.encoders import Encoder, build_encoder
 from densessl.models.precision import on_device
-from densessl.models.weights import load_encoder_weights
+from densessl.models.weights import WeightReport, load_encoder_weights
 
 Normalisation = Literal["auto", "imagenet", "timm"]
 _IMAGENET = (tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
@@ -85,13 +85,44 @@ def timm_encoder(source: TimmSource, device: torch.device) -> DenseEncoder:
         InputError: an unknown name, weights and `pretrained` together, a file that does not fit, a download that fails.
         MissingInputError: no such file.
     """
+    opened = open_source(source)
+    network = RenormalisedEncoder(opened.encoder, opened.mean, opened.std).eval().requires_grad_(False)
+    return DenseEncoder(on_device(network, device), opened.description, opened.fingerprint, opened.supervision)
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """The network of a source with its weights, on the CPU, and what is to be said of it.
+
+    mean, std: of the colour channels of the images that it was trained on. description: what it is, in one line, with
+    everything that changes its features. fingerprint: SHA-256 of the file of weights, or of the network's state.
+    supervision: which labels touched the weights, in words. report: what was loaded; None where no file was.
+    """
+
+    encoder: Encoder
+    mean: _Colours
+    std: _Colours
+    description: str
+    fingerprint: str
+    supervision: str
+    report: WeightReport | None
+
+
+def open_source(source: TimmSource, *, keep_grid: bool = False) -> OpenedSource:
+    """Build the network of a source and load its weights; with `keep_grid` a file's position grid stays as it is.
+
+    Raises:
+        InputError: an unknown name, weights and `pretrained` together, a file that does not fit, a download that fails.
+        MissingInputError: no such file.
+    """
     if source.weights is not None and source.pretrained:
         raise InputError(
             f"encoder {source.name} is given both weights {source.weights} and pretrained true; choose one of the two"
         )
     encoder = build_source(source)
+    report = None
     if source.weights is not None:
-        report = load_encoder_weights(encoder.backbone, source.weights, encoder_name=source.name)
+        report = load_encoder_weights(encoder.backbone, source.weights, encoder_name=source.name, keep_grid=keep_grid)
         origin, supervision = f"weights {source.weights.name}", report.supervision
         fingerprint = file_sha256(source.weights)
     else:
@@ -101,10 +132,8 @@ def timm_encoder(source: TimmSource, device: torch.device) -> DenseEncoder:
             supervision = f"timm's published weights for {source.name} (see its model card for their labels)"
         fingerprint = state_sha256(encoder)
     mean, std = image_colours(source, encoder)
-    network = on_device(RenormalisedEncoder(encoder, mean, std).eval().requires_grad_(False), device)
-    stride = encoder.stride
-    description = f"{source.name}, {origin}, stride {stride}, mean {_listed(mean)}, std {_listed(std)}"
-    return DenseEncoder(network, description, fingerprint, supervision)
+    description = f"{source.name}, {origin}, stride {encoder.stride}, mean {_listed(mean)}, std {_listed(std)}"
+    return OpenedSource(encoder, mean, std, description, fingerprint, supervision, report)
 
 
 def state_sha256(module: nn.Module) -> str:

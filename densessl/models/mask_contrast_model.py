@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.models.decoders import DeepLabV3
 from densessl.models.encoders import Encoder, build_encoder
 
@@ -59,9 +59,7 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}; a probability below 1 is needed (published 0.5)")
-        for name in ("decoder_channels", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        check_at_least("model", self, {"decoder_channels": 1, "embedding_dim": 1})
         if self.num_prototypes < 0 or self.num_prototypes == 1:
             raise InputError(f"model.num_prototypes is {self.num_prototypes}; it must be 0 (none), or 2 or more")
         if self.embedding_hidden < 0:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from densessl.errors import InputError
+from densessl.errors import check_at_least
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class ProjectionHeadSettings:
     norm_last_layer: bool = True
 
     def __post_init__(self) -> None:
-        for name, lowest in (("num_outputs", 2), ("hidden_dim", 1), ("bottleneck_dim", 1), ("num_layers", 1)):
-            if getattr(self, name) < lowest:
-                raise InputError(f"dino.head.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        lowest = {"num_outputs": 2, "hidden_dim": 1, "bottleneck_dim": 1, "num_layers": 1}
+        check_at_least("dino.head", self, lowest)
 
 
 class ProjectionHead(nn.Module):

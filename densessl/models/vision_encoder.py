@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from densessl.errors import InputError
-from densessl.files import file_sha256
-from densessl.models.dense_encoder import TimmSource, build_source, image_colours, state_sha256
+from densessl.models.dense_encoder import TimmSource, open_source
 from densessl.models.encoders import Encoder
 from densessl.models.precision import on_device
 from densessl.models.vision_transformer import VisionTransformer
-from densessl.models.weights import WeightReport, load_encoder_weights
+from densessl.models.weights import WeightReport
 
 
 @dataclass(frozen=True)
@@ -54,40 +53,20 @@ def open_vision_encoder(source: TimmSource, device: torch.device) -> VisionEncod
         InputError: an unknown name, weights and `pretrained` together, a file that does not fit, a download that fails.
         MissingInputError: no such file.
     """
-    if source.weights is not None and source.pretrained:
-        raise InputError(
-            f"encoder {source.name} is given both weights {source.weights} and pretrained true; choose one of the two"
-        )
-    encoder = build_source(source)
-    report = None
-    if source.weights is not None:
-        report = load_encoder_weights(encoder.backbone, source.weights, encoder_name=source.name, keep_grid=True)
-        origin, supervision, fingerprint = (
-            f"weights {source.weights.name}",
-            report.supervision,
-            file_sha256(source.weights),
-        )
-    else:
-        origin, supervision = f"random weights (seed {source.seed})", "none (random weights)"
-        if source.pretrained:
-            origin = "timm's published weights"
-            supervision = f"timm's published weights for {source.name} (see its model card for their labels)"
-        fingerprint = state_sha256(encoder)
-    mean, std = image_colours(source, encoder)
-    encoder = on_device(encoder.eval().requires_grad_(False), device)
+    opened = open_source(source, keep_grid=True)
+    encoder = on_device(opened.encoder.eval().requires_grad_(False), device)
     transformer, reason = _transformer(encoder, source.name)
-    described = f"{source.name}, {origin}, stride {encoder.stride}, mean {_listed(mean)}, std {_listed(std)}"
     return VisionEncoder(
         transformer,
         reason,
         encoder if transformer is None else _feature_map(transformer),
         encoder.stride,
-        mean,
-        std,
-        described,
-        fingerprint,
-        supervision,
-        report,
+        opened.mean,
+        opened.std,
+        opened.description,
+        opened.fingerprint,
+        opened.supervision,
+        opened.report,
         device,
     )
 
@@ -101,7 +80,3 @@ def _transformer(encoder: Encoder, name: str) -> tuple[VisionTransformer | None,
 
 def _feature_map(transformer: VisionTransformer) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda images: transformer.to_grid(transformer(images), (images.shape[-2], images.shape[-1]))
-
-
-def _listed(values: tuple[float, ...]) -> str:
-    return "/".join(f"{value:g}" for value in values)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,8 @@ class AutomaticSettings:
     min_region_px: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("points_per_side", 1),
-            ("crop_layers", 0),
-            ("crop_points_divisor", 1),
-            ("min_region_px", 0),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"automatic.{name} is {getattr(self, name)}; it must be at least {least}")
+        lowest = {"points_per_side": 1, "crop_layers": 0, "crop_points_divisor": 1, "min_region_px": 0}
+        check_at_least("automatic", self, lowest)
         for name in ("stability_threshold", "box_nms_threshold", "crop_nms_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"automatic.{name} is {getattr(self, name)}; it must lie in [0, 1]")

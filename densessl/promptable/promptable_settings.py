@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.promptable.tiny_vit import TinyVitShape
 from densessl.promptable.vision_transformer import VisionTransformerShape
 
@@ -58,12 +58,8 @@ class PromptableSettings:
             raise InputError(f"model.dim is {self.dim}; it must be a multiple of 8 (published 256)")
         if self.mask_channels < 4 or self.mask_channels % 4:
             raise InputError(f"model.mask_channels is {self.mask_channels}; it must be a multiple of 4 (published 16)")
-        for name in (
-            *("num_multimask", "decoder_depth", "decoder_heads", "decoder_mlp_dim"),
-            *("iou_depth", "iou_hidden_dim"),
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        names = ("num_multimask", "decoder_depth", "decoder_heads", "decoder_mlp_dim", "iou_depth", "iou_hidden_dim")
+        check_at_least("model", self, dict.fromkeys(names, 1))
         if self.padding == "stride" and self.is_sam_encoder:
             raise InputError(
                 f"model.padding stride does not go with encoder {self.encoder}, whose weights expect the padded "

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from densessl import __version__
 from densessl.files import write_bytes
 from densessl.report.charts import line_chart
 from densessl.report.contents import Curve
-from densessl.report.markup import Html, element, figure, image, paragraph, section, settings_table
-from densessl.report.page_head import page_head
+from densessl.report.markup import Html, figure, image, paragraph, section, settings_table
+from densessl.report.page_head import PageOpening, left_out_section, plain_page
 from densessl.report.thumbnails import data_uri
 from densessl.structures import ImageArray, Rejection
 
@@ -61,21 +60,10 @@ def write_attention_page(page: AttentionPage, path: Path) -> Path:
 
 def render(page: AttentionPage) -> str:
     """Return the page as one HTML document; sections without contents are left out."""
-    sections = [_sheet_section(page), _iou_section(page), _sharpness_section(page), _rejected_section(page)]
-    header = element(
-        "header",
-        None,
-        paragraph("densessl attention", style="overline"),
-        element("h1", None, page.title),
-        paragraph(f"What the encoder looks at, and what its features tell apart. {_labels(page)}", style="lead"),
-        *(paragraph(note, style="note") for note in page.notes),
-        settings_table(page.facts, "Encoder and settings"),
-    )
-    main = element("main", {"id": "main"}, *(part for part in sections if part is not None))
-    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
-    head = page_head(f"{page.title} · densessl attention", "")
-    body = element("body", None, header, main, footer)
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
+    lead = f"What the encoder looks at, and what its features tell apart. {_labels(page)}"
+    opening = PageOpening("attention", page.title, lead, page.notes, page.facts, "Encoder and settings")
+    sections = [_sheet_section(page), _iou_section(page), _sharpness_section(page), left_out_section(page.rejected)]
+    return plain_page(opening, sections)
 
 
 def _labels(page: AttentionPage) -> str:
@@ -121,10 +109,3 @@ def _sharpness_section(page: AttentionPage) -> Html | None:
     curve = Curve("half distance", tuple(map(float, known)), tuple(known.values()))
     chart = line_chart([curve], "Half distance of features, pixels", "long side of the input, pixels")
     return section("sharpness", "Sharpness against resolution", paragraph(SHARPNESS_TEXT), chart)
-
-
-def _rejected_section(page: AttentionPage) -> Html | None:
-    if not page.rejected:
-        return None
-    items = [element("li", None, f"{item.stem}: {item.reason}") for item in page.rejected]
-    return section("rejected", "Left out", element("ul", {"class": "remarks"}, *items))

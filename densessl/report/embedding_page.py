@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from densessl import __version__
 from densessl.files import write_bytes
-from densessl.report.markup import Html, element, figure, image, paragraph, section, settings_table
-from densessl.report.page_head import page_head
+from densessl.report.markup import Html, figure, image, paragraph, section, settings_table
+from densessl.report.page_head import PageOpening, left_out_section, plain_page
 from densessl.report.thumbnails import data_uri
 from densessl.structures import ImageArray, Rejection
 
@@ -59,21 +58,10 @@ def write_embedding_page(page: EmbeddingPage, path: Path) -> Path:
 
 def render(page: EmbeddingPage) -> str:
     """Return the page as one HTML document; sections without contents are left out."""
-    sections = [_map_section(page), *_strip_sections(page), _cluster_section(page), _rejected_section(page)]
-    header = element(
-        "header",
-        None,
-        paragraph("densessl embedding_space", style="overline"),
-        element("h1", None, page.title),
-        paragraph("Which masks an encoder holds to be alike. No label was read.", style="lead"),
-        *(paragraph(note, style="note") for note in page.notes),
-        settings_table(page.facts, "Encoder and settings"),
-    )
-    main = element("main", {"id": "main"}, *(part for part in sections if part is not None))
-    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
-    head = page_head(f"{page.title} \u00b7 densessl embedding_space", "")
-    body = element("body", None, header, main, footer)
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
+    lead = "Which masks an encoder holds to be alike. No label was read."
+    opening = PageOpening("embedding_space", page.title, lead, page.notes, page.facts, "Encoder and settings")
+    sections = [_map_section(page), *_strip_sections(page), _cluster_section(page), left_out_section(page.rejected)]
+    return plain_page(opening, sections)
 
 
 def _map_section(page: EmbeddingPage) -> Html:
@@ -96,13 +84,6 @@ def _strip_sections(page: EmbeddingPage) -> list[Html]:
 
 def _cluster_section(page: EmbeddingPage) -> Html:
     return section("clusters", "Clusters", settings_table(page.clusters, "Masks and medoid of each cluster"))
-
-
-def _rejected_section(page: EmbeddingPage) -> Html | None:
-    if not page.rejected:
-        return None
-    items = [element("li", None, f"{item.stem}: {item.reason}") for item in page.rejected]
-    return section("rejected", "Left out", element("ul", {"class": "remarks"}, *items))
 
 
 def _figure(picture: ImageArray, caption: str) -> Html:

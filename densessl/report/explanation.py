@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from densessl import __version__
 from densessl.files import make_folder, write_bytes, write_json, write_text
-from densessl.report.markup import Html, element, figure, image, paragraph, section, settings_table
+from densessl.report.markup import figure, image, section
 from densessl.report.overlays import plain_photo, spotlight
-from densessl.report.page_head import page_head
+from densessl.report.page_head import PageOpening, plain_page
 from densessl.report.thumbnails import data_uri, resize_map, resize_photo, thumbnail_size
 from densessl.structures import ImageArray, InstanceMap, MaskArray
 
@@ -90,7 +89,9 @@ def write_explanation(explanation: Explanation, out: Path) -> Path:
         drawn = figure(image(data_uri(picture), heading, size), caption)
         sections.append(section(name, heading, drawn))
     write_json(out / "explanation.json", dict(explanation.numbers))
-    write_text(out / "index.html", _page(explanation, sections))
+    lead = "What the loss sees of one image at the end of a run."
+    opening = PageOpening("explain", explanation.title, lead, explanation.notes, explanation.facts, "Numbers")
+    write_text(out / "index.html", plain_page(opening, sections))
     return out / "index.html"
 
 
@@ -230,19 +231,3 @@ def _png(picture: ImageArray) -> bytes:
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else "…" + name[-LONGEST_NAME + 1 :]
-
-
-def _page(explanation: Explanation, sections: list[Html]) -> str:
-    head = page_head(f"{explanation.title} · densessl explain", "")
-    header = element(
-        "header",
-        None,
-        paragraph("densessl explain", style="overline"),
-        element("h1", None, explanation.title),
-        paragraph("What the loss sees of one image at the end of a run.", style="lead"),
-        *(paragraph(note, style="note") for note in explanation.notes),
-        settings_table(explanation.facts, "Numbers"),
-    )
-    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
-    body = element("body", None, header, element("main", {"id": "main"}, *sections), footer)
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"

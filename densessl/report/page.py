@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from densessl import __version__
 from densessl.files import write_text
 from densessl.report.contents import ReportContents
 from densessl.report.curve_section import curve_section
-from densessl.report.markup import Html, element, join, paragraph
+from densessl.report.markup import Html, element, join
 from densessl.report.overview_sections import header, reproduction_section, what_ran_section
-from densessl.report.page_head import page_head
+from densessl.report.page_head import html_document, page_footer, page_head
 from densessl.report.picture_sections import cluster_section, mask_section, prediction_section
 from densessl.report.score_section import score_section
 
@@ -52,10 +51,9 @@ def render(contents: ReportContents) -> str:
     links = [(identifier, name) for identifier, name, _ in shown]
     main = element("main", {"id": "main"}, *(part for _, _, part in shown))
     skip = element("a", {"class": "skip", "href": "#main"}, "Skip to the results")
-    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
-    body = element("body", None, skip, header(contents, links), main, footer, _script())
+    body = element("body", None, skip, header(contents, links), main, page_footer(), _script())
     head = page_head(f"{contents.title} · densessl report", COPY_SCRIPT)
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
+    return html_document(head, body)
 
 
 def _script() -> Html:

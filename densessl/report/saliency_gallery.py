@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from densessl import __version__
 from densessl.files import write_bytes
 from densessl.report.markup import Html, element, join, paragraph, section
-from densessl.report.page_head import page_head
+from densessl.report.page_head import html_document, page_footer, page_head
 from densessl.report.saliency_gallery_cards import (
     browse_section,
     cards_grid,
@@ -32,12 +31,12 @@ def render(gallery: SaliencyGallery) -> str:
     sections = [(name, part) for name, part in _sections(gallery) if part is not None]
     skip = element("a", {"class": "skip", "href": "#main"}, "Skip to the pictures")
     main = element("main", {"id": "main"}, *(part for _, part in sections))
-    footer = element("footer", None, paragraph(f"Written by densessl {__version__}. This file needs no network."))
     script = (files("densessl.report") / "saliency_gallery.js").read_text(encoding="utf-8")
     inline = join([Html("<script>"), Html(script), Html("</script>")])
-    body = element("body", None, skip, gallery_header(gallery, [name for name, _ in sections]), main, footer, inline)
+    header = gallery_header(gallery, [name for name, _ in sections])
+    body = element("body", None, skip, header, main, page_footer(), inline)
     head = page_head(f"{gallery.title} · densessl saliency gallery", script, "saliency_gallery.css")
-    return "<!doctype html>\n" + element("html", {"lang": "en"}, head, body) + "\n"
+    return html_document(head, body)
 
 
 def _sections(gallery: SaliencyGallery) -> list[tuple[tuple[str, str], Html | None]]:

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from densessl.errors import InputError
 from densessl.models.momentum_twin import make_twin
 from densessl.models.self_distillation_network import SelfDistillationNetwork
 from densessl.training.dino_settings import DinoScheduleSettings
-from densessl.training.state import load_optimizer
+from densessl.training.state import load_optimizer, same_architecture
 
 
 @dataclass
@@ -39,17 +38,11 @@ class DinoState:
 
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over a checkpoint's content; raises `InputError` where it belongs to another architecture."""
-        try:
+        with same_architecture(checkpoint):
             self.student.load_state_dict(checkpoint["model"])
             self.teacher.load_state_dict(checkpoint["teacher"])
             self.center.copy_(checkpoint["center"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
-        except (RuntimeError, ValueError, LookupError) as error:
-            difference = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
-                "resume with the configuration it was written with, or start a new run in another folder"
-            ) from error
         self.step, self.seconds = int(checkpoint["step"]), float(checkpoint["seconds"])
 
 

@@ -18,7 +18,7 @@ from densessl.training.dino_settings import DinoRun
 from densessl.training.dino_state import new_dino_state
 from densessl.training.dino_steps import CHECKPOINT_KIND, DinoSteps
 from densessl.training.pretraining import PretrainResult
-from densessl.training.sampler import BatchSampler
+from densessl.training.sampler import sampler_of
 from densessl.training.step_profile import StepProfile
 from densessl.training.training_loop import run_steps
 
@@ -64,15 +64,7 @@ def pretrain_dino(
     if checkpoint is not None:
         state.load_checkpoint(checkpoint)
     wrapped.train()
-    sampler = BatchSampler(
-        len(images),
-        training.batch_size,
-        training.epochs,
-        settings.seed,
-        first_step=state.step,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    sampler = sampler_of(fabric, len(images), training, settings.seed, state.step)
     views = MultiCropViews(images, settings.dino.crops)
     batches = draw_batches(views, sampler, training.num_workers, collate_crops, fabric.device)
     steps = DinoSteps(fabric, state, wrapped, cast(torch.optim.Optimizer, optimizer), sampler, settings)

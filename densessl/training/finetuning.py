@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from densessl.data.label_targets import LabelView, LabelViews, collate_labels
 from densessl.data.view_settings import ViewSettings
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.models.encoder_stages import encoder_stages
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX
@@ -68,9 +68,7 @@ class FinetuneSettings:
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0, "trained_stages": -1}
-        for name, lowest in {**at_least, "num_workers": -1}.items():
-            if not getattr(self, name) >= lowest:
-                raise InputError(f"finetune.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        check_at_least("finetune", self, {**at_least, "num_workers": -1})
         smallest, largest = SIZE_RANGE_PX
         if not smallest <= self.size_px <= largest:
             raise InputError(f"finetune.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")

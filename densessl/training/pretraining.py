@@ -24,7 +24,7 @@ from densessl.training.gradients import set_up
 from densessl.training.mask_contrast_training import Evaluate, train
 from densessl.training.pretrain_settings import PretrainSettings, check_negatives, check_parts
 from densessl.training.run_folder import read_run_record, record_run, save_weights
-from densessl.training.sampler import BatchSampler
+from densessl.training.sampler import sampler_of
 from densessl.training.settings import TrainingSettings
 from densessl.training.sharding import whole
 from densessl.training.state import new_state
@@ -105,15 +105,7 @@ def pretrain_model(
         state.load_checkpoint(checkpoint)
         if fabric.is_global_zero:
             _note_processes(run, state.step, checkpoint.get("world_size"), fabric.world_size)
-    sampler = BatchSampler(
-        len(images),
-        training.batch_size,
-        training.epochs,
-        settings.seed,
-        first_step=state.step,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
+    sampler = sampler_of(fabric, len(images), training, settings.seed, state.step)
     if stored is None:
         batches = load_batches(views, sampler, training.num_workers, fabric.device)
     else:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.promptable.object_views import ViewChoice
 from densessl.promptable.simulated_prompts import BoxNoise
 
@@ -52,15 +52,8 @@ class InteractionSettings:
         if not 0 <= self.box_share <= 1:
             raise InputError(f"interaction.box_share is {self.box_share}; a probability lies in [0, 1]")
         at_least = {"box_noise": 0, "max_box_noise_px": 0, "num_points": 0, "num_refinements": 0, "focal_weight": 0}
-        for name, lowest in {
-            **at_least,
-            "dice_weight": 0,
-            "iou_weight": 0,
-            "objects_per_image": 1,
-            "prompts_per_object": 1,
-        }.items():
-            if not getattr(self, name) >= lowest:
-                raise InputError(f"interaction.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        at_least |= {"dice_weight": 0, "iou_weight": 0, "objects_per_image": 1, "prompts_per_object": 1}
+        check_at_least("interaction", self, at_least)
         if self.num_points + self.num_refinements == 0:
             raise InputError(
                 "interaction.num_points and interaction.num_refinements are both 0, so that the single mask, which the "
@@ -132,17 +125,8 @@ class PromptableTrainingSettings:
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0, "warmup_steps": 0}
-        for name, lowest in {
-            **at_least,
-            "max_grad_norm": 0,
-            "num_workers": -1,
-            "cache_gb": 0,
-            "checkpoint_every": 0,
-            "keep_checkpoints": 1,
-            "log_every": 1,
-        }.items():
-            if not getattr(self, name) >= lowest:
-                raise InputError(f"training.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        at_least |= {"max_grad_norm": 0, "num_workers": -1, "cache_gb": 0, "checkpoint_every": 0}
+        check_at_least("training", self, {**at_least, "keep_checkpoints": 1, "log_every": 1})
         if not self.learning_rate > 0:
             raise InputError(f"training.learning_rate is {self.learning_rate}; it must be positive")
         if self.cache is not None and self.cache_gb == 0:

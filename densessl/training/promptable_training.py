@@ -20,19 +20,17 @@ from densessl.promptable.object_views import ObjectBatch, ObjectViews, collate_o
 from densessl.promptable.promptable_model import PromptableModel
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.checkpoints import CheckpointKind, list_checkpoints, load_checkpoint
+from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.interaction import Interaction
 from densessl.training.network_fitting import freeze_batch_norm
 from densessl.training.promptable_alarms import PromptableWatch
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
 from densessl.training.promptable_steps import PromptableSteps
-from densessl.training.sampler import BatchSampler
-from densessl.training.state import load_optimizer
+from densessl.training.sampler import sampler_of
+from densessl.training.state import load_optimizer, same_architecture
 from densessl.training.step_profile import StepProfile
 from densessl.training.stored_features import Encode, StoredFeatures, store_features
 from densessl.training.training_loop import run_steps
-
-CHECKPOINT_KIND: CheckpointKind = "densessl-promptable-1"
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def train_promptable_model(
     frozen = prepare_encoder(model, training.trained_encoder)
     model.to(memory_format=choose_memory_format("auto", model))  # type: ignore[call-overload]
     found = list_checkpoints(run / "checkpoints") if resume else []
-    checkpoint = load_checkpoint(found[-1], CHECKPOINT_KIND) if found else None
+    checkpoint = load_checkpoint(found[-1], PromptableSteps.kind) if found else None
     fabric.to_device(model)
     stored = None
     if frozen is not None and training.cache_gb:
@@ -95,7 +93,7 @@ def train_promptable_model(
     wrapped, wrapped_optimizer = fabric.setup(Interaction(model, interaction, training.trained_encoder), optimizer)
     step, seconds = (0, 0.0) if checkpoint is None else _load(model, optimizer, checkpoint)
     _set_modes(wrapped, model, training, has_weights=has_weights)
-    sampler = _sampler(fabric, len(images), training, seed, step)
+    sampler = sampler_of(fabric, len(images), training, seed, step)
     views = ObjectViews(images, objects, model.settings, interaction.choice, stored)
     batches: Iterator[ObjectBatch] = draw_batches(views, sampler, training.num_workers, collate_objects, fabric.device)
     steps = PromptableSteps(
@@ -157,21 +155,6 @@ def build_optimizer(model: PromptableModel, training: PromptableTrainingSettings
     return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), fused=True)
 
 
-def _sampler(
-    fabric: Fabric, num_images: int, training: PromptableTrainingSettings, seed: int, first_step: int
-) -> BatchSampler:
-    rank, world_size = fabric.global_rank, fabric.world_size
-    return BatchSampler(
-        num_images,
-        training.batch_size,
-        training.epochs,
-        seed,
-        first_step=first_step,
-        rank=rank,
-        world_size=world_size,
-    )
-
-
 def _whole(encoder: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (encoder(images),)
 
@@ -216,13 +199,7 @@ def _set_modes(
 
 def _load(model: PromptableModel, optimizer: torch.optim.Optimizer, checkpoint: dict[str, Any]) -> tuple[int, float]:
     """Take over a checkpoint; returns its step and seconds."""
-    try:
+    with same_architecture(checkpoint):
         model.load_state_dict(checkpoint["model"])
         load_optimizer(optimizer, checkpoint["optimizer"])
-        return int(checkpoint["step"]), float(checkpoint["seconds"])
-    except (RuntimeError, ValueError, LookupError) as error:
-        difference = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
-            "resume with the configuration it was written with, or start a new run in another folder"
-        ) from error
+    return int(checkpoint["step"]), float(checkpoint["seconds"])

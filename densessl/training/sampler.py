@@ -1,8 +1,10 @@
 """Which image goes into which batch: a function of seed, epoch and step, so that a resumed run goes on exactly."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
+from lightning_fabric import Fabric
 from torch.utils.data import Sampler
 
 from densessl.data.views import SampleKey
@@ -68,3 +70,25 @@ class BatchSampler(Sampler[list[SampleKey]]):
             batch = order[position * self.batch_size : (position + 1) * self.batch_size]
             share = np.array_split(batch, self.world_size)[self.rank]
             yield [SampleKey(self.seed, epoch, int(index)) for index in share]
+
+
+class Schedule(Protocol):
+    """Settings of a training that say how often and how many at once images are seen."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def epochs(self) -> int: ...
+
+
+def sampler_of(fabric: Fabric, num_images: int, training: Schedule, seed: int, first_step: int) -> BatchSampler:
+    """Return the sampler of this process's share of a training from `first_step` on."""
+    return BatchSampler(
+        num_images,
+        training.batch_size,
+        training.epochs,
+        seed,
+        first_step=first_step,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )

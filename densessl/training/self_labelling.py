@@ -15,7 +15,7 @@ from torch import nn
 from densessl.data.label_maps import read_label_map
 from densessl.data.label_targets import LabelFolder, LabelViews, collate_labels
 from densessl.data.view_settings import ViewSettings
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX
 from densessl.models.segmentation_network import Decoder, SegmentationNetwork
@@ -80,9 +80,7 @@ class SelfLabellingSettings:
 
     def __post_init__(self) -> None:
         at_least = {"rounds": 1, "epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0, "band_px": 0}
-        for name, lowest in {**at_least, "num_workers": -1}.items():
-            if not getattr(self, name) >= lowest:
-                raise InputError(f"self_labelling.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        check_at_least("self_labelling", self, {**at_least, "num_workers": -1})
         smallest, largest = SIZE_RANGE_PX
         if not smallest <= self.size_px <= largest:
             raise InputError(f"self_labelling.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")

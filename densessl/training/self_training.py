@@ -12,7 +12,7 @@ from torch import nn
 
 from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
 from densessl.data.view_settings import ViewSettings
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
@@ -81,9 +81,7 @@ class SelfTrainingSettings:
                 f"self_training is given both weights {self.weights} and pretrained true; choose one of the two"
             )
         at_least = {"rounds": 1, "epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0}
-        for name, lowest in {**at_least, "num_workers": -1}.items():
-            if not getattr(self, name) >= lowest:
-                raise InputError(f"self_training.{name} is {getattr(self, name)}; it must be at least {lowest}")
+        check_at_least("self_training", self, {**at_least, "num_workers": -1})
         smallest, largest = SIZE_RANGE_PX
         if not smallest <= self.size_px <= largest:
             raise InputError(f"self_training.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,7 @@ class TrainingSettings:
             "log_every": 1,
             "evaluate_every": 0,
         }
-        for name, lowest in at_least.items():
-            value = getattr(self, name)
-            if not value >= lowest:
-                raise InputError(f"training.{name} is {value}; it must be at least {lowest}")
+        check_at_least("training", self, at_least)
         if self.cache is not None and self.cache_gb == 0:
             raise InputError(
                 f"training.cache is {self.cache}, but training.cache_gb is 0; say how many gigabytes it may take"

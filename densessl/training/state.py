@@ -1,5 +1,7 @@
 """Everything that training changes: network, momentum twin, memory bank, optimiser."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,22 +47,29 @@ class TrainingState:
 
     def load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over a checkpoint's content; raises `InputError` where it belongs to another architecture."""
-        try:
+        with same_architecture(checkpoint):
             for network, name in ((self.model, "model"), (self.twin, "twin")):
                 own = network.state_dict()
                 parts = {key: held_as(value, own.get(key, value)) for key, value in checkpoint[name].items()}
                 network.load_state_dict(parts)
             self.bank.load_state_dict(checkpoint["bank"])
             load_optimizer(self.optimizer, checkpoint["optimizer"])
-        except (RuntimeError, ValueError, LookupError) as error:
-            difference = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
-                "resume with the configuration it was written with, or start a new run in another folder"
-            ) from error
         self.step = int(checkpoint["step"])
         self.seconds = float(checkpoint["seconds"])
         self.num_replaced = int(checkpoint["num_replaced"])
+
+
+@contextmanager
+def same_architecture(checkpoint: Mapping[str, Any]) -> Iterator[None]:
+    """While a checkpoint is taken over: raise `InputError` where its parts do not fit the network or optimiser."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError) as error:
+        difference = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"the checkpoint after step {checkpoint.get('step')} belongs to another architecture ({difference}); "
+            "resume with the configuration it was written with, or start a new run in another folder"
+        ) from error
 
 
 def new_state(

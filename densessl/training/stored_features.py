@@ -4,7 +4,6 @@
 <folder>/<version>-<first image>.npy   float16, one row for each of `_CHUNK` images; version 1 is mirrored
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.console import Console
 from torch.utils.data import Dataset, Sampler
 
 from densessl.data.views import SampleKey
-from densessl.files import read_json, write_atomically, write_json
+from densessl.files import read_json, state_of_files, write_atomically, write_json
 from densessl.promptable.object_views import framed_image
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.structures import ImageRef
@@ -151,17 +150,8 @@ def _encode(fabric: Fabric, encode: Encode, images: torch.Tensor) -> NDArray[np.
 def _identity(
     images: tuple[ImageRef, ...], settings: PromptableSettings, precision: str, encoder_sha256: str
 ) -> dict[str, Any]:
-    files = hashlib.sha256("\n".join(_file_of(ref) for ref in images).encode()).hexdigest()
+    files = state_of_files(ref.path for ref in images)
     return {"images": files, "size_px": settings.size_px, "precision": precision, "encoder": encoder_sha256}
-
-
-def _file_of(ref: ImageRef) -> str:
-    """Return what changes with an image, without reading it: its place, length and date."""
-    try:
-        state = ref.path.stat()
-    except OSError:  # its reader says what is wrong with it
-        return f"{ref.stem} missing"
-    return f"{ref.stem} {ref.path.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
