@@ -88,7 +88,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, dim, _PATCH_PX, stride=_PATCH_PX)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.proj(images).permute(0, 2, 3, 1)
+        return self.proj(images).permute(0, 2, 3, 1).contiguous()  # else no block would work on adjacent values
 
 
 class Block(nn.Module):
@@ -169,8 +169,8 @@ def relative_bias(query: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
 
     query: (batch, heads, height, width, dim). rows: (height, key height, dim). columns: (width, key width, dim).
     """
-    of_rows = torch.einsum("bnhwc,hkc->bnhwk", query, rows)
-    of_columns = torch.einsum("bnhwc,wkc->bnhwk", query, columns)
+    of_rows = torch.einsum("bnhwc,hkc->bnhwk", query, rows).contiguous()  # so that their sum, which is large, is too
+    of_columns = torch.einsum("bnhwc,wkc->bnhwk", query, columns).contiguous()
     bias = of_rows[..., :, None] + of_columns[..., None, :]  # (batch, heads, height, width, key height, key width)
     return bias.flatten(4, 5).flatten(2, 3)
 
