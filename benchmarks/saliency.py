@@ -22,7 +22,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -34,9 +34,10 @@ from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.evaluation.saliency_scores import ImageMeasures, average_measures, measure_image
 from densessl.evaluation.saliency_truth import only_classes
+from densessl.saliency.attention_saliency import attention_record
 from densessl.saliency.deep_estimator import feature_record
 from densessl.saliency.estimators import method_of
-from densessl.saliency.feature_settings import DEEP_METHODS
+from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.network_saliency import network_record
 from densessl.saliency.processing import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, estimate, propose_from
@@ -205,13 +206,18 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", action="store_true", help="let timm download the encoder's weights")
     parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
     parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
+    parser.add_argument("--attention-head", type=_head, default="mean", help="of method attention: a number, or mean")
     parser.add_argument("--network", type=Path, default=None, help="of self_trained")
     parser.add_argument("--num-workers", type=int, default=2)
 
 
+def _head(text: str) -> int | Literal["mean"]:
+    return "mean" if text == "mean" else int(text)
+
+
 def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
     """Return the settings that the arguments give one method; `network` is for self_trained alone."""
-    is_deep = method in DEEP_METHODS
+    is_deep = method in ENCODER_METHODS
     return SaliencySettings(
         method=method_of(method),
         refine=refine,  # type: ignore[arg-type]  # checked by the settings
@@ -221,6 +227,7 @@ def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> Sa
         output_stride=arguments.output_stride,
         feature_size_px=arguments.feature_size_px,
         network=arguments.network if method == "self_trained" else None,
+        attention_head=arguments.attention_head if method == "attention" else SaliencySettings.attention_head,
     )
 
 
@@ -228,6 +235,9 @@ def described(settings: SaliencySettings) -> str:
     """Name the method, with its encoder and size where it works on features, or its network."""
     if settings.method in DEEP_METHODS:
         return f"{settings.method}, {settings.encoder} at {settings.feature_size_px} px"
+    if settings.method == "attention":
+        which = "mean" if settings.attention_head == "mean" else f"head {settings.attention_head}"
+        return f"attention ({which}), {settings.encoder} at {settings.feature_size_px} px"
     if settings.network is not None:
         return f"{settings.method}, {settings.network.parent.parent.name}"
     return settings.method
@@ -237,6 +247,8 @@ def labels_behind(settings: SaliencySettings) -> str:
     """Say which labels touched what a method was made with."""
     if settings.method in DEEP_METHODS:
         return feature_record(settings.features)["supervision"]
+    if settings.method == "attention":
+        return attention_record(settings.features)["supervision"]
     if settings.network is not None:
         return str(network_record(settings.network)["supervision"])
     return "none"
