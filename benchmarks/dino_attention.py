@@ -41,7 +41,7 @@ from densessl.models.vision_encoder import VisionEncoder, open_vision_encoder
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import IGNORE, ImageRef, ImageSet
-from densessl.training.run_folder import read_config, run_method
+from densessl.training.run_folder import read_config, read_run_record, run_method
 
 FIGURE_SIZE_PX, FIGURE_CROP_PX = 480, 224
 """Long side of the images in DINO's figures, and side of the crops that it was trained on."""
@@ -83,11 +83,17 @@ def measure(
     heads = ious[:, :-1]
     head = int(agreement[:, :-1].mean(0).argmax())
     oracle = int(heads.mean(0).argmax())
+    trained = read_run_record(arguments.run)
     return {
         "benchmark": "dino_attention",
         "run": arguments.run.resolve().name,
         "encoder": source.name,
         "weights": weights,
+        "crop_px": crop_px,
+        "epochs": config["training"]["epochs"],
+        "training_seed": config["seed"],
+        "training_cpu_minutes": trained.get("cpu_minutes"),
+        "training_hardware": trained["hardware"],
         "data": arguments.data.name,
         "split": arguments.split,
         "classes": arguments.classes or "all",

@@ -19,6 +19,7 @@ FEATURES = {
     ("final", "encoder"): "encoder after pretraining",
     ("final", "embedding"): "embedding after pretraining",
 }
+_DINO_MASKS = ("head", "mean_of_heads")
 CONFIGS = {
     "voc_animals_mobilenet_v2": "MobileNetV2, ImageNet labels upstream",
     "voc_animals_mobilenet_v2_temperature_0.5": "the same at temperature 0.5 (not adopted)",
@@ -49,6 +50,9 @@ def main() -> None:
     attention = read_rows(RESULTS / "attention.jsonl")
     if attention:
         replace_block(Path("docs/attention.md"), "attention", attention_table(attention))
+    dino = read_rows(RESULTS / "dino_attention.jsonl")
+    if dino:
+        replace_block(Path("docs/pretraining.md"), "dino_attention", dino_attention_table(dino))
     render_saliency_tables(RESULTS)
     render_evaluation_tables(RESULTS)
     render_promptable_tables(RESULTS)
@@ -182,6 +186,30 @@ def attention_table(rows: list[Row]) -> str:
         "above the loaded network. Rows: `results/attention.jsonl`."
     )
     return f"{markdown_table(header, lines)}\n\n{note}" if lines else ""
+
+
+def dino_attention_table(rows: list[Row]) -> str:
+    """Foreground IoU of the attention of DINO runs, before and after training."""
+    newest = latest(rows, lambda row: (row["run"], row["data"], row["split"], row["weights"]))
+    lines = [
+        [
+            f"{row['encoder']}, {row['epochs']} epochs of {row['crop_px']} px crops",
+            "before" if row["weights"] == "initial" else "after",
+            *(f"{100 * row[f'{name}_iou']:.1f} ± {100 * row[f'{name}_standard_error']:.1f}" for name in _DINO_MASKS),
+            f"{100 * row['oracle_head_iou']:.1f}, {100 * row['oracle_head_per_image_iou']:.1f}",
+            f"{100 * row['whole_image_iou']:.1f}",
+            f"{row['training_cpu_minutes']:.0f} on {row['training_hardware']['device']}",
+        ]
+        for row in newest
+    ]
+    header = ["run", "training", "chosen head", "mean of heads", "oracles: one head, a head an image", "whole image"]
+    table = markdown_table([*header, "CPU-minutes of training"], lines)
+    return (
+        f"{table}\n\nIoU in percent (± standard error over {newest[-1]['num_images']} images of {newest[-1]['split']}) "
+        f"of the patches that hold {newest[-1]['mass']:.0%} of the last layer's attention with labelled foreground. "
+        "The head is chosen without labels, by proposed masks; the oracles choose by the labels that score them, and "
+        "are no results. Rows: `results/dino_attention.jsonl`."
+    )
 
 
 def ablation_table(rows: list[Row]) -> str:
