@@ -17,6 +17,7 @@ from densessl.files import (
     make_folder,
     read_json,
     remove_abandoned_writes,
+    state_of_files,
     write_atomically,
     write_bytes,
     write_json,
@@ -187,3 +188,15 @@ def test_a_disk_that_is_full_while_appending_is_an_input_error(tmp_path: Path, m
 def test_the_digest_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_that_goes_or_changes_changes_the_state(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"1")
+    first = state_of_files(paths)
+    assert state_of_files(paths) == first
+    paths[1].write_bytes(b"12")
+    changed = state_of_files(paths)
+    paths[1].unlink()
+    assert len({first, changed, state_of_files(paths)}) == 3
