@@ -14,6 +14,7 @@ def synth(
     size_px: int = 128,
     seed: int = 0,
     scenes: Literal["classes", "nested"] = "classes",
+    num_workers: int | None = None,
 ) -> None:
     """Render a synthetic data set with exact labels in the VOC layout; the same settings give the same bytes.
 
@@ -27,12 +28,14 @@ def synth(
         seed: 0 or above; image i depends on the seed, the size and i alone.
         scenes: classes (objects of six classes, in the VOC layout) or nested (a body with a window with a knob, of 64
             pixels or more, in the COCO layout: each image has a whole, a part and a subpart, whose masks overlap).
+        num_workers: processes that render scenes of nested objects, which take longest; 0 for none but this one, null
+            for as many as there are cores. They change no byte.
 
     Raises:
         InputError: for settings out of range, and for an output folder that holds anything else.
     """
     if scenes == "nested":
-        render_nested_set(out, num_images, size_px, seed)
+        render_nested_set(out, num_images, size_px, seed, num_workers=num_workers)
         print(f"{num_images} synthetic images of nested objects ({', '.join(LEVELS)}), in the COCO layout: {out}")
         return
     render_data_set(out, num_images, size_px, seed)

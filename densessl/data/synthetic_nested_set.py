@@ -1,5 +1,11 @@
 """The synthetic data set of nested objects, in the COCO layout: the same bytes for the same settings."""
 
+import functools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +20,13 @@ from densessl.structures import MaskArray
 
 NESTED_RENDERER_VERSION = 1  # raised whenever the same settings give other bytes
 _SMALLEST_PX = 64
+_IMAGES_PER_WORKER = 128  # a scene takes a tenth of a second, and starting a process a second
+_CHUNK = 16
 
 
-def render_nested_set(out: Path, num_images: int, size_px: int, seed: int, val_fraction: float = 0.25) -> Path:
+def render_nested_set(
+    out: Path, num_images: int, size_px: int, seed: int, val_fraction: float = 0.25, num_workers: int | None = None
+) -> Path:
     """Render scenes of nested objects into `out` in the COCO layout and return `out`.
 
     Written are train/ and val/ with the images, annotations/instances_{train,val}.json with the three masks of each as
@@ -24,9 +34,13 @@ def render_nested_set(out: Path, num_images: int, size_px: int, seed: int, val_f
     Image i depends on `seed`, `size_px` and i alone. Images that are there are kept.
 
     num_images: at least 2. size_px: long side, 64-4096. seed: 0 or above. val_fraction: share of the images in the val
-    split. Raises `InputError` for settings out of range and for an `out` that holds anything but this data set.
+    split. num_workers: processes that share the work and change no byte; 0 for none but this one, `None` for as many as
+    there are cores, fewer for small sets. Raises `InputError` for settings out of range, for an `out` that holds
+    anything but this data set, and where a process was killed.
     """
     check_settings(num_images, size_px, seed, val_fraction)
+    if num_workers is not None and num_workers < 0:
+        raise InputError(f"num_workers is {num_workers}; it must be 0 or more")
     if size_px < _SMALLEST_PX:
         raise InputError(f"size_px is {size_px}, but nested objects need {_SMALLEST_PX} or more; pass such a size")
     settings: dict[str, Any] = {
@@ -40,7 +54,8 @@ def render_nested_set(out: Path, num_images: int, size_px: int, seed: int, val_f
     in_val = val_indices(num_images, val_fraction)
     for split in ("train", "val"):
         indices = [index for index in range(num_images) if (index in in_val) == (split == "val")]
-        _write_split(out, split, indices, size_px, seed)
+        workers = _choose_num_workers(len(indices)) if num_workers is None else num_workers
+        _write_split(out, split, indices, functools.partial(_write_image, out / split, size_px, seed), workers)
     return out
 
 
@@ -49,21 +64,57 @@ def render_nested_image(index: int, size_px: int, seed: int) -> NestedScene:
     return render_nested_scene(size_px, np.random.default_rng((seed, index, 3)))
 
 
-def _write_split(out: Path, split: str, indices: list[int], size_px: int, seed: int) -> None:
+ImageAndMasks = tuple[dict[str, Any], list[dict[str, Any]]]
+"""What COCO's json says of an image, and of each of its masks, whose numbers are not yet given."""
+
+
+def _write_split(
+    out: Path, split: str, indices: list[int], work: "functools.partial[ImageAndMasks]", num_workers: int
+) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index in indices:
-        scene, name = render_nested_image(index, size_px, seed), f"nested_{index:06d}.jpg"
-        height, width = scene.image.shape[:2]
-        images.append({"id": index + 1, "file_name": name, "height": height, "width": width})
-        for level, mask in enumerate(scene.masks, start=1):
-            identity = {"id": len(annotations) + 1, "image_id": index + 1, "category_id": level}
-            annotations.append({**identity, **_annotation(mask)})
-        if not (out / split / name).is_file():
-            write_bytes(out / split / name, encode_jpeg(scene.image))
+    for image, masks in _in_order(work, indices, num_workers):
+        images.append(image)
+        annotations += [{"id": number, **mask} for number, mask in enumerate(masks, start=len(annotations) + 1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(LEVELS, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(out / "annotations" / f"instances_{split}.json", content, indent=None)
+
+
+def _in_order(
+    work: "functools.partial[ImageAndMasks]", indices: list[int], num_workers: int
+) -> Iterator[ImageAndMasks]:
+    if num_workers == 0:
+        yield from map(work, indices)
+        return
+    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
+    with ProcessPoolExecutor(num_workers, get_context("spawn")) as executor:
+        try:
+            yield from executor.map(work, indices, chunksize=_CHUNK)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that renders scenes was killed, most likely for memory; run again with a smaller "
+                "num_workers (finished images are kept)"
+            ) from error
+
+
+def _write_image(folder: Path, size_px: int, seed: int, index: int) -> ImageAndMasks:
+    """Render a scene, write its image unless it is there, and return what the json says of it."""
+    scene, name = render_nested_image(index, size_px, seed), f"nested_{index:06d}.jpg"
+    height, width = scene.image.shape[:2]
+    if not (folder / name).is_file():
+        write_bytes(folder / name, encode_jpeg(scene.image))
+    masks = [
+        {"image_id": index + 1, "category_id": level, **_annotation(mask)}
+        for level, mask in enumerate(scene.masks, start=1)
+    ]
+    return {"id": index + 1, "file_name": name, "height": height, "width": width}, masks
+
+
+def _choose_num_workers(num_images: int) -> int:
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_workers = min(num_cores, num_images // _IMAGES_PER_WORKER)
+    return num_workers if num_workers > 1 else 0
 
 
 def _annotation(mask: MaskArray) -> dict[str, Any]:

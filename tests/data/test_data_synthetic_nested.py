@@ -68,6 +68,14 @@ def test_same_settings_give_the_same_bytes_and_a_stopped_run_is_completed(tmp_pa
     assert other["train/nested_000000.jpg"] != _digests(tmp_path / "first")["train/nested_000000.jpg"]
 
 
+def test_processes_change_no_byte(tmp_path: Path) -> None:
+    alone = render_nested_set(tmp_path / "alone", num_images=5, size_px=64, seed=2, num_workers=0)
+    shared = render_nested_set(tmp_path / "shared", num_images=5, size_px=64, seed=2, num_workers=2)
+    assert _digests(alone) == _digests(shared)
+    with pytest.raises(InputError, match="num_workers is -1; it must be 0 or more"):
+        render_nested_set(tmp_path / "none", num_images=5, size_px=64, seed=2, num_workers=-1)
+
+
 def test_the_folder_is_its_own_and_sizes_are_bounded(tmp_path: Path) -> None:
     render_data_set(tmp_path / "classes", num_images=2, size_px=64, seed=0)
     with pytest.raises(InputError, match="holds a synthetic data set of"):
