@@ -18,13 +18,16 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["d
     """Start Fabric on what is there: the processes torchrun or SLURM made, else one process on one device.
 
     At one process there is no process group, and `strategy` does not matter. A plain call within an allocation of
-    SLURM is one process too, whatever tasks were asked for: only srun starts several.
+    SLURM is one process too, whatever tasks were asked for: only srun starts several. On a GPU, from then on, this
+    process chooses algorithms that repeat themselves bit by bit, so that a run that goes on ends as it would have.
 
     Raises:
         InputError: srun started several processes and does not say how many on each machine.
     """
     num_processes, local = _count_processes()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        _repeat_exactly()
     chosen: Literal["32-true", "bf16-mixed"] = (
         "bf16-mixed" if choose_precision(precision, device) == "bf16" else "32-true"
     )
@@ -38,6 +41,13 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["d
     )
     fabric.launch()
     return fabric
+
+
+def _repeat_exactly() -> None:
+    """Choose deterministic algorithms where there are such; torch warns of the others."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # our code reads nothing that it has not written
 
 
 def _count_processes() -> tuple[int, int]:

@@ -138,6 +138,7 @@ def finetune_network(
     if not images:
         raise InputError("there is no training image to fine-tune on; check the split")
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
+    fabric.to_device(network)  # a resumed optimiser's state goes to where its weights are
     optimizer, stage_scales = build_staged_optimizer(network, settings)
     identity = json.dumps([asdict(settings), seed, list(classes), len(images)])
     done = FinetuneProgress((), (0,) * len(classes))

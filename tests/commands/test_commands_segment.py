@@ -63,7 +63,7 @@ def test_a_prompt_gives_ranked_masks(segment: Weights, folder: DrawnFolder, tmp_
     photo, out = folder.images / "1.jpg", tmp_path / "out"  # 64 high, 48 wide
     outcome = segment("--image", photo, "--points", "20,20,1;40,60,0", "--box", "8,12,40,36", "--out", out)
     assert outcome.status == 0, outcome.err
-    predictor = Predictor.from_weights(segment.path, "cpu", "fp32").set_image(photo)
+    predictor = Predictor.from_weights(segment.path, precision="fp32").set_image(photo)
     expected = predictor.predict([[20, 20], [40, 60]], [1, 0], [8, 12, 40, 36])
     record = read(out / "segment.json")
     assert [entry["file"] for entry in record["masks"]] == ["masks/1.png", "masks/2.png", "masks/3.png"]

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
+import densessl.evaluation.spectral_groups as spectral_groups_module
 from densessl.evaluation.spectral_groups import spectral_groups
 
 
@@ -30,6 +31,30 @@ def test_planted_clusters_and_seed(num_groups: int) -> None:
     found = spectral_groups(vectors, num_groups, seed=0)
     assert adjusted_rand_score(truth, found) == 1.0
     assert np.array_equal(found, spectral_groups(vectors, num_groups, seed=0))
+
+
+@pytest.mark.parametrize("num_groups", [4, 5, 7])
+def test_parts_of_the_graph_that_nothing_joins(num_groups: int) -> None:
+    """Eigenvalue 1 then comes five times, of which Lanczos iterations miss some for one start or another."""
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 5, 200)
+    vectors = (50 * np.eye(5)[truth] + 0.3 * rng.normal(size=(200, 5))).astype(np.float32)
+    for seed in range(10):
+        found = spectral_groups(vectors, num_groups, seed)
+        assert len(np.unique(found)) == num_groups
+        pairs = len(np.unique(10 * truth + found))  # no more than needed to cut or to join whole parts
+        assert pairs == max(5, num_groups)
+
+
+def test_the_eigenvectors_are_those_of_a_dense_solver() -> None:
+    vectors, _ = rings(60)
+    adjacency = spectral_groups_module._affinities(vectors, 5)
+    degrees = adjacency.toarray().sum(axis=1)
+    values, dense = np.linalg.eigh(adjacency.toarray() / np.sqrt(np.outer(degrees, degrees)))
+    found = spectral_groups_module._leading_eigenvectors(adjacency, 5, np.random.default_rng(0))
+    assert values[-5] - values[-6] > 1e-3  # the leading five span one space
+    assert np.abs(found.T @ found - np.eye(5)).max() < 1e-8
+    assert np.abs(dense[:, -5:] @ (dense[:, -5:].T @ found) - found).max() < 1e-6
 
 
 def test_few_and_equal_vectors() -> None:

@@ -75,7 +75,8 @@ def _train(
     scenes: Scenes, settings: FinetuneSettings, checkpoint: Path | None = None
 ) -> tuple[FinetuneOutcome, SegmentationNetwork]:
     network = _network(settings.decoder)
-    return finetune_network(make_fabric("fp32"), network, *scenes, CLASSES, settings, 0, checkpoint), network
+    outcome = finetune_network(make_fabric("fp32"), network, *scenes, CLASSES, settings, 0, checkpoint)
+    return outcome, network.cpu()
 
 
 def test_rates_fall_from_the_last_stage_to_the_first() -> None:
@@ -146,7 +147,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(scenes: Scenes,
     )
     assert seen == [2, 3]
     assert outcome.losses == whole.losses
-    for value, other in zip(network.state_dict().values(), expected.state_dict().values(), strict=True):
+    for value, other in zip(network.cpu().state_dict().values(), expected.state_dict().values(), strict=True):
         assert torch.equal(value, other)
     with pytest.raises(InputError, match=r"finetune\.pt belongs to another training"):
         _train(scenes, replace(settings, weight_decay=0.0), checkpoint)

@@ -184,7 +184,7 @@ class _Rude:
         self.num_calls += 1
         assert not model.training
         assert not torch.is_grad_enabled()
-        model.eval()(torch.randn(2, 3, 32, 32))
+        model.eval()(torch.randn(2, 3, 32, 32, device=next(model.parameters()).device))
         torch.manual_seed(5)
         np.random.default_rng().random(3)
         return {"cluster_stability": 0.5}

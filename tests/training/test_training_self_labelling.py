@@ -96,7 +96,7 @@ def _train(scenes: Scenes, settings: SelfLabellingSettings) -> tuple[RoundOutcom
     torch.manual_seed(0)
     network = SegmentationNetwork("resnet10t", settings.decoder, 16, 3)
     outcome = train_segmentation_network(make_fabric("fp32"), network, *scenes, 3, settings, 0, "round 1")
-    return outcome, network
+    return outcome, network.cpu()
 
 
 def test_pixels_are_counted(scenes: Scenes) -> None:

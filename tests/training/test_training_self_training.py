@@ -75,6 +75,7 @@ def test_given_weights_keep_their_batch_norm_statistics(
         epochs=1, size_px=32, batch_size=2, num_workers=0, weights=tmp_path / "encoder.safetensors"
     )
     train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
+    network.cpu()
     assert torch.equal(network.unet.encoder.model.bn1.running_mean, before)
     assert int(network.unet.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
 
@@ -84,6 +85,7 @@ def test_an_encoder_of_rate_zero_stays_as_it_is(scenes: tuple[tuple[ImageRef, ..
     before = {name: value.clone() for name, value in network.named_parameters()}
     settings = SelfTrainingSettings(epochs=1, size_px=32, batch_size=2, num_workers=0, encoder_lr_scale=0)
     train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
+    network.cpu()
     moved = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
     assert moved
     assert not any(name.startswith("unet.encoder.") for name in moved)

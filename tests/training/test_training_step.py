@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from benchmarks.plain_step import PlainNetwork, PlainTrainer
 from densessl.models.mask_contrast_model import ModelSettings, build_model
 from densessl.models.momentum_twin import update_twin
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.structures import ViewBatch
-from densessl.training.devices import make_fabric
 from densessl.training.settings import TrainingSettings
 from densessl.training.state import new_state
 from densessl.training.step import training_step
@@ -35,7 +35,7 @@ def test_the_published_step_at_full_resolution() -> None:
     plain.load_ours(model.state_dict())
     state = new_state(model, settings.embedding_dim, objective, training, 0)
     trainer = PlainTrainer(plain, state.bank.prototypes, learning_rate=0.01)
-    fabric = make_fabric("fp32")
+    fabric = Fabric(accelerator="cpu", devices=1)
     wrapped, optimizer = fabric.setup(state.model, state.optimizer)
     wrapped.train()
     state.twin.train()

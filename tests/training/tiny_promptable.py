@@ -44,7 +44,7 @@ def train(
     model: PromptableModel | None = None,
     resume: bool = False,
 ) -> tuple[PromptableResult, PromptableModel]:
-    """Train on the images and masks of `draw_images`, on one thread; returns the trained model too."""
+    """Train on the images and masks of `draw_images`, on one thread; returns the trained model too, on the CPU."""
     images = open_image_folder(root / "images").images
     objects = open_objects(root / "masks", images, ObjectSettings())
     model = build() if model is None else model
@@ -57,7 +57,7 @@ def train(
         )
     finally:
         torch.set_num_threads(num_threads)
-    return result, model
+    return result, model.cpu()
 
 
 def train_part(root: Path, run: Path, epochs: int, resume: bool = False) -> dict[str, torch.Tensor]:
