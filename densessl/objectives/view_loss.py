@@ -38,9 +38,11 @@ def view_loss(
     own_counts = torch.stack([torch.bincount(numbers, minlength=len(prototypes)) for numbers in masks]).sum(0)
     counts = mass = own_counts if whole_batch is None else whole_batch.total(own_counts)
     if parts[0].weights is not None:
-        weighed = [
-            torch.bincount(numbers, part.weights, minlength=len(prototypes))
+        zeros = torch.zeros(len(prototypes), device=prototypes.device)
+        weighed = [  # as a weighted bincount, which on a GPU does not repeat itself
+            zeros.index_add(0, numbers, part.weights)
             for part, numbers in zip(parts, masks, strict=True)
+            if part.weights is not None
         ]
         mass = torch.stack(weighed).sum(0)
         mass = mass if whole_batch is None else whole_batch.total(mass)

@@ -47,7 +47,7 @@ def _repeat_exactly() -> None:
     """Choose deterministic algorithms where there are such; torch warns of the others."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # our code reads nothing that it has not written
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
 
 
 def _count_processes() -> tuple[int, int]:
