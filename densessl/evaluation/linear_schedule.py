@@ -154,18 +154,39 @@ class _Training:
             )
         self.optimizer.param_groups[0]["lr"] = learning_rate_at(self.settings, epoch)
         logits = nn.functional.conv2d(inputs, self.weight, self.bias)
-        upsampled = nn.functional.interpolate(logits, targets.shape[1:], mode="bilinear", align_corners=False)
-        loss = nn.functional.cross_entropy(upsampled, targets.to(self.weight.device), ignore_index=-1)
-        value = float(loss.detach())
+        value, gradient = upsampled_cross_entropy(logits, targets.to(self.weight.device))
         if not np.isfinite(value):
             raise InputError(
                 f"the loss of the linear probe became {value} in epoch {epoch + 1}; lower linear.learning_rate "
                 f"(now {self.settings.learning_rate})"
             )
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        logits.backward(gradient)  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return value
+
+
+def upsampled_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tuple[float, torch.Tensor]:
+    """Return the mean cross-entropy of logits at the targets' size, and its gradient by the logits as they are given.
+
+    On a CPU image after image is upsampled, so that what an image takes stays in the cache.
+
+    Args:
+        logits: (batch, classes, h, w), upsampled bilinearly.
+        targets: int64 (batch, height, width), -1 where there is no class; not everywhere.
+    """
+    gradients: list[torch.Tensor] = []
+    num_labelled = (targets >= 0).sum()
+    loss = torch.zeros((), device=logits.device)
+    at_once = 1 if logits.device.type == "cpu" else len(logits)
+    for first in range(0, len(logits), at_once):
+        wanted = targets[first : first + at_once]
+        given = logits[first : first + at_once].detach().requires_grad_()
+        upsampled = nn.functional.interpolate(given, wanted.shape[1:], mode="bilinear", align_corners=False)
+        part = nn.functional.cross_entropy(upsampled, wanted, ignore_index=-1, reduction="sum") / num_labelled
+        gradients += torch.autograd.grad(part, given)
+        loss += part.detach()
+    return float(loss), torch.cat(gradients)
 
 
 def _fitted(
