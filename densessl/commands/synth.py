@@ -6,6 +6,7 @@ from typing import Literal
 from densessl.data.synthetic import SYNTHETIC_CLASS_NAMES, render_data_set
 from densessl.data.synthetic_nested import LEVELS
 from densessl.data.synthetic_nested_set import render_nested_set
+from densessl.errors import InputError
 
 
 def synth(
@@ -28,8 +29,8 @@ def synth(
         seed: 0 or above; image i depends on the seed, the size and i alone.
         scenes: classes (objects of six classes, in the VOC layout) or nested (a body with a window with a knob, of 64
             pixels or more, in the COCO layout: each image has a whole, a part and a subpart, whose masks overlap).
-        num_workers: processes that render scenes of nested objects, which take longest; 0 for none but this one, null
-            for as many as there are cores. They change no byte.
+        num_workers: processes that render scenes of nested objects; 0 for none but this one, null for as many as there
+            are cores, fewer for small sets. They change no byte. Scenes of classes are rendered in one.
 
     Raises:
         InputError: for settings out of range, and for an output folder that holds anything else.
@@ -38,6 +39,10 @@ def synth(
         render_nested_set(out, num_images, size_px, seed, num_workers=num_workers)
         print(f"{num_images} synthetic images of nested objects ({', '.join(LEVELS)}), in the COCO layout: {out}")
         return
+    if num_workers is not None:
+        raise InputError(
+            f"num_workers is {num_workers}, but scenes of classes are rendered in one process; leave it out"
+        )
     render_data_set(out, num_images, size_px, seed)
     num_classes = len(SYNTHETIC_CLASS_NAMES) - 1
     print(f"{num_images} synthetic images of {num_classes} classes and background, in the VOC layout: {out}")

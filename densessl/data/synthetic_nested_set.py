@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as run_lengths
 
@@ -22,6 +23,7 @@ NESTED_RENDERER_VERSION = 1  # raised whenever the same settings give other byte
 _SMALLEST_PX = 64
 _IMAGES_PER_WORKER = 128  # a scene takes a tenth of a second, and starting a process a second
 _CHUNK = 16
+_ImageAndMasks = tuple[dict[str, Any], list[dict[str, Any]]]  # what the json says of them; the masks have no number yet
 
 
 def render_nested_set(
@@ -64,12 +66,8 @@ def render_nested_image(index: int, size_px: int, seed: int) -> NestedScene:
     return render_nested_scene(size_px, np.random.default_rng((seed, index, 3)))
 
 
-ImageAndMasks = tuple[dict[str, Any], list[dict[str, Any]]]
-"""What COCO's json says of an image, and of each of its masks, whose numbers are not yet given."""
-
-
 def _write_split(
-    out: Path, split: str, indices: list[int], work: "functools.partial[ImageAndMasks]", num_workers: int
+    out: Path, split: str, indices: list[int], work: "functools.partial[_ImageAndMasks]", num_workers: int
 ) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -82,23 +80,24 @@ def _write_split(
 
 
 def _in_order(
-    work: "functools.partial[ImageAndMasks]", indices: list[int], num_workers: int
-) -> Iterator[ImageAndMasks]:
+    work: "functools.partial[_ImageAndMasks]", indices: list[int], num_workers: int
+) -> Iterator[_ImageAndMasks]:
     if num_workers == 0:
         yield from map(work, indices)
         return
     # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
-    with ProcessPoolExecutor(num_workers, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), cv2.setNumThreads, (1,)) as executor:
         try:
             yield from executor.map(work, indices, chunksize=_CHUNK)
         except BrokenProcessPool as error:
             raise InputError(
-                "a process that renders scenes was killed, most likely for memory; run again with a smaller "
-                "num_workers (finished images are kept)"
+                "a process that renders scenes ended, most likely for want of memory, or because the script that calls "
+                "this has no `if __name__ == '__main__'`; run again with a smaller num_workers, or 0, which starts "
+                "none (finished images are kept)"
             ) from error
 
 
-def _write_image(folder: Path, size_px: int, seed: int, index: int) -> ImageAndMasks:
+def _write_image(folder: Path, size_px: int, seed: int, index: int) -> _ImageAndMasks:
     """Render a scene, write its image unless it is there, and return what the json says of it."""
     scene, name = render_nested_image(index, size_px, seed), f"nested_{index:06d}.jpg"
     height, width = scene.image.shape[:2]

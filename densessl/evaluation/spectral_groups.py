@@ -34,14 +34,17 @@ def spectral_groups(
 def _leading_eigenvectors(adjacency: csr_array, num: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """Return the leading eigenvectors (num_vectors, num or more) of `D^-1/2 W D^-1/2`, all of eigenvalue 1 among them.
 
-    Eigenvalue 1 comes as often as the graph has connected parts, and its eigenvectors are `D^1/2` within a part and 0
-    elsewhere. They are written down, as Lanczos iterations miss some of a repeated eigenvalue.
+    Eigenvalue 1 comes as often as the graph has connected parts with a weight that counts, and its eigenvectors are
+    `D^1/2` within a part and 0 elsewhere. They are written down, as Lanczos iterations miss some of a repeated
+    eigenvalue.
     """
-    roots = np.sqrt(np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), _LEAST_SCALE))
-    num_parts, part = connected_components(adjacency, directed=False)
-    known = np.where(part[:, None] == np.arange(num_parts), roots[:, None], 0.0)
+    degrees = np.asarray(adjacency.sum(axis=1)).ravel()
+    roots = np.sqrt(np.maximum(degrees, _LEAST_SCALE))
+    _, part = connected_components(adjacency, directed=False)
+    parts = np.unique(part[degrees > _LEAST_SCALE])
+    known = np.where(part[:, None] == parts, roots[:, None], 0.0)
     known /= np.linalg.norm(known, axis=0)
-    if num_parts >= num:
+    if len(parts) >= num:
         return known
     scale = diags_array(1 / roots)
     matrix = csr_array(scale @ adjacency @ scale)
@@ -49,7 +52,7 @@ def _leading_eigenvectors(adjacency: csr_array, num: int, generator: np.random.G
         matrix.shape, matvec=lambda vector: matrix @ vector - 2 * known @ (known.T @ vector), dtype=np.float64
     )
     start = generator.uniform(0.5, 1.5, len(roots))
-    _, others = eigsh(deflated, k=num - num_parts, which="LA", v0=start - known @ (known.T @ start))
+    _, others = eigsh(deflated, k=num - len(parts), which="LA", v0=start - known @ (known.T @ start))
     return np.concatenate([known, others], axis=1)
 
 

@@ -13,13 +13,17 @@ from densessl.models.precision import choose_precision
 from densessl.objectives.whole_batch import WholeBatch
 from densessl.training.sharding import shard_network
 
+os.environ.setdefault(
+    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+)  # cuBLAS reads it when it starts, and repeats itself with it
+
 
 def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["ddp", "fsdp"] = "ddp") -> Fabric:
     """Start Fabric on what is there: the processes torchrun or SLURM made, else one process on one device.
 
     At one process there is no process group, and `strategy` does not matter. A plain call within an allocation of
     SLURM is one process too, whatever tasks were asked for: only srun starts several. On a GPU, from then on, this
-    process chooses algorithms that repeat themselves bit by bit, so that a run that goes on ends as it would have.
+    process chooses algorithms that repeat themselves bit by bit, where torch has such (docs/architecture.md).
 
     Raises:
         InputError: srun started several processes and does not say how many on each machine.
@@ -45,7 +49,6 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["d
 
 def _repeat_exactly() -> None:
     """Choose deterministic algorithms where there are such; torch warns of the others."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
 

@@ -26,6 +26,7 @@ def test_synth_writes_the_data_set_and_says_where(tmp_path: Path, capsys: pytest
         ({"num_images": 1}, r"num_images is 1, .* pass 2 or more"),
         ({"size_px": 31}, r"size_px is 31, .* 32-4096 pixels"),
         ({"size_px": 4097}, r"size_px is 4097, .* 32-4096 pixels"),
+        ({"num_workers": 2}, r"num_workers is 2, but scenes of classes are rendered in one process"),
         ({"seed": -1}, r"seed is -1, .* 0 or above"),
     ],
 )

@@ -12,7 +12,13 @@ from densessl.errors import InputError
 from densessl.evaluation.labelled_features import Classes
 from densessl.evaluation.labelled_protocols import LINEAR, LinearScheduleSettings
 from densessl.evaluation.linear_probe import predict_with_probe
-from densessl.evaluation.linear_schedule import FeatureBatch, cached_batches, fit_scheduled_probe, learning_rate_at
+from densessl.evaluation.linear_schedule import (
+    FeatureBatch,
+    cached_batches,
+    fit_scheduled_probe,
+    learning_rate_at,
+    upsampled_cross_entropy,
+)
 from densessl.structures import IGNORE
 
 CLASSES = Classes((0, 2, 3), 5)
@@ -25,6 +31,20 @@ def test_the_defaults_are_the_published_schedule() -> None:
     assert (settings.epochs, settings.batch_size, settings.momentum, settings.weight_decay) == (60, 16, 0.9, 1e-4)
     rates = [learning_rate_at(settings, epoch) for epoch in range(60)]
     assert rates == pytest.approx([0.1] * 26 + [0.01] * 34)  # lowered after epoch 25, counted from 0
+
+
+def test_the_loss_image_by_image_is_that_of_the_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(-1, 4, (3, 20, 30), generator=generator)
+    targets[1] = -1
+    loss = torch.nn.functional.cross_entropy(
+        torch.nn.functional.interpolate(logits, (20, 30), mode="bilinear"), targets, ignore_index=-1
+    )
+    loss.backward()
+    value, gradient = upsampled_cross_entropy(logits.detach(), targets)
+    assert value == pytest.approx(float(loss.detach()), rel=1e-6)
+    torch.testing.assert_close(gradient, logits.grad)
 
 
 def test_steps_equal_plain_pytorch() -> None:

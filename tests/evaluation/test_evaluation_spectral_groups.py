@@ -46,6 +46,15 @@ def test_parts_of_the_graph_that_nothing_joins(num_groups: int) -> None:
         assert pairs == max(5, num_groups)
 
 
+def test_a_vector_that_nothing_is_near_takes_no_group() -> None:
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 2, 100)
+    near = 5 * np.eye(2)[truth] + 1e-4 * rng.normal(size=(100, 2))
+    far = np.array([[1e6, 0], [0, 1e6]])  # their weights are too small for a number
+    found = spectral_groups(np.concatenate([near, far]).astype(np.float32), 2, seed=0)
+    assert adjusted_rand_score(truth, found[:100]) == 1.0
+
+
 def test_the_eigenvectors_are_those_of_a_dense_solver() -> None:
     vectors, _ = rings(60)
     adjacency = spectral_groups_module._affinities(vectors, 5)
