@@ -3,7 +3,8 @@
     python -m densessl benchmark --encoder mobilenetv2_100 --weights mobilenet_v2_imagenet.safetensors \
         --output_stride 16 --image_size 320 --data ROOT/voc_animals --train_split train_aug \
         --masks ROOT/voc_animals/saliency_csnet --train_masks TRAIN_MASKS --classes 0,8,10,12,13,15,17 \
-        --protocols native,maskcontrast,stego320,leopart,linear_exact,hummingbird,retrieval --out OUT
+        --protocols native,maskcontrast,stego320,leopart,linear,linear_exact,hummingbird,retrieval,finetune \
+        --linear.augmentation false --exact.strengths '[0.01]' --finetune.epochs 3 --finetune.size_px 224 --out OUT
     python -m benchmarks.encoder_table --benchmark OUT --name "MobileNetV2, ImageNet labels"
 
 Rows go to results/encoder_table.jsonl, one for each card; `python -m benchmarks.render_tables` puts the newest of each

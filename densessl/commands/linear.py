@@ -11,6 +11,7 @@ from densessl.commands.encoder import EncoderSettings
 from densessl.commands.protocol_data import DataSettings
 from densessl.commands.protocol_result import ProtocolSettings
 from densessl.commands.single_protocol import ProtocolOutcome, run_alone
+from densessl.errors import InputError
 from densessl.evaluation.labelled_protocols import ExactLinearSettings, LinearScheduleSettings
 from densessl.models.dense_encoder import Normalisation
 
@@ -67,8 +68,10 @@ def linear(
         exact: of --method exact.
 
     Raises:
-        InputError: an encoder that cannot be opened, missing labels, or labels out of range; says what to change.
+        InputError: an encoder that cannot be opened, missing labels, labels out of range, or settings of the method
+            that is not used; says what to change.
     """
+    _check_method(method, linear, exact)
     given = EncoderSettings(
         encoder, weights, pretrained, output_stride, normalisation, "embedding", trust_file, precision
     )
@@ -87,3 +90,13 @@ def linear(
     )
     settings = ProtocolSettings(image_size, range(seed, seed + 1), bootstrap, linear=linear, exact=exact)
     return run_alone("linear_exact" if method == "exact" else "linear", out, given, source, settings)
+
+
+def _check_method(
+    method: Literal["exact", "schedule"], linear: LinearScheduleSettings, exact: ExactLinearSettings
+) -> None:
+    """Refuse settings of the other method, which would do nothing."""
+    if method == "exact" and linear != LinearScheduleSettings():
+        raise InputError("settings linear.* are given, but method exact does not use them; add --method schedule")
+    if method == "schedule" and exact != ExactLinearSettings():
+        raise InputError("settings exact.* are given, but method schedule does not use them; add --method exact")

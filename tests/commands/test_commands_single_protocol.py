@@ -119,3 +119,25 @@ def test_bad_settings(name: str, more: tuple[object, ...], message: str, voc: Pa
     outcome = call(name, voc, tmp_path, *more)
     assert outcome.status == 1
     assert message in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ("--linear.epochs", "2"),
+            "settings linear.* are given, but method exact does not use them; add --method schedule",
+        ),
+        (
+            ("--method", "schedule", "--exact.max_passes", "3"),
+            "settings exact.* are given, but method schedule does not use them; add --method exact",
+        ),
+    ],
+)
+def test_settings_of_the_other_method_are_refused(
+    more: tuple[str, ...], message: str, voc: Path, tmp_path: Path
+) -> None:
+    outcome = call("linear", voc, tmp_path / "out", *more)
+    assert outcome.status == 1
+    assert message in outcome.err
+    assert not (tmp_path / "out").exists()
