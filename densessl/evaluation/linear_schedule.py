@@ -174,6 +174,9 @@ def upsampled_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tupl
     Args:
         logits: (batch, classes, h, w), upsampled bilinearly.
         targets: int64 (batch, height, width), -1 where there is no class; not everywhere.
+
+    Returns:
+        The loss in nats, over the pixels that have a class, and its gradient, of the shape of `logits`.
     """
     gradients: list[torch.Tensor] = []
     num_labelled = (targets >= 0).sum()

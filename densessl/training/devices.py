@@ -13,9 +13,7 @@ from densessl.models.precision import choose_precision
 from densessl.objectives.whole_batch import WholeBatch
 from densessl.training.sharding import shard_network
 
-os.environ.setdefault(
-    "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-)  # cuBLAS reads it when it starts, and repeats itself with it
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts, which then repeats itself
 
 
 def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["ddp", "fsdp"] = "ddp") -> Fabric:
