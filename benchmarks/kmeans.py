@@ -30,7 +30,8 @@ from torch.nn import functional
 
 from benchmarks.rows import append_row
 from densessl.data.images import read_image
-from densessl.evaluation.fast_kmeans import available_processors, fast_kmeans
+from densessl.evaluation.fast_kmeans import fast_kmeans
+from densessl.machine import num_cores
 
 DIM = 64
 IMAGE_PX = 320
@@ -53,7 +54,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, data: str, vectors: Vectors, num_clusters: int) -> None:
     """Run the methods in turn, `KMeans` last, so that a run that is stopped has the others."""
-    seed, threads = arguments.seed, arguments.threads or available_processors()
+    seed, threads = arguments.seed, arguments.threads or num_cores()
 
     def fast() -> tuple[Vectors, int]:
         found = fast_kmeans(vectors, num_clusters, seed, num_threads=threads)

@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 from densessl.errors import InputError
+from densessl.machine import num_cores
 from densessl.saliency.generation import Shard
 
 
@@ -50,8 +51,7 @@ def cores_per_process() -> int:
     then a process sees fewer than the machine has. torchrun binds none, so fewer cores there are those of a container
     or a batch job, and are shared.
     """
-    machine = os.cpu_count() or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine
+    cores, machine = num_cores(), os.cpu_count() or 1
     for launcher in _LAUNCHERS:
         if launcher.world_size in os.environ:
             if launcher.binds and cores < machine:

@@ -1,6 +1,5 @@
 """Checking a data set file by file: what it holds, what is missing, what is broken."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from densessl.data.voc import (
     voc_splits,
 )
 from densessl.errors import InputError
+from densessl.machine import num_cores
 from densessl.structures import ImageRef, LabelReader
 
 Progress = Callable[[int, int], None]
@@ -164,7 +164,7 @@ def _run(tasks: Sequence[_Task], progress: Progress | None) -> tuple[str, ...]:
     """Decode images and label maps in threads (decoders release the interpreter lock); returns the faults in
     order."""
     faults: list[str] = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=num_cores()) as pool:
         for done, found in enumerate(pool.map(_decode, tasks), start=1):
             faults += found
             if progress is not None:

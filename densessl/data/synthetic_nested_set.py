@@ -1,7 +1,6 @@
 """The synthetic data set of nested objects, in the COCO layout: the same bytes for the same settings."""
 
 import functools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from densessl.data.synthetic import check_settings, encode_jpeg, open_folder, va
 from densessl.data.synthetic_nested import LEVELS, NestedScene, render_nested_scene
 from densessl.errors import InputError
 from densessl.files import write_bytes, write_json
+from densessl.machine import num_cores
 from densessl.structures import MaskArray
 
 NESTED_RENDERER_VERSION = 1  # raised whenever the same settings give other bytes
@@ -111,8 +111,7 @@ def _write_image(folder: Path, size_px: int, seed: int, index: int) -> _ImageAnd
 
 
 def _choose_num_workers(num_images: int) -> int:
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_workers = min(num_cores, num_images // _IMAGES_PER_WORKER)
+    num_workers = min(num_cores(), num_images // _IMAGES_PER_WORKER)
     return num_workers if num_workers > 1 else 0
 
 

@@ -1,6 +1,5 @@
 """k-means for millions of vectors: many starts on samples, the best one refined on larger ones, then on all."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.evaluation.bounded_lloyd import LloydFit, lloyd
 from densessl.evaluation.kmeans_start import kmeans_plus_plus
+from densessl.machine import num_cores
 
 VECTORS_PER_CLUSTER = 256
 """Vectors for each cluster in the smallest sample."""
@@ -52,7 +52,7 @@ def fast_kmeans(
     sizes = _sample_sizes(len(vectors), num_clusters)
     seeds = rng.integers(2**63, size=num_starts).tolist()
     fit = partial(lloyd, max_passes=max_passes, tolerance=tolerance, is_spherical=is_spherical)
-    with threadpool_limits(limits=1), ThreadPoolExecutor(num_threads or available_processors()) as pool:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(num_threads or num_cores()) as pool:
         sample = _rows(vectors, order, sizes[0])
         mean = sample.mean(axis=0)
         eligible = _rows(vectors, order, min(sizes[0], max(LEAST_SAMPLE, STARTED_PER_CLUSTER * num_clusters))) - mean
@@ -66,11 +66,6 @@ def fast_kmeans(
             rows = _rows(vectors, order, size)
             fits = _ranked(fit(rows, found.centroids, over_blocks=pool.map) for found in kept)[:1]
     return fits[0]
-
-
-def available_processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _sample_sizes(num_vectors: int, num_clusters: int) -> list[int]:

@@ -10,11 +10,11 @@ from scipy.optimize import OptimizeResult, minimize
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.evaluation.curvature import CellCovariance, cell_covariance, coordinates
-from densessl.evaluation.fast_kmeans import available_processors
 from densessl.evaluation.labelled_features import Classes, FeatureSource, LabelSource
 from densessl.evaluation.labelled_protocols import ExactLinearSettings
 from densessl.evaluation.linear_probe import LinearProbe
 from densessl.evaluation.probe_cells import ProbeCells, collect_cells
+from densessl.machine import num_cores
 
 Parameters = NDArray[np.float64]  # (num_classes * (dim + 1),): weights row by row, then the biases
 
@@ -83,7 +83,7 @@ def fit_exact_probe(
         InputError: as `collect_cells`.
     """
     cells = collect_cells(features, labels, classes)
-    with threadpool_limits(limits=1), ThreadPoolExecutor(available_processors()) as pool:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(num_cores()) as pool:
         return _fit(_Problem(cells, settings, cell_covariance(cells), pool.map), classes, progress)
 
 

@@ -1,7 +1,6 @@
 """Images through the estimator to files: in this process or shared among workers, a few images ahead at a time."""
 
 import functools
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
 from densessl.errors import InputError
+from densessl.machine import num_cores
 from densessl.saliency.proposal_store import write_image
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.saliency.record_journal import ImageRecord
@@ -81,7 +81,7 @@ def use_one_thread() -> None:
 
 
 def _choose_num_workers(num_images: int, max_workers: int | None) -> int:
-    num_workers = min(_num_cores() if max_workers is None else max_workers, num_images // IMAGES_PER_WORKER)
+    num_workers = min(num_cores() if max_workers is None else max_workers, num_images // IMAGES_PER_WORKER)
     return num_workers if num_workers > 1 else 0
 
 
@@ -166,7 +166,3 @@ def one_thread() -> Iterator[None]:
 def _open_progress(console: Console, total: int) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=total == 0 or not console.is_terminal)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

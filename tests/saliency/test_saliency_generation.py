@@ -192,7 +192,7 @@ def test_an_image_whose_record_broke_is_done_again(images, tmp_path, monkeypatch
     ("num_images", "most", "expected"), [(6400, 4, 4), (6400, 1, 0), (6400, None, 8), (200, 4, 3), (100, 4, 0)]
 )
 def test_the_number_of_workers_is_chosen_by_images_and_cores(num_images, most, expected, monkeypatch):
-    monkeypatch.setattr(processing, "_num_cores", lambda: 8)
+    monkeypatch.setattr(processing, "num_cores", lambda: 8)
     chosen = []
     monkeypatch.setattr(
         processing, "_run", lambda images, work, maps, num_workers: chosen.append(num_workers) or iter(())
