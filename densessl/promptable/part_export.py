@@ -24,6 +24,9 @@ ExportFormat = Literal["onnx", "torch_export"]
 SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
 EXTRA = 'pip install "densessl[export]"'
 
+LEAST_TORCH = (2, 13)
+"""The first that traces the decoder for any number of prompts, as the extra `export` says."""
+
 _MAX_CELLS = 2**16
 """Of a side of the grid: what torch.export wants to know of an axis that can have any length."""
 
@@ -66,9 +69,12 @@ def trace_part(part: ModelPart) -> torch.export.ExportedProgram:
         with torch.no_grad(), _quiet():
             program = torch.export.export(part.module, part.draw(part.traced), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # what cannot be traced ends in any of torch's own errors
+        if _torch_version() < LEAST_TORCH:
+            remedy = f"torch {torch.__version__} may be the reason, exports need 2.13 or newer: {EXTRA}"
+        else:
+            remedy = "its network depends on them, export it for one size (sizes square)"
         raise InputError(
-            f"the {part.name} cannot be traced for sizes of any length ({_first_line(error)}); its network depends on "
-            "them, export it for one size (sizes square)"
+            f"the {part.name} cannot be traced for sizes of any length ({_first_line(error)}); {remedy}"
         ) from error
     program.example_inputs = None  # a file would carry them
     _round_up_in_integers(program.graph)
@@ -195,6 +201,10 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def _torch_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in torch.__version__.split(".")[:2])
 
 
 def _first_line(error: BaseException) -> str:
