@@ -1,7 +1,6 @@
 """Fine-tuning with labels: a segmentation network learns label maps, its encoder stage by stage at falling rates."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from densessl.models.segmentation_network import Decoder, SegmentationNetwork
 from densessl.structures import IGNORE, ImageRef, LabelMap, LabelReader
 from densessl.training.batches import draw_batches
 from densessl.training.finetuning_checkpoint import FinetuneProgress, resume_finetuning, save_finetuning
-from densessl.training.network_fitting import freeze_batch_norm, open_progress, set_learning_rate
+from densessl.training.network_fitting import descend, freeze_batch_norm, open_progress, set_learning_rate
 from densessl.training.sampler import BatchSampler
 from densessl.training.self_labelling import labelled_cross_entropy
 
@@ -222,16 +221,7 @@ class _Training:
         torch.manual_seed(int(np.random.default_rng([self.seed, step]).integers(2**62)))  # dropout of a step repeats
         logits = self.network(self.fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
         loss = labelled_cross_entropy(logits.float(), self.fabric.to_device(view.target).long())
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss became {value} at step {step + 1} of fine-tuning; lower finetune.learning_rate (now "
-                f"{self.settings.learning_rate})"
-            )
-        self.optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.optimizer.step()
-        return value
+        return descend(self.fabric, self.optimizer, loss, step, self.settings, "fine-tuning", "finetune")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One round of self-training on clusters: a segmentation network learns pseudo-labels that were made without labels."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,11 +8,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import nn
 
 from densessl.data.label_maps import read_label_map
-from densessl.data.label_targets import LabelFolder, LabelViews, collate_labels
+from densessl.data.label_targets import LabelFolder, LabelView, LabelViews, collate_labels
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError, check_at_least
 from densessl.models.precision import choose_memory_format
@@ -21,7 +19,7 @@ from densessl.models.saliency_network import SIZE_RANGE_PX
 from densessl.models.segmentation_network import Decoder, SegmentationNetwork
 from densessl.structures import IGNORE, ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.network_fitting import build_optimizer, freeze_batch_norm, open_progress, set_learning_rate
+from densessl.training.network_fitting import FitOutcome, build_optimizer, fit_network, freeze_batch_norm
 from densessl.training.sampler import BatchSampler
 
 
@@ -105,15 +103,6 @@ class SelfLabellingSettings:
         return (self.views.min_scale + self.views.max_scale) / 2
 
 
-@dataclass(frozen=True)
-class RoundOutcome:
-    """loss: mean of the last epoch. seconds: of training. images_per_second: of training."""
-
-    loss: float
-    seconds: float
-    images_per_second: float
-
-
 def train_segmentation_network(
     fabric: Fabric,
     network: SegmentationNetwork,
@@ -123,7 +112,7 @@ def train_segmentation_network(
     settings: SelfLabellingSettings,
     seed: int,
     name: str,
-) -> RoundOutcome:
+) -> FitOutcome:
     """Train a network on pseudo-labels, in place, with the cross-entropy over the pixels that have one.
 
     Args:
@@ -149,30 +138,13 @@ def train_segmentation_network(
     torch.manual_seed(seed)
     wrapped.train()
     freeze_batch_norm(network.encoder)
-    total, num_seen, started = 0.0, 0, time.monotonic()
-    with open_progress() as progress:
-        task = progress.add_task(name, total=len(sampler))
-        for step, view in enumerate(draw_batches(views, sampler, settings.num_workers, collate_labels)):
-            set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
-            logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
-            loss = labelled_cross_entropy(logits.float(), fabric.to_device(view.target).long(), weights)
-            if not bool(torch.isfinite(loss)):
-                raise InputError(
-                    f"the loss became {float(loss.detach())} at step {step + 1} of {name}; lower "
-                    f"self_labelling.learning_rate (now {settings.learning_rate})"
-                )
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            total = float(loss.detach()) + (0.0 if step % sampler.steps_per_epoch == 0 else total)
-            num_seen += len(view.image)
-            progress.advance(task)
-            epoch, rest = divmod(step + 1, sampler.steps_per_epoch)
-            if rest == 0:
-                mean = total / sampler.steps_per_epoch
-                _say_epoch(progress.console, name, epoch, settings.epochs, mean, num_seen, time.monotonic() - started)
-    seconds = time.monotonic() - started
-    return RoundOutcome(total / sampler.steps_per_epoch, seconds, num_seen / max(seconds, 1e-9))
+
+    def loss_of(view: LabelView) -> torch.Tensor:
+        logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
+        return labelled_cross_entropy(logits.float(), fabric.to_device(view.target).long(), weights)
+
+    batches = draw_batches(views, sampler, settings.num_workers, collate_labels)
+    return fit_network(fabric, optimizer, batches, sampler, settings, loss_of, name, "self_labelling")
 
 
 def labelled_cross_entropy(
@@ -209,13 +181,3 @@ def count_pixels(images: tuple[ImageRef, ...], pseudo_labels: Path, num_classes:
         labels = read_label_map(pseudo_labels / f"{ref.stem}.png")
         total += np.bincount(labels[labels != IGNORE], minlength=num_classes)[:num_classes]
     return total
-
-
-def _say_epoch(
-    console: Console, name: str, epoch: int, epochs: int, loss: float, num_seen: int, seconds: float
-) -> None:
-    """Say how a round stands; `seconds` have passed since it began, in which `num_seen` images were learned from."""
-    left = seconds / epoch * (epochs - epoch) / 60
-    rate = num_seen / max(seconds, 1e-9)
-    text = f"{name}: epoch {epoch} of {epochs}  loss {loss:.4f}  {rate:.1f} images/s  {left:.1f} min left in this round"
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,6 @@
 """One round of self-training: a saliency network learns the soft maps that were made without labels."""
 
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.network_fitting import build_optimizer, freeze_batch_norm, open_progress, set_learning_rate
+from densessl.training.network_fitting import build_optimizer, fit_network, freeze_batch_norm
 from densessl.training.sampler import BatchSampler
 
 FEW_STEPS = 100
@@ -144,28 +143,12 @@ def train_saliency_network(
     wrapped.train()
     if is_frozen_norm:
         freeze_batch_norm(network.unet.encoder)
-    total, started = 0.0, time.monotonic()
-    with open_progress() as progress:
-        task = progress.add_task("self-training", total=num_steps)
-        for step, view in enumerate(batches):
-            set_learning_rate(optimizer, settings, step, sampler.steps_per_epoch)
-            logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
-            loss = confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
-            if not bool(torch.isfinite(loss)):
-                raise InputError(
-                    f"the loss became {float(loss.detach())} at step {step + 1} of self-training; lower "
-                    f"self_training.learning_rate (now {settings.learning_rate})"
-                )
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            total = float(loss.detach()) + (0.0 if step % sampler.steps_per_epoch == 0 else total)
-            progress.advance(task)
-            epoch, rest = divmod(step + 1, sampler.steps_per_epoch)
-            if rest == 0:
-                mean = total / sampler.steps_per_epoch
-                _say_epoch(progress.console, epoch, settings.epochs, mean, time.monotonic() - started)
-    return total / sampler.steps_per_epoch
+
+    def loss_of(view: TargetView) -> torch.Tensor:
+        logits = wrapped(fabric.to_device(view.image).contiguous(memory_format=torch.channels_last))
+        return confidence_weighted_loss(logits.float(), fabric.to_device(view.target))
+
+    return fit_network(fabric, optimizer, batches, sampler, settings, loss_of, "self-training", "self_training").loss
 
 
 def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -191,10 +174,3 @@ def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:
         f"self-training: the number of steps in this round is {num_steps}, few for a network to learn from; "
         f"--self_training.epochs {enough} (now {epochs}) makes at least {FEW_STEPS}"
     )
-
-
-def _say_epoch(console: Console, epoch: int, epochs: int, loss: float, seconds: float) -> None:
-    """Say how a round stands; `seconds` have passed since it began."""
-    text = f"self-training: epoch {epoch} of {epochs}  loss {loss:.4f}"
-    left = seconds / epoch * (epochs - epoch) / 60
-    console.print(f"{text}  {left:.0f} min left in this round", highlight=False, markup=False, soft_wrap=True)

@@ -14,8 +14,8 @@ from densessl.errors import InputError
 from densessl.models.segmentation_network import SegmentationNetwork
 from densessl.structures import IGNORE, ImageRef
 from densessl.training.devices import make_fabric
+from densessl.training.network_fitting import FitOutcome
 from densessl.training.self_labelling import (
-    RoundOutcome,
     SelfLabellingSettings,
     class_weights,
     count_pixels,
@@ -92,7 +92,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ImageRef, ..
 Scenes = tuple[tuple[ImageRef, ...], Path]
 
 
-def _train(scenes: Scenes, settings: SelfLabellingSettings) -> tuple[RoundOutcome, SegmentationNetwork]:
+def _train(scenes: Scenes, settings: SelfLabellingSettings) -> tuple[FitOutcome, SegmentationNetwork]:
     torch.manual_seed(0)
     network = SegmentationNetwork("resnet10t", settings.decoder, 16, 3)
     outcome = train_segmentation_network(make_fabric("fp32"), network, *scenes, 3, settings, 0, "round 1")
