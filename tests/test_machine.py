@@ -1,8 +1,9 @@
 import os
 
 import pytest
+import torch
 
-from densessl.machine import num_cores
+from densessl.machine import loader_processes, num_cores
 
 
 def test_a_process_that_is_bound_to_cores_counts_those(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +19,11 @@ def test_a_system_without_bindings_counts_all_cores(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: count)
     assert num_cores() == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "most", "threads", "expected"), [(-1, 2, 8, 2), (-1, 4, 3, 3), (0, 2, 8, 0), (7, 2, 1, 7)]
+)
+def test_loader_processes(asked: int, most: int, threads: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert loader_processes(asked, most) == expected

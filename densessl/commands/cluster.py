@@ -46,6 +46,7 @@ from densessl.evaluation.protocols import Algorithm, ClusterProtocol, protocol_b
 from densessl.evaluation.scores import check_classes
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
 from densessl.files import make_folder
+from densessl.machine import loader_processes
 from densessl.models.dense_encoder import Normalisation
 from densessl.structures import ImageSet
 from densessl.training.run_folder import environment_record
@@ -253,7 +254,7 @@ def _extract(
         foreground,
         masks,
         batch_size=batch_size,
-        num_workers=min(2, torch.get_num_threads()) if num_workers < 0 else num_workers,
+        num_workers=loader_processes(num_workers),
         device=device,
         labels=images.labels,
     )

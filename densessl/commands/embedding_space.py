@@ -31,6 +31,7 @@ from densessl.evaluation.plane import PlaneMethod, place_in_plane
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.evaluation.typical_masks import cluster_medoids
 from densessl.files import make_folder, read_json, write_json
+from densessl.machine import loader_processes
 from densessl.models.dense_encoder import Normalisation
 from densessl.report.embedding_page import write_embedding_page
 from densessl.saliency.generation import generate_proposals
@@ -134,7 +135,7 @@ def embedding_space(
     make_folder(out)
     place = _place_of_masks(out, masks, opened)
     refs, mask_folder, without_mask = _open_masks(image_set, masks, place)
-    workers = min(2, torch.get_num_threads()) if num_workers < 0 else num_workers
+    workers = loader_processes(num_workers)
     pooling = Pooling(chosen, mask_folder, split_masks, batch_size, workers)
     source = made_from(opened, refs, pooling)
     before = claim_space_folder(out, source)

@@ -16,6 +16,7 @@ from densessl.evaluation.neighbours import nearest_neighbours
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.files import state_of_files, write_atomically
+from densessl.machine import loader_processes
 from densessl.models.dense_encoder import state_sha256
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.models.precision import on_device
@@ -96,7 +97,7 @@ def _embed(
 ) -> NDArray[np.float32]:
     """Return one feature vector for each image (num_images, channels)."""
     encode = NetworkFeatures(on_device(model, device), "encoder")
-    workers = min(2, torch.get_num_threads())
+    workers = loader_processes(-1)
     protocol = protocol_by_name("native", image_size_px)
     embedded = embed_images(images, encode, protocol, "masks", masks, num_workers=workers, device=device)
     rows = []

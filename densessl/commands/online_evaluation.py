@@ -18,6 +18,7 @@ from densessl.evaluation.clustering import stability
 from densessl.evaluation.extraction import EmbeddedImage, Extraction, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.protocols import protocol_by_name
+from densessl.machine import loader_processes
 from densessl.models.mask_contrast_model import MaskContrastModel
 from densessl.structures import ImageRef, ImageSet
 from densessl.training.settings import TrainingSettings
@@ -87,7 +88,7 @@ class OnlineEvaluation:
             self._protocol,
             "masks",
             self._masks,
-            num_workers=min(2, torch.get_num_threads()) if self._num_workers < 0 else self._num_workers,
+            num_workers=loader_processes(self._num_workers),
             device=self._device,
         )
         items = list(embedded)

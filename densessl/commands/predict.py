@@ -21,6 +21,7 @@ from densessl.data.label_maps import read_label_map, write_label_map
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json
+from densessl.machine import loader_processes
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
 from densessl.segmenter import Segmenter
@@ -87,7 +88,7 @@ def predict(
         mask_folder, without_mask = _masks(image_set, todo, masks, out / "proposals", settings)
         rejected += without_mask
         missing = {item.stem for item in without_mask}
-        workers = min(2, torch.get_num_threads()) if num_workers < 0 else num_workers
+        workers = loader_processes(num_workers)
         given = [ref for ref in todo if ref.stem not in missing]
         rejected += _label(segmenter, folder, given, mask_folder, batch_size, workers)
     num_labelled = sum(folder.label_map(ref.stem).is_file() for ref in image_set.images)

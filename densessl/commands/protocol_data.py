@@ -26,6 +26,7 @@ from densessl.evaluation.named_objects import REGIONS, ObjectTruth
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.saliency_instances import find_annotations
 from densessl.evaluation.scores import check_classes
+from densessl.machine import loader_processes
 from densessl.structures import ImageRef, ImageSet, LabelMap
 
 AUGMENTED_TRAIN_SPLIT = "train_aug"
@@ -150,7 +151,7 @@ class ProtocolData:
     @property
     def num_workers(self) -> int:
         """Number of loader processes."""
-        return min(2, torch.get_num_threads()) if self.settings.num_workers < 0 else self.settings.num_workers
+        return loader_processes(self.settings.num_workers)
 
     def labels(self, split: str, store: FeatureStore, framing: Framing | None = None) -> StoredLabels:
         """Return the reader of a store's labels, in the order of the store, at native size or in a frame."""

@@ -5,8 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster import DEFAULT_NUM_CLUSTERS
 from densessl.commands.self_label_output import (
@@ -28,6 +26,7 @@ from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.files import file_sha256, make_folder, remove_abandoned_writes, write_json
+from densessl.machine import loader_processes
 from densessl.models.precision import on_device
 from densessl.models.segmentation_network import load_segmentation_network
 from densessl.structures import IGNORE, ImageSet
@@ -128,7 +127,7 @@ def self_label(
         settings=self_labelling,
         seed=seed,
         batch_size=batch_size,
-        num_workers=min(2, torch.get_num_threads()) if num_workers < 0 else num_workers,
+        num_workers=loader_processes(num_workers),
     )
     return run_rounds(task, resume)
 

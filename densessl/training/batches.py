@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from densessl.data.view_batches import collate_views, unpack_views
 from densessl.data.views import PairedViews, SampleKey
 from densessl.errors import InputError
+from densessl.machine import loader_processes
 from densessl.structures import LocalViews, ViewBatch
 from densessl.training.sampler import BatchSampler
 
@@ -46,12 +47,10 @@ def draw_batches(
 
     Arguments as for `load_batches`; `collate` makes a batch of its views.
     """
-    if num_workers < 0:
-        num_workers = min(4, torch.get_num_threads())
     loader = DataLoader(
         views,
         batch_sampler=sampler,
-        num_workers=num_workers,
+        num_workers=loader_processes(num_workers, most=4),
         collate_fn=collate,
         worker_init_fn=_start_worker,
         pin_memory=device.type == "cuda",
