@@ -20,6 +20,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -27,7 +28,7 @@ import yaml
 from benchmarks.rows import append_row
 from densessl.commands.classes import parse_classes
 from densessl.commands.cluster import cluster
-from densessl.files import read_json
+from densessl.files import read_json, write_atomically
 
 VARIANTS: dict[str, dict[str, object]] = {
     "recipe": {},
@@ -66,9 +67,12 @@ def _cpu_minutes(arguments: argparse.Namespace, variant: str, seed: int, epochs:
     run, recipe = _folder(arguments, variant, seed, epochs), _folder(arguments, "recipe", seed, epochs)
     if not (run / "final.safetensors").is_file():
         if _shares_views(variant) and (recipe / STORED).is_dir() and not (run / STORED).is_dir():
-            shutil.copytree(recipe / STORED, run / STORED)
             if (recipe / NEIGHBOURS).is_file():
-                shutil.copy(recipe / NEIGHBOURS, run / NEIGHBOURS)
+                write_atomically(run / NEIGHBOURS, partial(shutil.copyfile, recipe / NEIGHBOURS))
+            started = run / f"{STORED}.partial"
+            shutil.rmtree(started, ignore_errors=True)
+            shutil.copytree(recipe / STORED, started)
+            started.rename(run / STORED)  # at last: where it is, all of it is there
         overrides = {"seed": seed, "training.epochs": epochs, **VARIANTS[variant]}
         flags = [text for name, value in overrides.items() for text in (f"--{name}", str(value).lower())]
         where = ["--data", arguments.data, "--split", arguments.split, "--masks", arguments.masks, "--out", run]
