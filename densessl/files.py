@@ -80,6 +80,22 @@ def make_folder(path: Path) -> Path:
         return path
 
 
+def check_unused_folder(folder: Path, command: str, record: str, allowed: Iterable[str] = ()) -> None:
+    """Raise `InputError` where a folder without the record of a command holds something, which would be written over.
+
+    Args:
+        folder: that is there. command: that wants it. record: the file by which the command knows its own folders.
+        allowed: names that may be there all the same.
+    """
+    found = sorted(path.name for path in folder.iterdir() if not _PARTIAL.fullmatch(path.name))
+    foreign = [name for name in found if name not in allowed]
+    if foreign:
+        raise InputError(
+            f"{folder} holds {foreign[0]}, but no {record}, so `{command}` did not begin it; choose a new or an empty "
+            "folder (--out)"
+        )
+
+
 def remove_abandoned_writes(folder: Path) -> None:
     """Remove the temporary files that writers killed in the middle of `write_atomically` left in and below a folder.
 

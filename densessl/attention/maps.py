@@ -63,8 +63,9 @@ def attention_maps(
     """
     if not isinstance(model, VisionTransformer):
         raise InputError(
-            f"{type(model).__name__} has no attention of a [CLS] token; give a VisionTransformer (built by "
-            "densessl.models.vision_encoder.open_vision_encoder), or look at feature_energy and pca_rgb instead"
+            f"model is a {type(model).__module__}.{type(model).__name__}; give the transformer of "
+            "densessl.models.vision_encoder.open_vision_encoder(TimmSource(name, weights=file), device), or look at "
+            "feature_energy and pca_rgb where an encoder has no attention"
         )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"images have shape {tuple(images.shape)}; they must be (batch, 3, height, width), not empty")

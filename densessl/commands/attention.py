@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from densessl.attention.mass import PAPER_MASS, mass_mask
-from densessl.commands.attention_arrays import see_image, store_image
+from densessl.commands.attention_arrays import is_stored, see_image, store_image
 from densessl.commands.attention_looks import (
     OtherImage,
     fit_colours,
@@ -112,9 +112,11 @@ def attention(
     """
     sizes = _parse_sizes(sharpness)
     point = _parse_point(query)
-    _check(image, images, image_size, match, point)
+    _check(image, images, image_size, match, point, num_shown)
     mass_mask(torch.ones(1, 1), mass)  # says what is wrong with the share before anything is loaded
     refs = open_image_folder(images).images if images is not None else (_single(image),)
+    mask_folder = None if masks is None else open_mask_folder(masks, refs)
+    other_photo = None if match is None else read_image(match)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = TimmSource(encoder, output_stride, weights, pretrained, normalisation, seed)
     network = open_vision_encoder(source, device)
@@ -125,15 +127,18 @@ def attention(
     folder = AttentionFolder(make_folder(out))
     record = attention_record(network, number, image_size, sizes, device)
     claim_folder(folder, record)
-    num_reused = sum(folder.arrays(ref.stem).is_file() for ref in refs)
-    rejected = _see_all(folder, refs, network, layer, image_size, sizes)
+    todo = [ref for ref in refs if not is_stored(folder.arrays(ref.stem), ref)]
+    rejected = _see_all(folder, todo, network, layer, image_size, sizes)
     missing = {item.stem for item in rejected}
     seen = [ref for ref in refs if ref.stem not in missing]
     if not seen:
         raise InputError(f"none of {len(refs)} images could be looked at; the first: {rejected[0].reason}")
-    drawing = _Drawing(mass, point, _other(match, network, layer, image_size), panels, remove_background)
+    other = (
+        None if other_photo is None else OtherImage(other_photo, see_image(other_photo, network, layer, image_size, ()))
+    )
+    drawing = _Drawing(mass, point, other, panels, remove_background)
     rejected += _draw_all(folder, seen, drawing)
-    found, unmasked = _compare(folder, seen, None if masks is None else open_mask_folder(masks, seen), mass)
+    found, unmasked = _compare(folder, seen, mask_folder, mass)
     distances = _distances(folder, seen, image_size)
     page = AttentionPage(
         title=refs[0].stem if images is None else images.resolve().name,
@@ -146,12 +151,13 @@ def attention(
         sharpness=distances,
         rejected=(*rejected, *unmasked),
     )
-    write_attention_record(folder, record, page, found)
+    drawn_with = {"mass": mass, "query": query, "match": match, "masks": masks, "remove_background": remove_background}
+    write_attention_record(folder, {**record, **drawn_with}, page, found)
     write_attention_page(page, out / "index.html")
     for item in page.rejected:
         say(f"left out {item.stem}: {item.reason}")
-    print_end(page, out, num_reused)
-    return AttentionResult(out, len(seen), num_reused, dict(page.head_ious), tuple(page.rejected))
+    print_end(page, out, len(refs) - len(todo))
+    return AttentionResult(out, len(seen), len(refs) - len(todo), dict(page.head_ious), tuple(page.rejected))
 
 
 @dataclass(frozen=True)
@@ -173,13 +179,13 @@ def _see_all(
     image_size: int | None,
     sizes: tuple[int, ...],
 ) -> list[Rejection]:
-    """Write the arrays of images that have none; returns those that could not be used."""
+    """Write the arrays of images; returns those that could not be used, whose arrays of an earlier call go."""
     rejected = []
-    todo = [ref for ref in refs if not folder.arrays(ref.stem).is_file()]
-    for ref in track(todo, "attention", console=Console(stderr=True), transient=True):
+    for ref in track(refs, "attention", console=Console(stderr=True), transient=True):
         try:
             store_image(folder.arrays(ref.stem), ref, network, layer, image_size, sizes)
         except InputError as error:
+            folder.arrays(ref.stem).unlink(missing_ok=True)
             rejected.append(Rejection(ref.stem, str(error)))
     return rejected
 
@@ -189,11 +195,12 @@ def _draw_all(folder: AttentionFolder, refs: Sequence[ImageRef], drawing: _Drawi
     rejected = []
     paths = [folder.arrays(ref.stem) for ref in refs]
     basis = fit_colours(paths, remove_background=drawing.remove_background)
+    for ref in refs:  # pictures of an earlier call would show other settings
+        folder.remove_pictures(ref.stem)
     for ref, path in track(list(zip(refs, paths, strict=True)), "sheets", console=Console(stderr=True), transient=True):
         try:
             look = look_at(ref, path, basis, drawing.mass, drawing.point, drawing.other)
         except InputError as error:
-            folder.sheet(ref.stem).unlink(missing_ok=True)  # one of an earlier call would show other settings
             rejected.append(Rejection(ref.stem, f"not drawn: {error}"))
             continue
         write_png(folder.sheet(ref.stem), draw_sheet(look))
@@ -224,13 +231,6 @@ def _distances(folder: AttentionFolder, refs: Sequence[ImageRef], image_size: in
     by_image = [half_distances(folder.arrays(ref.stem), image_size) for ref in refs]
     named = mean_of([{str(size): value for size, value in item.items()} for item in by_image])
     return {int(size): value for size, value in named.items()}
-
-
-def _other(match: Path | None, network: VisionEncoder, layer: int, image_size: int | None) -> OtherImage | None:
-    if match is None:
-        return None
-    photo = read_image(match)
-    return OtherImage(photo, see_image(photo, network, layer, image_size, ()))
 
 
 def _with_sheets(folder: AttentionFolder, refs: Sequence[ImageRef], num_shown: int) -> list[ImageRef]:
@@ -275,6 +275,7 @@ def _check(
     image_size: int | None,
     match: Path | None,
     point: tuple[float, float] | None,
+    num_shown: int,
 ) -> None:
     if (image is None) == (images is None):
         found = "neither image nor images" if image is None else "both image and images"
@@ -283,6 +284,8 @@ def _check(
         raise InputError(f"image_size is {image_size}; it must be at least {_SMALLEST_PX} pixels, or null")
     if match is not None and point is None:
         raise InputError(f"match {match} is given without query; say with query x,y which patch is looked for in it")
+    if num_shown < 1:
+        raise InputError(f"num_shown is {num_shown}; it must be at least 1 sheet")
 
 
 def _single(image: Path | None) -> ImageRef:

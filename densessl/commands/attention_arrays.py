@@ -15,7 +15,7 @@ from densessl.attention.maps import attention_maps
 from densessl.attention.rollout import rollout
 from densessl.data.images import read_image
 from densessl.errors import InputError
-from densessl.files import write_atomically
+from densessl.files import file_sha256, write_atomically
 from densessl.models.vision_encoder import VisionEncoder
 from densessl.structures import ImageArray, ImageRef
 
@@ -85,6 +85,7 @@ def store_image(
     path: Path, ref: ImageRef, encoder: VisionEncoder, layer: int, image_size: int | None, other_sizes: Sequence[int]
 ) -> None:
     """Write the arrays of an image; raises `InputError` where the image is unusable or features are not finite."""
+    digest = file_sha256(ref.path)
     seen = see_image(read_image(ref.path), encoder, layer, image_size, other_sizes)
     for values in (seen.features, *seen.others.values(), *(() if seen.maps is None else (seen.maps,))):
         if not np.isfinite(values).all():
@@ -94,11 +95,21 @@ def store_image(
         "size": np.array(seen.size),
         "native_size": np.array(seen.native_size),
         "cell_px": np.array(seen.cell_px),
+        "image_sha256": np.array(digest),
         **{f"features_{size}": values for size, values in seen.others.items()},
     }
     if seen.maps is not None and seen.rollout is not None:
         arrays |= {"attention": seen.maps, "rollout": seen.rollout}
     write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+
+
+def is_stored(path: Path, ref: ImageRef) -> bool:
+    """Say whether whole arrays of this very image are there; a file of the same name may hold another by now."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return str(stored["image_sha256"]) == file_sha256(ref.path)
+    except (FileNotFoundError, *_DAMAGED):
+        return False
 
 
 def read_seen(path: Path) -> SeenImage:

@@ -116,10 +116,10 @@ def half_distances(path: Path, image_size: int | None) -> Mapping[int, float]:
 
 
 def mean_of(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each entry over the mappings that have it as a finite number."""
+    """Return the mean of each entry, all over the same mappings: those that have every entry as a finite number."""
     names = dict.fromkeys(name for item in values for name in item)
-    finite = {name: [item[name] for item in values if np.isfinite(item.get(name, np.nan))] for name in names}
-    return {name: float(np.mean(found)) for name, found in finite.items() if found}
+    whole = [item for item in values if all(np.isfinite(item.get(name, np.nan)) for name in names)]
+    return {name: float(np.mean([item[name] for item in whole])) for name in names} if whole else {}
 
 
 def _attention_look(seen: SeenImage, mass: float) -> AttentionLook | None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from densessl.data.images import read_image
 from densessl.errors import InputError
-from densessl.files import read_json, remove_abandoned_writes, write_atomically, write_json
+from densessl.files import check_unused_folder, read_json, remove_abandoned_writes, write_atomically, write_json
 from densessl.models.vision_encoder import VisionEncoder
 from densessl.report.attention_page import AttentionPage
 from densessl.structures import ImageArray
@@ -33,6 +33,12 @@ class AttentionFolder:
 
     def panel(self, stem: str, name: str) -> Path:
         return self.out / "panels" / stem / f"{name}.png"
+
+    def remove_pictures(self, stem: str) -> None:
+        """Remove the sheet and the panels of an image."""
+        self.sheet(stem).unlink(missing_ok=True)
+        for panel in (self.out / "panels" / stem).glob("*.png"):
+            panel.unlink()
 
     def read_sheet(self, stem: str) -> ImageArray:
         return read_image(self.sheet(stem))
@@ -61,7 +67,9 @@ def attention_record(
 def claim_folder(folder: AttentionFolder, record: dict[str, Any]) -> None:
     """Make the folder this record's own, or raise `InputError` where it was begun with something else."""
     path = folder.out / "attention.json"
-    if path.is_file():
+    if not path.is_file():
+        check_unused_folder(folder.out, "attention", path.name)
+    else:
         old = read_json(path, "the record of `attention`")
         known = old if isinstance(old, dict) else {}
         differences = [

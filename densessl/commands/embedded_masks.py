@@ -113,13 +113,16 @@ def pool_masks(
 
 
 def write_embeddings(
-    path: Path, masks: EmbeddedMasks, places: NDArray[np.float32], clusters: NDArray[np.int64]
+    path: Path,
+    masks: EmbeddedMasks,
+    places: NDArray[np.float32] | None = None,
+    clusters: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write the arrays of masks with their places in the plane, (num, 2), and their clusters, (num,)."""
+    """Write the arrays of masks, with their places in the plane, (num, 2), and their clusters, (num,), if known."""
+    known = {"places": places, "clusters": clusters}
     arrays = {
+        **{name: values for name, values in known.items() if values is not None},
         "vectors": masks.vectors,
-        "places": places,
-        "clusters": clusters,
         "stems": np.array(masks.stems),
         "numbers": masks.numbers,
         "boxes": masks.boxes,

@@ -1,5 +1,6 @@
 """What `embedding_space` draws: the two maps, and a strip for each mask whose neighbours are shown."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,11 @@ class DrawnSpace:
 
 
 def draw_space(out: Path, refs: Iterable[ImageRef], space: Space) -> DrawnSpace:
-    """Draw maps and strips, and write them below `out`; each photograph that is on one of them is read once."""
+    """Draw maps and strips, and write them below `out`; each photograph that is on one of them is read once.
+
+    Strips of an earlier call are removed.
+    """
+    shutil.rmtree(out / "neighbours", ignore_errors=True)
     masks, strips = space.masks, space.strips
     mask_map = _map_of(space)
     layout = lay_out(mask_map)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from densessl.commands.cluster_encoder import ClusteredEncoder
-from densessl.commands.embedded_masks import EMBEDDINGS_FILE, EmbeddedMasks, Pooling, read_embeddings
+from densessl.commands.embedded_masks import EMBEDDINGS_FILE, EmbeddedMasks, Pooling, read_embeddings, write_embeddings
 from densessl.commands.embedding_drawing import MAP_FILE, MARKS_FILE, DrawnSpace, Space
 from densessl.errors import InputError
 from densessl.evaluation.extraction import mask_weighting
-from densessl.files import read_json, remove_abandoned_writes, state_of_files, write_json
+from densessl.files import check_unused_folder, read_json, remove_abandoned_writes, state_of_files, write_json
 from densessl.report.embedding_page import EmbeddingPage
 from densessl.structures import ImageRef, Rejection
 from densessl.training.run_folder import plain
@@ -59,22 +59,27 @@ def claim_space_folder(out: Path, now: dict[str, Any]) -> tuple[EmbeddedMasks, l
     """
     remove_abandoned_writes(out)
     if not (out / RECORD_FILE).is_file():
-        if (out / "masks").exists():
-            raise InputError(f"{out} holds masks, which are not of `embedding_space`; choose another folder (--out)")
+        check_unused_folder(out, "embedding_space", RECORD_FILE, allowed=("proposals",))
         write_json(out / RECORD_FILE, {"made_from": now})
         return None
     record = read_json(out / RECORD_FILE, "the record of `embedding_space`")
     known = record if isinstance(record, dict) else {}
-    shutil.rmtree(out / "neighbours", ignore_errors=True)
     is_same = known.get("made_from") == now and now["fingerprint"] is not None
     if is_same and (out / EMBEDDINGS_FILE).is_file() and "left_out_of_masks" in known:
         left_out = [Rejection(str(item["stem"]), str(item["reason"])) for item in known["left_out_of_masks"]]
         return read_embeddings(out / EMBEDDINGS_FILE), left_out
-    shutil.rmtree(out / "masks", ignore_errors=True)
+    for name in ("masks", "neighbours"):
+        shutil.rmtree(out / name, ignore_errors=True)
     for name in (EMBEDDINGS_FILE, MAP_FILE, MARKS_FILE, "index.html"):
         (out / name).unlink(missing_ok=True)
     write_json(out / RECORD_FILE, {"made_from": now})
     return None
+
+
+def keep_embedded(out: Path, now: dict[str, Any], masks: EmbeddedMasks, left_out: Sequence[Rejection]) -> None:
+    """Write down the masks as soon as they are embedded: a call that fails after this need not embed them again."""
+    write_embeddings(out / EMBEDDINGS_FILE, masks)
+    write_json(out / RECORD_FILE, plain({"made_from": now, "left_out_of_masks": left_out}))
 
 
 def found_record(space: Space) -> dict[str, Any]:

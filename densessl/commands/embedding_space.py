@@ -18,6 +18,7 @@ from densessl.commands.embedding_output import (
     check_numbers,
     claim_space_folder,
     found_record,
+    keep_embedded,
     made_from,
     space_page,
 )
@@ -140,6 +141,8 @@ def embedding_space(
     source = made_from(opened, refs, pooling)
     before = claim_space_folder(out, source)
     embedded, faults = before or pool_masks(refs, opened.opened, pooling, out / "masks")
+    if before is None:
+        keep_embedded(out, source, embedded, faults)
     rejected = (*without_mask, *faults)
     asked = rows_of_queries(queries, embedded, rejected)
     coloured = find_clusters(embedded, fitted, num_clusters, chosen, seed)

@@ -149,8 +149,8 @@ def _check(network: Any, name: str) -> None:
     """Raise `InputError` where attention of [CLS] cannot be read from a network, and say why."""
     if type(network) not in _NETWORKS:
         raise InputError(
-            f"encoder {name} is a {type(network).__name__}, which has no attention of a [CLS] token to patches; choose "
-            "a vision transformer such as vit_small_patch16_224, or look at its feature energy and principal components"
+            f"encoder {name} is a {type(network).__name__}, which is no plain vision transformer with attention of a "
+            "[CLS] token; choose one such as vit_small_patch16_224, or look at feature energy and principal components"
         )
     if network.cls_token is None:
         raise InputError(f"encoder {name} has no [CLS] token whose attention could be drawn; choose one that has")

@@ -16,7 +16,8 @@ from densessl.structures import ImageArray, Rejection
 
 SHARPNESS_TEXT = (
     "Distance, in pixels of the photograph as it is stored, at which two patches differ half as much as any two of the "
-    "image: the smaller, the finer are the things that the features tell apart. Mean over images."
+    "image: the smaller, the finer are the things that the features tell apart. Mean over the images that have one at "
+    "every size."
 )
 IOU_TEXT = (
     "Overlap of the patches that hold the stated share of a head's attention with the given masks, mean over images. "

@@ -18,6 +18,8 @@ HEAD_COLOURS = (  # Okabe and Ito's, without black; the number at the peak of ea
     *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
     *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
 )
+_MIXTURES = ((0.0, 0), (0.5, 255), (0.5, 0), (0.25, 255), (0.25, 0))
+"""Share of white (255) or black (0) in the colours of each round."""
 BACKGROUND = (28, 28, 28)
 QUERY_COLOUR, RING_COLOUR = (255, 255, 255), (0, 0, 0)
 
@@ -50,31 +52,35 @@ def map_picture(values: NDArray[np.floating], low: float | None = None, high: fl
 
 
 def heads_picture(photo: ImageArray, maps: NDArray[np.floating], masks: NDArray[np.bool_]) -> ImageArray:
-    """Paint where each head looks in its own colour over the grey photograph, its number at its peak.
+    """Paint where each head looks in its own colour over the grey photograph, and its number where it looks most.
 
     A pixel in the masks of several heads has the colour of the one whose attention there is the largest share of its
-    own maximum. From the eighth head on colours repeat, lighter and then darker.
+    own maximum. A number stands in its own colour; a head whose pixels all have the colours of others has none.
 
     Args:
         photo: uint8 RGB (height, width, 3).
         maps, masks: (heads, height, width), attention and the pixels kept of it.
     """
     shares = maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-30)
-    winner = np.where(masks, shares, -1.0).argmax(axis=0)  # (height, width)
+    kept = np.where(masks, shares, -1.0)
+    winner = kept.argmax(axis=0)  # (height, width)
     colours = np.array([head_colour(number) for number in range(len(maps))], dtype=np.float64)
     grey = np.repeat((0.5 * luminance(photo) + 100)[..., None], 3, axis=2)
     weight = np.where(masks.any(axis=0), 0.75, 0.0)[..., None]
     drawn = np.rint(weight * colours[winner] + (1 - weight) * grey).clip(0, 255).astype(np.uint8)
-    for number, head in enumerate(maps):
-        _write_number(drawn, number, _peak(head))
+    for number, is_kept in enumerate(masks):
+        is_shown = is_kept & (winner == number)
+        if is_shown.any():
+            _write_number(drawn, number, _peak(np.where(is_shown, kept[number], -1.0)))
     return drawn
 
 
 def head_colour(number: int) -> tuple[int, int, int]:
-    """Return the colour of a head, by its number from 0."""
+    """Return the colour of a head, by its number from 0: `HEAD_COLOURS`, then lighter and darker ones, 35 in all."""
     turn, place = divmod(number, len(HEAD_COLOURS))
-    mixed = {0: HEAD_COLOURS[place], 1: _mixed(HEAD_COLOURS[place], 255)}.get(turn % 3)
-    return mixed if mixed is not None else _mixed(HEAD_COLOURS[place], 0)
+    share, other = _MIXTURES[turn % len(_MIXTURES)]
+    red, green, blue = (round((1 - share) * part + share * other) for part in HEAD_COLOURS[place])
+    return red, green, blue
 
 
 def colours_picture(rgb: NDArray[np.floating], foreground: NDArray[np.bool_]) -> ImageArray:
@@ -108,8 +114,3 @@ def _write_number(picture: ImageArray, number: int, place: tuple[int, int]) -> N
     y = int(np.clip(place[1] + height // 2, height + 2, picture.shape[0] - 2))
     for colour, thickness in ((RING_COLOUR, 4), (QUERY_COLOUR, 1)):
         cv2.putText(picture, text, (x, y), font, scale, colour, thickness, cv2.LINE_AA)
-
-
-def _mixed(colour: tuple[int, int, int], other: int) -> tuple[int, int, int]:
-    red, green, blue = (round(0.5 * part + 0.5 * other) for part in colour)
-    return red, green, blue

@@ -102,7 +102,10 @@ def test_rollout_by_hand() -> None:
 
 
 def test_refusals(model: VisionTransformer) -> None:
-    with pytest.raises(InputError, match=r"Encoder has no attention of a \[CLS\] token.*feature_energy and pca_rgb"):
+    with pytest.raises(
+        InputError,
+        match=r"model is a densessl\.models\.encoders\.Encoder; give the transformer of .*open_vision_encoder",
+    ):
         attention_maps(build_encoder("test_resnet"), IMAGES)
     with pytest.raises(InputError, match=rf"layer 99 does not exist; the network has {model.num_layers}: 0 to"):
         attention_maps(model, IMAGES, (99,))

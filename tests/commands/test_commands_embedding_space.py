@@ -113,6 +113,20 @@ def test_everything_is_drawn_anew_without_the_encoder(drawn: DrawnFolder, tmp_pa
     assert not np.array_equal(before["vectors"], arrays(out)["vectors"])
 
 
+def test_a_query_that_fails_costs_no_embedding(drawn: DrawnFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = space(out, *TIMM, *drawn.flags(), "--query", "3:9")
+    assert outcome.status == 1
+    assert "3" in outcome.err
+    outcome = space(out, *TIMM, *drawn.flags(), "--query", "3")
+    assert outcome.status == 0, outcome.err
+    assert "embedded before" in outcome.err
+    outcome = space(out, *TIMM, *drawn.flags(), "--query", "3:9")
+    assert outcome.status == 1
+    assert (out / "neighbours" / "3.png").is_file()
+    assert space(out, *TIMM, *drawn.flags(), "--query", "3").status == 0
+
+
 def test_numbered_masks_are_embedded_each(folder: DrawnFolder, tmp_path: Path) -> None:
     for path in folder.masks.iterdir():
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
@@ -235,7 +249,7 @@ def test_masks_of_another_stage_are_not_written_over(drawn: DrawnFolder, tmp_pat
     shutil.copytree(drawn.masks, out / "masks")
     outcome = space(out, *TIMM, *drawn.flags())
     assert outcome.status == 1
-    assert "holds masks, which are not of `embedding_space`" in outcome.err
+    assert "holds masks, but no embedding_space.json, so `embedding_space` did not begin it" in outcome.err
     assert not (out / "embedding_space.json").exists()
 
 

@@ -21,7 +21,7 @@ def test_a_transformer_has_attention_and_a_network_without_says_why() -> None:
     assert vit.transformer is not None
     assert vit.no_attention == ""
     assert cnn.transformer is None
-    assert "has no attention of a [CLS] token" in cnn.no_attention
+    assert "no plain vision transformer with attention of a [CLS] token" in cnn.no_attention
     with torch.no_grad():
         assert [encoder.feature_map(images).shape[2:] for encoder in (vit, cnn)] == [(4, 3), (4, 3)]
     assert vit.supervision == "none (random weights)"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from densessl.report import attention_pictures
 from densessl.report.attention_pictures import (
     BACKGROUND,
     HEAD_COLOURS,
@@ -113,8 +114,23 @@ def test_heads_have_their_colours_where_their_masks_are() -> None:
     assert (drawn != heads_picture(photo, maps[::-1], maps[::-1] > 0)).any()
 
 
+def test_numbers_stand_in_the_colours_of_their_heads() -> None:
+    """Two heads with one peak, and a third whose pixels are all taken, as of heads that look at an artefact."""
+    photo, maps = np.full((120, 180, 3), 128, np.uint8), np.zeros((3, 120, 180))
+    maps[:2, 40:60, 60:80] = 2.0
+    maps[0, 40:60, 20:60] = maps[1, 80:110, 120:150] = 1.0
+    maps[2] = 0.5 * maps[0]
+    numbers = heads_picture(photo, maps, maps > 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention_pictures, "_write_number", lambda *_: None)
+        plain = heads_picture(photo, maps, maps > 0)
+    places = np.argwhere((numbers != plain).any(axis=2))
+    assert places[:, 1].min() < 80 < 120 < places[:, 1].max()  # head 0 in the left region, head 1 in its own
+    assert len(np.unique(cv2.connectedComponents((numbers != plain).any(axis=2).astype(np.uint8))[1])) == 3
+
+
 def test_the_colours_of_many_heads_differ() -> None:
-    assert len({head_colour(number) for number in range(21)}) == 21
+    assert len({head_colour(number) for number in range(35)}) == 35
 
 
 def test_background_is_dark_and_points_are_ringed() -> None:
