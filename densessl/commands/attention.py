@@ -124,6 +124,8 @@ def attention(
     say(network.weights.describe() if network.weights is not None else f"encoder: {network.description}")
     if network.no_attention:
         say(f"{network.no_attention}; drawing feature energy and principal components instead")
+        if masks is not None:
+            say(f"masks {masks} are not compared: there is no attention")
     folder = AttentionFolder(make_folder(out))
     record = attention_record(network, number, image_size, sizes, device)
     claim_folder(folder, record)
@@ -240,6 +242,8 @@ def _with_sheets(folder: AttentionFolder, refs: Sequence[ImageRef], num_shown: i
 def _layer_number(network: VisionEncoder, layer: int) -> int | None:
     """Return a layer's number from 0, None for an encoder without attention."""
     if network.transformer is None:
+        if layer != -1:
+            raise InputError(f"layer is {layer}, but {network.no_attention}; leave layer out")
         return None
     num_layers = network.transformer.num_layers
     if not -num_layers <= layer < num_layers:

@@ -151,6 +151,8 @@ def test_networks_without_attention_are_told_and_drawn(images: Path, tmp_path: P
     assert outcome.status == 0, outcome.err
     assert "no plain vision transformer with attention of a [CLS] token" in outcome.err
     assert "no plain vision transformer with attention of a [CLS] token" in (out / "index.html").read_text()
+    cnn = ("--encoder", "test_resnet", "--images", images, "--out", tmp_path / "other")
+    assert "layer is 3, but encoder test_resnet" in attention(*cnn, "--layer", "3").err
     with np.load(next((out / "arrays").rglob("*.npz"))) as arrays:
         assert "attention" not in arrays
         assert "features" in arrays
