@@ -3,14 +3,15 @@
     python -m benchmarks.attention --images DIR
 
 Both have the same weights (random, written by transformers, ViT-S of DINO's figures: patches of 8 pixels, images of
-480) and hand over the same maps, the attention of [CLS] to the patches in the last layer; the largest difference is
-recorded. transformers returns the matrices of all layers, of which the row is taken, as its documentation has it. Each
-runs in a process of its own, by turns, `--repeats` times; the row holds medians. Memory is the peak of the resident set
-while maps are made, less what the process held with its network loaded (on a GPU, torch's own peak, likewise). Rows go
-to results/attention.jsonl.
+480) and hand over the same maps, the attention of [CLS] to the patches in the last layer; the largest difference over
+all images is recorded. transformers returns the matrices of all layers, of which the row is taken, as its documentation
+has it. Each runs in a process of its own, by turns, `--repeats` times; the row holds medians. Memory is the peak of the
+resident set while maps are made, less what the process held with network and images in memory (on a GPU, torch's own
+peak, likewise). Rows go to results/attention.jsonl.
 """
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -99,18 +100,18 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     refs = list_images(arguments.images)[: arguments.num_images]
     if len(refs) < arguments.num_images:
         raise SystemExit(f"{arguments.images} holds {len(refs)} images, {arguments.num_images} are wanted")
-    images = torch.stack([_read(ref.path, arguments.size) for ref in refs])  # (num_images, 3, size, size)
+    images = torch.empty(len(refs), 3, arguments.size, arguments.size)
+    for place, ref in enumerate(refs):
+        images[place] = _read(ref.path, arguments.size)
     batches = images.split(arguments.batch)
     maps(batches[0][:1, :, :64, :64].to(device))  # loads what is loaded once
     held = _start_memory(device)
-    start = time.perf_counter()
-    first = None
+    start, found = time.perf_counter(), []
     for batch in batches:
-        found = maps(batch.to(device)).cpu()
-        first = found[0] if first is None else first
+        found.append(maps(batch.to(device)).cpu())
     seconds = time.perf_counter() - start
     peak_mib = _peak_mib(device) - held
-    np.save(arguments.folder / f"{arguments.part}.npy", first.numpy() if first is not None else np.zeros(0))
+    np.save(arguments.folder / f"{arguments.part}.npy", torch.cat(found).numpy())
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {"seconds": seconds, "peak_mib": peak_mib, "device": name, "version": version}
 
@@ -157,11 +158,12 @@ def _read(path: Path, size: int) -> torch.Tensor:
 
 
 def _start_memory(device: torch.device) -> float:
-    """Forget the peak so far; returns what is held, in MiB."""
+    """Give back what the allocator keeps for later, and forget the peak so far; returns what is held, in MiB."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / MIB
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else pages that reading the images left behind would hide the peak
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: the peak becomes what is held now
     return _status_mib("VmRSS")
 

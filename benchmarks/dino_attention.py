@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def measure(
     """Return the row of one of a run's weights."""
     config = read_config(arguments.run)
     crop_px = int(config["dino"]["crops"]["global_size_px"])
-    size = arguments.image_size or round(FIGURE_SIZE_PX / FIGURE_CROP_PX * crop_px)
+    size = arguments.image_size or image_size_of(config)
     source = TimmSource(
         config["model"]["encoder"], weights=arguments.run / f"{weights}.safetensors", normalisation="imagenet"
     )
@@ -113,6 +114,11 @@ def measure(
         "oracle_chosen_by": f"the labels of {arguments.split} that score it",
         "whole_image_iou": _mean(np.array(list(_whole_image_ious(scored)))),
     }
+
+
+def image_size_of(config: dict[str, Any]) -> int:
+    """Return the long side in pixels at which a run's network sees images, as far above its crops as in the figures."""
+    return round(FIGURE_SIZE_PX / FIGURE_CROP_PX * int(config["dino"]["crops"]["global_size_px"]))
 
 
 def proposal_ious(

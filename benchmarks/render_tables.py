@@ -198,7 +198,9 @@ def dino_attention_table(rows: list[Row]) -> str:
             *(f"{100 * row[f'{name}_iou']:.1f} ± {100 * row[f'{name}_standard_error']:.1f}" for name in _DINO_MASKS),
             f"{100 * row['oracle_head_iou']:.1f}, {100 * row['oracle_head_per_image_iou']:.1f}",
             f"{100 * row['whole_image_iou']:.1f}",
-            f"{row['training_cpu_minutes']:.0f} on {row['training_hardware']['device']}",
+            "-"
+            if row["weights"] == "initial"
+            else f"{row['training_cpu_minutes']:.0f} on {row['training_hardware']['device']}",
         ]
         for row in newest
     ]

@@ -178,6 +178,29 @@ def test_dinov3_in_its_own_names(tmp_path: Path) -> None:
     assert {"mask_token", "rope_embed.periods", "blocks.0.attn.qkv.bias_mask"} <= set(report.unused)
 
 
+@pytest.mark.parametrize("is_published", [False, True])
+@pytest.mark.parametrize("kind", ["dinov2, gated", "dinov3, gated"])
+def test_gated_layers_of_the_largest_networks(tmp_path: Path, kind: str, is_published: bool) -> None:
+    theirs = random_network(kind)
+    tensors, path = stored_tensors(theirs, tmp_path), tmp_path / "model.safetensors"
+    if is_published:
+        path = tmp_path / "published.pth"
+        torch.save((published_dinov3_names if "dinov3" in kind else published_names)(tensors), path)
+    ours, report = loaded(kind, path)
+    images = image_of((4, 4), 8)
+    torch.testing.assert_close(ours(images), outputs(theirs, kind, images), atol=1e-4, rtol=1e-4)
+    assert not report.missing
+
+
+def test_a_masked_autoencoder_with_its_decoder(tmp_path: Path) -> None:
+    theirs = random_network("mae", head="ForPreTraining")
+    assert any(name.startswith("decoder.") for name in stored_tensors(theirs, tmp_path))
+    ours, report = loaded("mae", tmp_path / "model.safetensors")
+    images = image_of((4, 4), 8)
+    torch.testing.assert_close(ours(images), outputs(theirs.vit, "mae", images), atol=1e-4, rtol=1e-4)
+    assert any(name.startswith("decoder.") for name in report.unused)
+
+
 def test_dinov3_biases_need_a_place_unless_they_are_zero(tmp_path: Path) -> None:
     tensors = published_dinov3_names(stored_tensors(random_network("dinov3"), tmp_path))
     torch.save(tensors, tmp_path / "biased.pth")

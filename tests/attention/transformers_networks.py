@@ -21,6 +21,12 @@ KINDS = {  # class of transformers, timm's name of the architecture, further set
     "dinov2": ("Dinov2", "vit_small_patch14_dinov2", {}),
     "registers": ("Dinov2WithRegisters", "vit_small_patch14_reg4_dinov2", {}),
     "dinov3": ("DINOv3ViT", "vit_small_patch16_dinov3_qkvb", {"intermediate_size": 128, "num_register_tokens": 4}),
+    "dinov2, gated": ("Dinov2", "vit_giant_patch14_dinov2", {"use_swiglu_ffn": True}),
+    "dinov3, gated": (
+        "DINOv3ViT",
+        "vit_huge_plus_patch16_dinov3_qkvb",
+        {"intermediate_size": 128, "num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"},
+    ),
     "mae": ("ViTMAE", "vit_tiny_patch16_224", {"layer_norm_eps": 1e-6, "intermediate_size": 128, "mask_ratio": 0.0}),
 }
 
@@ -47,6 +53,7 @@ def timm_network(kind: str, patch_size: int = 8, num_patches: int = 4, **options
     torch.manual_seed(2)
     _, name, _ = KINDS[kind]
     sizes = {"patch_size": patch_size, "img_size": num_patches * patch_size, **TIMM_SIZES, **options}
+    sizes |= {"mlp_ratio": {"dinov2, gated": 5.5, "dinov3, gated": 4.0}[kind]} if kind.endswith("gated") else {}
     return timm.create_model(name, pretrained=False, dynamic_img_size=True, **sizes).eval()
 
 
@@ -97,6 +104,8 @@ def published_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
             "layernorm_after": "norm2",
             "intermediate.dense": "mlp.fc1",
             "output.dense": "mlp.fc2",
+            "mlp.weights_in": "mlp.w12",
+            "mlp.weights_out": "mlp.w3",
             "layer_scale1": "ls1",
             "layer_scale2": "ls2",
         }
@@ -117,6 +126,8 @@ def published_dinov3_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.
         "norm.bias": tensors["norm.bias"],
     }
     parts = {"attention.o_proj": "attn.proj", "mlp.up_proj": "mlp.fc1", "mlp.down_proj": "mlp.fc2"}
+    if "layer.0.mlp.gate_proj.weight" in tensors:
+        parts |= {"mlp.gate_proj": "mlp.w1", "mlp.up_proj": "mlp.w2", "mlp.down_proj": "mlp.w3"}
     for number in range(SIZES["num_hidden_layers"]):
         old, new = f"layer.{number}.", f"blocks.{number}."
         weights = [tensors[f"{old}attention.{part}_proj.weight"] for part in "qkv"]
