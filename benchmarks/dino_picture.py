@@ -2,8 +2,8 @@
 
     python -m benchmarks.dino_picture --run RUN --image FILE --out docs/images/dino_attention.png
 
-From the left: the photograph; attention of [CLS] in the last layer, mean of the heads; the patches that hold 60 % of it;
-those of every head, each in its colour; the first three principal components of the patches. The picture in the
+From the left: the photograph; attention of [CLS] in the last layer, mean of the heads; the patches that hold 60 % of
+it; those of every head, each in its colour; the first three principal components of the patches. The picture in the
 documentation is of Chelsea the cat (`skimage.data.chelsea()`, by Stéfan van der Walt, CC0), whom no run has seen.
 """
 
