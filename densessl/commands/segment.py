@@ -127,10 +127,8 @@ def _segment_prompt(
     num_masks = found.masks.shape[1]
     for rank in range(num_masks):
         _write_png(out / "masks" / f"{rank + 1}.png", found.masks[0, rank].astype(np.uint8) * 255)
-    rest = num_masks + 1
-    while (out / "masks" / f"{rest}.png").is_file():  # of an earlier prompt
-        (out / "masks" / f"{rest}.png").unlink()
-        rest += 1
+    for rank in range(num_masks, predictor.model.settings.num_multimask):  # of an earlier prompt
+        (out / "masks" / f"{rank + 1}.png").unlink(missing_ok=True)
     _write_png(out / "overlay.png", _overlay(photo, found, prompt)[..., ::-1])
     write_atomically(out / "low_resolution.npy", lambda path: np.save(path, found.low_resolution[0]))
     masks = _described(found)

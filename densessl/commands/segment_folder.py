@@ -15,7 +15,7 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
     """Make the folder this record's own; what an earlier call recorded under "compared" must be the same.
 
     Raises:
-        InputError: it was begun with something else, shows both; or it is another command's.
+        InputError: it was begun with something else, shows both; or it holds what `segment` did not write.
     """
     make_folder(out)
     if (out / "saliency.json").is_file():
@@ -39,6 +39,11 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
             )
     remove_abandoned_writes(out)
     if old is None:
+        if any(out.iterdir()):
+            raise InputError(
+                f"{out} is not empty and has no {RECORD}, so `segment` did not begin it; choose a new or an empty "
+                "output folder (--out)"
+            )
         write_json(path, new)
 
 

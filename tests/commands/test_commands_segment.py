@@ -87,12 +87,27 @@ def test_a_prompt_gives_ranked_masks(segment: Weights, folder: DrawnFolder, tmp_
 def test_masks_feed_further_prompts_and_old_ones_go(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
     photo, out = folder.images / "0.jpg", tmp_path / "out"
     assert segment("--image", photo, "--points", "20,20,1", "--out", out).status == 0
+    (out / "masks" / "4.png").write_bytes(b"drawn by hand")
     again = ("--image", photo, "--mask", out / "low_resolution.npy", "--select", "whole", "--out", out)
     assert segment(*again).status == 0
-    assert [path.name for path in (out / "masks").iterdir()] == ["1.png"]
+    assert sorted(path.name for path in (out / "masks").iterdir()) == ["1.png", "4.png"]
     assert read(out / "segment.json")["prompt"]["has_mask"] is True
     assert segment("--image", photo, "--points", "20,20,1", "--multimask", "false", "--out", out).status == 0
     assert [entry["output"] for entry in read(out / "segment.json")["masks"]] == [0]
+
+
+@pytest.mark.parametrize("task", [("--points", "5,5,1"), EVERYTHING])
+def test_a_folder_that_segment_did_not_begin_stays_as_it_is(
+    task: tuple[str, ...], segment: Weights, folder: DrawnFolder, tmp_path: Path
+) -> None:
+    theirs = [tmp_path / "theirs" / "masks" / f"{number}.png" for number in (0, 1, 4)]
+    theirs[0].parent.mkdir(parents=True)
+    for path in theirs:
+        path.write_bytes(b"drawn by hand")
+    message = error_of(segment("--image", folder.images / "0.jpg", *task, "--out", tmp_path / "theirs"))
+    assert "is not empty and has no segment.json" in message
+    assert [path.read_bytes() for path in theirs] == [b"drawn by hand"] * 3
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["masks"]
 
 
 def test_everything_in_a_folder(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
