@@ -103,7 +103,7 @@ def train_promptable_model(
     profiler, watch = StepProfile(run, fabric.device, is_enabled=False), PromptableWatch(training)
     loss = run_steps(fabric, steps, batches, sampler, run, training, watch, profiler, "train_promptable")
     model.eval()
-    if fabric.is_global_zero and training.cache is None:
+    if fabric.is_global_zero and stored is not None and training.cache is None:
         shutil.rmtree(run / "features", ignore_errors=True)
     return PromptableResult(run, steps.step, steps.seconds, loss)
 

@@ -4,6 +4,7 @@
 <folder>/<version>-<first image>.npy   float16, one row for each of `_CHUNK` images; version 1 is mirrored
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from rich.console import Console
 from torch.utils.data import Dataset, Sampler
 
 from densessl.data.views import SampleKey
-from densessl.files import read_json, state_of_files, write_atomically, write_json
+from densessl.errors import InputError
+from densessl.files import make_folder, read_json, remove_abandoned_writes, state_of_files, write_atomically, write_json
 from densessl.promptable.object_views import framed_image
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.structures import ImageRef
@@ -26,6 +28,7 @@ Encode = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 IDENTITY_FILE = "features.json"
 _CHUNK = 16
+_CHUNK_NAME = re.compile(r"[01]-\d{7,}\.npy", re.ASCII)
 
 
 class StoredFeatures:
@@ -76,6 +79,9 @@ def store_features(
         num_workers: loader processes; -1 chooses by the number of cores.
         encoder_sha256: of the weights behind `encode`.
         is_mirrored_too: store every image mirrored as well.
+
+    Raises:
+        InputError: a folder that holds something else.
     """
     side = settings.size_px
     with torch.no_grad(), fabric.autocast():
@@ -155,18 +161,27 @@ def _identity(
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Empty the folder where its features are others, and write down what the new ones are."""
+    """Remove stored features that are others, and write down what the new ones are; nothing else is touched."""
+    make_folder(folder)
     path = folder / IDENTITY_FILE
-    found = read_json(path, "what features are stored") if path.is_file() else {}
-    if found == identity:
-        return
-    stored = sorted(folder.glob("*.npy"))
-    if stored:
-        differing = [key for key, value in identity.items() if found.get(key) != value]
+    if path.is_file():
+        found = read_json(path, "what features are stored")
+        if not isinstance(found, dict) or found.keys() != identity.keys():
+            raise InputError(f"{path} is no record of stored features; choose another folder (training.cache)")
+        if found == identity:
+            return
+        differing = [key for key, value in identity.items() if found[key] != value]
         _say(f"{folder} holds features of other {', '.join(differing)}; the images are encoded again")
-    for file in stored:
-        file.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            if _CHUNK_NAME.fullmatch(file.name):
+                file.unlink()
+    else:
+        remove_abandoned_writes(folder)
+        if any(folder.iterdir()):
+            raise InputError(
+                f"{folder} is not empty and has no {IDENTITY_FILE}, so it holds no stored features; choose a new or an "
+                "empty folder (training.cache)"
+            )
     write_json(path, identity)
 
 

@@ -13,7 +13,7 @@ from tiny_promptable import INTERACTION, MODEL, TRAINING, build, train, train_pa
 from tiny_training import draw_images, numbers
 
 from densessl.errors import InputError
-from densessl.promptable.promptable_model import PromptableModel
+from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.vision_transformer import VisionTransformerShape
 from densessl.training import promptable_steps, promptable_training, training_loop
@@ -120,6 +120,43 @@ def test_stored_features_change_nothing(root: Path, tmp_path: Path, share: float
 def test_the_runs_own_store_goes_when_it_ends(root: Path, tmp_path: Path) -> None:
     train(root, tmp_path, _changed(epochs=1, trained_encoder="none", cache_gb=0.1))
     assert not (tmp_path / "features").exists()
+
+
+def test_a_folder_of_that_name_stays_where_nothing_is_stored(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    train(root, tmp_path, _changed(epochs=1))
+    assert (tmp_path / "features").exists()
+
+
+def test_features_of_other_weights_are_replaced_and_no_other_file(root: Path, tmp_path: Path) -> None:
+    cached = _changed(epochs=1, trained_encoder="neck", cache_gb=0.1, cache=tmp_path / "features")
+    train(root, tmp_path / "run", cached)
+    chunk, theirs = tmp_path / "features" / "0-0000000.npy", tmp_path / "features" / "theirs.npy"
+    before = chunk.read_bytes()
+    theirs.write_bytes(b"an array")
+    torch.manual_seed(1)
+    train(root, tmp_path / "other", cached, model=build_promptable_model(MODEL))
+    assert chunk.read_bytes() != before
+    assert theirs.read_bytes() == b"an array"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("theirs.npy", "is not empty and has no features.json"),
+        ("0-0000000.npy", "is not empty and has no features.json"),
+        ("features.json", "is no record of stored features"),
+    ],
+)
+def test_a_cache_that_holds_something_else_is_refused(root: Path, tmp_path: Path, name: str, message: str) -> None:
+    theirs = tmp_path / "features" / name
+    theirs.parent.mkdir()
+    theirs.write_text('{"encoder": "resnet18"}')
+    cached = _changed(epochs=1, trained_encoder="none", cache_gb=0.1, cache=theirs.parent)
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path / "run", cached)
+    assert theirs.read_text() == '{"encoder": "resnet18"}'
+    assert [path.name for path in theirs.parent.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("trained", ["all", "neck", "none"])
