@@ -6,6 +6,9 @@ OUT/overlays/STEM.png   the map over the photograph
 OUT/rejected.json       images without masks, and why
 OUT/segment.json        model, settings, supervision, counts
 OUT/records.jsonl       one line for each finished image: what a call that was stopped goes on from
+
+The lists and counts are of all images that the folder has a record of, those of earlier calls too. An image is known by
+its stem; one whose file has changed, or another of that stem, is done again and takes its place.
 """
 
 import time
@@ -23,7 +26,7 @@ from rich.progress import track
 from densessl.commands.segment_folder import claim_segment_folder, write_segment_record
 from densessl.data.images import read_image
 from densessl.errors import InputError
-from densessl.files import write_bytes
+from densessl.files import file_sha256, write_bytes
 from densessl.promptable.automatic_masks import AutomaticMask, automatic_masks
 from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.mask_map import MapSettings, mask_map
@@ -45,7 +48,7 @@ _DESCRIPTION = "automatic masks of a promptable model; score is the predicted Io
 
 @dataclass(frozen=True)
 class EverythingSummary:
-    """What was done: images, those with masks, those without, those finished by an earlier call, masks in all."""
+    """Of the images of a call: how many, with masks, without, finished by an earlier call; and their masks."""
 
     out: Path
     num_images: int
@@ -71,18 +74,18 @@ def segment_everything(
     max_memory_gb: float,
     record: dict[str, Any],
 ) -> EverythingSummary:
-    """Write the automatic masks of each image; goes on after one that cannot be read, and where a call was stopped.
+    """Write the automatic masks of each image; goes on after one that fails, and where a call was stopped.
 
     record: for segment.json; what it holds under "compared" must be the same when the folder is taken up again.
 
     Raises:
-        InputError: a folder begun with other settings or another model, or a bound on memory that one point exceeds.
+        InputError: a folder begun with other settings or another model, or by another hand.
     """
     claim_segment_folder(out, record)
     journal = out / "records.jsonl"
     drop_cut_line(journal)
     places = index_records(out)
-    todo = [ref for ref in images.images if not _is_done(out, ref.stem, places.get(ref.stem))]
+    todo = [ref for ref in images.images if not _is_done(out, ref, places.get(ref.stem))]
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for ref in track(todo, "segment", console=console, disable=not console.is_terminal):
         started = time.monotonic()
@@ -90,23 +93,39 @@ def segment_everything(
         append_record(journal, finished)
         found = finished.reason or f"{len(finished.annotations)} masks, {time.monotonic() - started:.1f} seconds"
         console.print(f"{ref.stem}: {found}")
+    num_masks = _finish_folder(out, record)
+    segmented = [num_masks[ref.stem] for ref in images.images if ref.stem in num_masks]
+    num_reused = len(images) - len(todo)
+    return EverythingSummary(out, len(images), len(segmented), len(images) - len(segmented), num_reused, sum(segmented))
+
+
+def _finish_folder(out: Path, record: dict[str, Any]) -> dict[str, int]:
+    """Write the lists and counts of all images that the folder knows; returns the masks of each that has some."""
     places = index_records(out, is_quiet=True)
-    with open_records([places[ref.stem] for ref in images.images]) as records:
+    with open_records([places[stem] for stem in sorted(places)]) as records:
         write_lists(out, records, _DESCRIPTION)
-        num_masks = sum(len(item.annotations) for item in records)
-    num_segmented = sum(not places[ref.stem].is_rejected for ref in images.images)
-    summary = EverythingSummary(
-        out, len(images), num_segmented, len(images) - num_segmented, len(images) - len(todo), num_masks
-    )
-    counts = {"images": len(images), "segmented": num_segmented, "rejected": summary.num_rejected, "masks": num_masks}
-    write_segment_record(out, {**record, "counts": counts})
-    return summary
+        num_masks = {item.stem: len(item.annotations) for item in records if item.reason is None}
+    counts = {"images": len(places), "segmented": len(num_masks), "rejected": len(places) - len(num_masks)}
+    write_segment_record(out, {**record, "counts": {**counts, "masks": sum(num_masks.values())}})
+    return num_masks
 
 
-def _is_done(out: Path, stem: str, place: RecordPlace | None) -> bool:
-    if place is None or place.is_rejected:
-        return place is not None and not place.is_unreadable
-    return all((out / kind / f"{stem}.png").is_file() for kind in ("masks", "overlays"))
+def _is_done(out: Path, ref: ImageRef, place: RecordPlace | None) -> bool:
+    if place is None or place.is_unreadable or place.file_sha256 != _digest(ref):
+        return False
+    return place.is_rejected or all(path.is_file() for path in _pictures(out, ref.stem))
+
+
+def _digest(ref: ImageRef) -> str | None:
+    try:
+        return file_sha256(ref.path)
+    except OSError:  # whoever decodes it says what is wrong
+        return None
+
+
+def _pictures(out: Path, stem: str) -> tuple[Path, Path]:
+    """Return the paths of an image's map and of its overlay."""
+    return out / "masks" / f"{stem}.png", out / "overlays" / f"{stem}.png"
 
 
 def _segment(
@@ -117,19 +136,29 @@ def _segment(
     map_settings: MapSettings,
     max_memory_gb: float,
 ) -> ImageRecord:
-    """Write what belongs to one image; returns its record."""
+    """Write what belongs to one image, or remove what an earlier image of its stem left; returns its record."""
+    digest = _digest(ref)
     try:
         pixels = read_image(ref.path)
+        found = automatic_masks(predictor, pixels, settings, max_memory_gb)
     except InputError as error:
-        return ImageRecord(ref.stem, reason=str(error), is_unreadable=True)
+        _remove_pictures(out, ref.stem)
+        return ImageRecord(ref.stem, reason=str(error), is_unreadable=True, file_sha256=digest)
     height, width = pixels.shape[:2]
-    found = automatic_masks(predictor, pixels, settings, max_memory_gb)
     if not found:
-        return ImageRecord(ref.stem, height, width, reason="no mask passed the filters of predicted IoU and stability")
+        _remove_pictures(out, ref.stem)
+        reason = "no mask passed the filters of predicted IoU and stability"
+        return ImageRecord(ref.stem, height, width, reason=reason, file_sha256=digest)
     numbers = mask_map([mask.runs for mask in found], (height, width), map_settings)
-    _write_png(out / "overlays" / f"{ref.stem}.png", draw_mask_map(pixels, numbers)[..., ::-1])
-    _write_png(out / "masks" / f"{ref.stem}.png", numbers)
-    return ImageRecord(ref.stem, height, width, tuple(_annotations(found, height, width)))
+    map_path, overlay_path = _pictures(out, ref.stem)
+    _write_png(overlay_path, draw_mask_map(pixels, numbers)[..., ::-1])
+    _write_png(map_path, numbers)
+    return ImageRecord(ref.stem, height, width, tuple(_annotations(found, height, width)), file_sha256=digest)
+
+
+def _remove_pictures(out: Path, stem: str) -> None:
+    for path in _pictures(out, stem):
+        path.unlink(missing_ok=True)
 
 
 def _annotations(masks: tuple[AutomaticMask, ...], height: int, width: int) -> Iterator[dict[str, Any]]:

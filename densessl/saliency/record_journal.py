@@ -22,7 +22,7 @@ class ImageRecord:
     """What is known of one finished image: its proposals as COCO annotations without ids, or why it has none.
 
     `is_unreadable` marks images whose file was broken or on which the estimator failed; they are tried again by the
-    next run.
+    next run. `file_sha256` is of the image's file, where the stage takes note of it.
     """
 
     stem: str
@@ -31,6 +31,7 @@ class ImageRecord:
     annotations: tuple[dict[str, Any], ...] = ()
     reason: str | None = None
     is_unreadable: bool = False
+    file_sha256: str | None = None
 
 
 class RecordPlace(NamedTuple):
@@ -40,6 +41,7 @@ class RecordPlace(NamedTuple):
     offset: int
     is_rejected: bool
     is_unreadable: bool
+    file_sha256: str | None = None
 
 
 class StoredRecords(Sequence[ImageRecord]):
@@ -94,7 +96,7 @@ def index_records(folder: Path, *, is_quiet: bool = False) -> dict[str, RecordPl
             except InputError as error:
                 broken.append(error)
                 continue
-            place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable)
+            place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable, record.file_sha256)
             before = places.get(record.stem)
             if before is None or before.journal == path or not place.is_unreadable:
                 places[record.stem] = place

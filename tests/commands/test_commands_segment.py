@@ -152,6 +152,43 @@ def test_a_folder_is_taken_up_again(segment: Weights, folder: DrawnFolder, tmp_p
     assert "was begun with something else" in error_of(prompted)
 
 
+def test_an_image_that_changed_is_done_again(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    flags = ("--images", folder.images, *EVERYTHING)
+    assert segment(*flags, "--out", out).status == 0
+    (folder.images / "0.jpg").write_bytes((folder.images / "1.jpg").read_bytes())
+    (folder.images / "2.jpg").write_bytes(b"no image")
+    outcome = segment(*flags, "--out", out)
+    assert "in 2 of 3 images, 1 without, 1 finished before" in outcome.out
+    assert segment(*flags, "--out", other).status == 0
+    for place in ("proposals.json", "masks/0.png", "rejected.json"):
+        assert (out / place).read_bytes() == (other / place).read_bytes()
+    assert not (out / "masks" / "2.png").exists()
+
+
+def test_the_lists_hold_the_images_of_all_calls(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert segment("--images", folder.images, *EVERYTHING, "--out", whole).status == 0
+    for number in (2, 0, 1):
+        outcome = segment("--image", folder.images / f"{number}.jpg", *EVERYTHING, "--out", parts)
+        assert "in 1 of 1 images" in outcome.out
+    assert (parts / "proposals.json").read_bytes() == (whole / "proposals.json").read_bytes()
+    assert read(parts / "segment.json")["counts"] == read(whole / "segment.json")["counts"]
+
+
+def test_an_image_that_exceeds_the_bound_on_memory_is_listed(
+    segment: Weights, folder: DrawnFolder, tmp_path: Path
+) -> None:
+    Image.new("RGB", (20, 40000)).save(folder.images / "3.png")
+    out, flags = tmp_path / "out", ("--images", folder.images, *EVERYTHING)
+    outcome = segment(*flags, "--max_memory_gb", "0.01", "--out", out)
+    assert "in 3 of 4 images, 1 without" in outcome.out
+    (rejected,) = read(out / "rejected.json")
+    assert "max_memory_gb is 0.01, but one point on an image of 40000 x 20 pixels" in rejected["reason"]
+    assert set(read_proposals(out)) == {"0", "1", "2"}
+    assert "4 of 4 images, 0 without, 3 finished before" in segment(*flags, "--out", out).out
+
+
 def test_an_image_alone_can_be_segmented_whole(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert segment("--image", folder.images / "2.jpg", *EVERYTHING, "--out", out).status == 0
