@@ -1,5 +1,6 @@
 """The stage `train_promptable`: a promptable model from images and masks of any source."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from densessl.models.weights import WeightReport
 from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import (
+    encoder_of_run,
+    is_of_run,
     load_backbone_weights,
     load_promptable_model,
     save_promptable_model,
@@ -62,7 +65,8 @@ def train_promptable(
             SegmentationObject or SegmentationClass) or masks. Without it masks are proposed first, into OUT/proposals.
             Masks that people drew make the model a supervised one; its file says where its masks came from.
         weights: a promptable model to begin with: SAM's, MobileSAM's, or one of this command; it brings its settings.
-        backbone: a file with the weights of the timm backbone to begin with, a run's final.safetensors among them.
+        backbone: a file with the weights of the timm backbone to begin with. Of a run's final.safetensors the encoder
+            is taken too, where model.encoder is left out; of other files name it there.
         pretrained: let timm download its published weights of the backbone.
         resume: go on from the last checkpoint in --out, with the same configuration.
         seed: of everything random.
@@ -78,6 +82,7 @@ def train_promptable(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
+    model = with_encoder_of_run(model, backbone)
     network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)
     image_set = open_images(images, data, split)
     make_folder(out)
@@ -115,7 +120,6 @@ def train_promptable(
         training,
         seed,
         has_weights=report is not None or pretrained,
-        stored_images=image_set.images,
         resume=resume,
     )
     if fabric.is_global_zero:
@@ -124,6 +128,13 @@ def train_promptable(
         record_run(out, seconds=round(result.seconds, 3), num_steps=result.num_steps, finished=True)
         _print(f"{result.num_steps} steps in {result.seconds:.0f} s; the model: {out / NETWORK_FILE}")
     return result
+
+
+def with_encoder_of_run(settings: PromptableSettings, backbone: Path | None) -> PromptableSettings:
+    """Return the settings with the encoder that a run's weights name, where their own is the default."""
+    if backbone is None or settings.encoder != PromptableSettings.encoder or not is_of_run(backbone):
+        return settings
+    return replace(settings, encoder=encoder_of_run(backbone))
 
 
 def initial_model(

@@ -20,6 +20,7 @@ from densessl.promptable.sam_architecture import recognise_architecture
 from densessl.promptable.transformers_names import is_transformers_sam, published_names
 
 _HEADER_KEY = "promptable_model"
+_RUN_HEADER_KEYS = ("model_settings", "dino_encoder")
 _ORIGIN = "a file of `save_promptable_model`, or a SAM, MobileSAM or transformers SamModel checkpoint"
 _CLASSIFIER = ("image_encoder.norm_head.", "image_encoder.head.")  # in MobileSAM's file, not in its computation
 _TRAINED_ON_MASKS = "masks of SA-1B, if these are the published weights; the file does not say"
@@ -48,7 +49,7 @@ def load_promptable_model(path: Path) -> tuple[PromptableModel, WeightReport]:
         MissingInputError: no such file.
         InputError: a file that cannot be read safely, is no promptable model, or lacks or has more tensors than it.
     """
-    if _has_header(path):
+    if _has_header(path, _HEADER_KEY):
         return _load_own(path)
     _, tensors = state_dict_of(read_checkpoint(path), path)
     weight_format = "SAM"
@@ -74,11 +75,17 @@ def load_backbone_weights(model: PromptableModel, path: Path) -> WeightReport:
     """
     if not isinstance(model.image_encoder, BackboneEncoder):
         raise InputError(
-            f"{path} cannot be loaded into encoder {model.settings.encoder}, which is no timm backbone; SAM's weights "
-            "are those of the whole model, load them with `load_promptable_model`"
+            f"{path} cannot be loaded into encoder {model.settings.encoder}, which is no timm backbone; name the "
+            "backbone that the file holds as the encoder, such as resnet50, or give the file of a whole SAM as weights "
+            "(--weights, `load_promptable_model`)"
         )
     backbone = model.image_encoder.encoder.backbone
     return load_encoder_weights(backbone, path, encoder_name=model.settings.encoder)
+
+
+def is_of_run(path: Path) -> bool:
+    """Say whether a file holds the weights of a run (final.safetensors of `pretrain`), whose encoder it names."""
+    return any(_has_header(path, key) for key in _RUN_HEADER_KEYS)
 
 
 def encoder_of_run(path: Path) -> str:
@@ -88,7 +95,8 @@ def encoder_of_run(path: Path) -> str:
         MissingInputError: no such file.
         InputError: no weights of a run.
     """
-    _, header = load_network(path, "model_settings", kind="weights", origin="final.safetensors of a densessl run")
+    key = next((key for key in _RUN_HEADER_KEYS if _has_header(path, key)), _RUN_HEADER_KEYS[0])
+    _, header = load_network(path, key, kind="weights", origin="final.safetensors of a densessl run")
     match header:
         case {"encoder": str(name)}:
             return name
@@ -146,13 +154,13 @@ def _fill(model: PromptableModel, tensors: Mapping[str, torch.Tensor], path: Pat
     return model.eval()
 
 
-def _has_header(path: Path) -> bool:
-    """Say whether a file is safetensors with our header; what is wrong with any other is told by its reader."""
+def _has_header(path: Path, key: str) -> bool:
+    """Say whether a file is safetensors with a header of that name; what is wrong with others is told by readers."""
     if path.suffix != ".safetensors" or not path.is_file():
         return False
     try:
         with safe_open(path, framework="pt") as handle:
-            return _HEADER_KEY in (handle.metadata() or {})
+            return key in (handle.metadata() or {})
     except (SafetensorError, OSError):
         return False
 

@@ -96,8 +96,9 @@ class PromptableTrainingSettings:
         num_workers: loader processes; -1 chooses by the number of cores, 0 loads in the training process.
         cache_gb: store what the untrained part of the encoder makes of the images, at most so many gigabytes (1e9
             bytes), so that it is computed once; the images that do not fit are encoded each time.
-        cache: folder of what is stored, which further runs on the same images with the same encoder then find there.
-            Without it that is in the run folder and goes when the run ends.
+        cache: folder of what is stored, new, empty or of an earlier run; further runs find it there, if the images with
+            an object and the encoder are the same, and replace it if not. Without it that is in the run folder and goes
+            when the run ends.
         checkpoint_every: steps between checkpoints; 0 writes one after each epoch.
         keep_checkpoints: how many checkpoints are kept.
         log_every: steps between log lines.

@@ -57,7 +57,6 @@ def train_promptable_model(
     seed: int,
     *,
     has_weights: bool,
-    stored_images: tuple[ImageRef, ...] = (),
     resume: bool = False,
 ) -> PromptableResult:
     """Train a model in place by simulated interaction; write checkpoints and metrics to the run folder.
@@ -72,7 +71,6 @@ def train_promptable_model(
         training: the schedule.
         seed: of the order of images, the prompts and dropout.
         has_weights: the encoder begins with weights of a file, whose batch-norm statistics `batch_norm: auto` keeps.
-        stored_images: whose features are stored where the settings ask for it; those to train on if none are given.
         resume: go on from the last checkpoint, if there is one.
 
     Raises:
@@ -88,7 +86,7 @@ def train_promptable_model(
     fabric.to_device(model)
     stored = None
     if frozen is not None and training.cache_gb:
-        stored = _store(fabric, model, frozen, stored_images or images, run, interaction, training)
+        stored = _store(fabric, model, frozen, images, run, interaction, training)
     optimizer = build_optimizer(model, training)
     wrapped, wrapped_optimizer = fabric.setup(Interaction(model, interaction, training.trained_encoder), optimizer)
     step, seconds = (0, 0.0) if checkpoint is None else _load(model, optimizer, checkpoint)

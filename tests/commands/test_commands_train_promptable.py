@@ -13,11 +13,14 @@ from densessl import Predictor
 from densessl.commands.train_promptable import initial_model, train_promptable
 from densessl.errors import InputError
 from densessl.files import read_json, write_json
+from densessl.models.encoders import build_encoder
+from densessl.models.network_file import save_network
 from densessl.promptable.promptable_model import build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import load_promptable_model, save_promptable_model
 from densessl.saliency.proposals import SaliencySettings
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
+from densessl.training.run_folder import read_config
 from densessl.training.run_log import read_metrics
 
 MODEL = PromptableSettings("test_resnet", 48, dim=16, decoder_heads=2, decoder_mlp_dim=16, iou_hidden_dim=16)
@@ -68,6 +71,12 @@ def test_masks_of_a_folder_train_a_model_that_a_predictor_loads(images: Path, tm
     assert {"config.yaml", "metrics.jsonl", "checkpoints", "tensorboard"} <= {path.name for path in out.iterdir()}
 
 
+def test_a_broken_image_is_not_stored_either(images: Path, tmp_path: Path) -> None:
+    training = dataclasses.replace(TRAINING, trained_encoder="neck", cache_gb=0.1)
+    out = _train(images, tmp_path / "run", masks=images / "masks", training=training)
+    assert read_json(out / "run.json", "the record of a run")["num_left_out"] == 1
+
+
 def test_without_masks_they_are_proposed_and_no_label_is_claimed(images: Path, tmp_path: Path) -> None:
     out = _train(images, tmp_path / "run", saliency=SaliencySettings("frequency_tuned", refine="none"))
     assert (out / "proposals/proposals.json").is_file()
@@ -110,6 +119,18 @@ def test_training_goes_on_from_a_model_and_from_a_backbone(images: Path, tmp_pat
     assert report is not None
     backbone = model.image_encoder.encoder.backbone.state_dict()
     assert torch.equal(backbone["conv1.0.weight"], first.image_encoder.encoder.backbone.state_dict()["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("key", ["model_settings", "dino_encoder"])
+def test_the_encoder_of_a_run_is_that_of_the_model(images: Path, tmp_path: Path, key: str) -> None:
+    tensors = {f"encoder.{name}": value for name, value in build_encoder("test_resnet").state_dict().items()}
+    save_network(tmp_path / "final.safetensors", tensors, key, {"encoder": "test_resnet"})
+    unnamed = dataclasses.replace(MODEL, encoder=PromptableSettings().encoder)
+    out = _train(
+        images, tmp_path / "run", masks=images / "masks", backbone=tmp_path / "final.safetensors", model=unnamed
+    )
+    assert load_promptable_model(out / "network.safetensors")[0].settings == MODEL
+    assert read_config(out)["model"]["encoder"] == "test_resnet"
 
 
 def test_one_source_of_weights_is_enough(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_an_encoder_does_not_go_into_sams(tmp_path: Path) -> None:
     model = build_promptable_model(
         PromptableSettings("vision_transformer", 64, vision_transformer=VisionTransformerShape(32, 1, 2, (), 64))
     )
-    with pytest.raises(InputError, match="no timm backbone"):
+    with pytest.raises(InputError, match="no timm backbone; name the backbone that the file holds"):
         load_backbone_weights(model, tmp_path / "resnet.pth")
     save_network(tmp_path / "odd.safetensors", {"x": torch.zeros(1)}, "model_settings", {"decoder": "none"})
     with pytest.raises(InputError, match="names no encoder"):
