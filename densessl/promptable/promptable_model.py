@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from densessl.errors import InputError
 from densessl.promptable.backbone_encoder import build_backbone_encoder
 from densessl.promptable.mask_decoder import DecodedMasks, MaskDecoder, MaskOutputs
 from densessl.promptable.prompt_encoder import PromptEncoder
@@ -114,8 +115,13 @@ def build_promptable_model(settings: PromptableSettings, *, pretrained: bool = F
         pretrained: let timm download its published weights of a backbone.
 
     Raises:
-        InputError: a setting out of range, or an unknown encoder.
+        InputError: an unknown encoder, or `pretrained` for one that is not timm's.
     """
+    if pretrained and settings.is_sam_encoder:
+        raise InputError(
+            f"pretrained is true, but timm has no weights for encoder {settings.encoder}; give a file of the whole "
+            "model (--weights FILE), or name a timm backbone"
+        )
     transformer = TwoWayTransformer(
         settings.dim, settings.decoder_depth, settings.decoder_heads, settings.decoder_mlp_dim
     )

@@ -182,3 +182,9 @@ def test_the_encoder_can_be_exported_for_batches_of_any_size_that_pads_the_windo
         images = torch.randn(*size)
         with torch.no_grad():
             torch.testing.assert_close(program(images), module(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam"])
+def test_timm_has_no_weights_of_sam(encoder: str) -> None:
+    with pytest.raises(InputError, match=f"timm has no weights for encoder {encoder}; give a file of the whole model"):
+        build_promptable_model(PromptableSettings(encoder), pretrained=True)
