@@ -72,7 +72,7 @@ def predict(
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
-    image_set = open_image_folder(images)
+    image_set = open_image_folder(images, out)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     segmenter = Segmenter.from_run(clusters, run, device)
     needs_proposals = segmenter.foreground_with(has_masks=masks is not None) == "masks" and masks is None

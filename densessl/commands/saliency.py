@@ -121,7 +121,7 @@ def saliency(
     )
     _refuse_unused_training(settings, self_training)
     part = choose_shard(shard)
-    image_set = open_images(images, data, split)
+    image_set = open_images(images, data, split, out)
     if part.count == 1:  # others may write there: containers with the same host name do not see each other's processes
         remove_abandoned_writes(out)
     if method == "self_trained" and network is None:

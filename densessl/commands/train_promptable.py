@@ -84,7 +84,7 @@ def train_promptable(
     """
     model = with_encoder_of_run(model, backbone)
     network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)
-    image_set = open_images(images, data, split)
+    image_set = open_images(images, data, split, out)
     make_folder(out)
     fabric = make_fabric(training.precision)
     if fabric.is_global_zero:

@@ -33,13 +33,14 @@ def open_data_set(root: Path, split: str) -> ImageSet:
     )
 
 
-def open_images(images: Path | None, data: Path | None, split: str) -> ImageSet:
+def open_images(images: Path | None, data: Path | None, split: str, out: Path | None = None) -> ImageSet:
     """Return the images of a plain folder (`images`) or of one split of a data set (`data`).
 
-    Raises `InputError` unless exactly one of the two is given.
+    Raises `InputError` unless exactly one of the two is given, and where `out`, in which pictures will be written,
+    lies in the plain folder.
     """
     if images is not None and data is None:
-        return open_image_folder(images)
+        return open_image_folder(images, out)
     if data is not None and images is None:
         return open_data_set(data, split)
     given = "neither" if images is None else f"both ({images} and {data})"

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from densessl.data.image_folder import open_image_folder
+from densessl.data.layouts import open_images
 from densessl.errors import InputError
 
 
@@ -22,3 +23,12 @@ def test_folder_becomes_a_set_without_labels(tmp_path: Path) -> None:
 def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images below"):
         open_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["images", "images/out", "other/../images/out"])
+def test_output_among_the_images_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(InputError, match=r"lies in the image folder .*; choose an output folder elsewhere"):
+        open_images(tmp_path / "images", None, "", tmp_path / place)
+    assert len(open_images(tmp_path / "images", None, "", tmp_path / "images_out").images) == 1
