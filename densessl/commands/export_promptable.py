@@ -91,7 +91,7 @@ def export_promptable(
     chosen = parse_formats(formats)
     _check_settings(chosen, quantise, images, points_per_side)
     readers = [] if quantise is None else measured_images(images)
-    opened = open_promptable_model(PromptableSource(weights, None, None, False, 1024, 0))
+    opened = open_promptable_model(PromptableSource(weights, None, None, False))
     if sizes == "square" and opened.model.settings.padding != "square":
         raise InputError(
             "sizes is square, but this model's images are padded to multiples of 16 only (padding stride), so their "

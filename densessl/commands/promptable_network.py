@@ -28,8 +28,8 @@ class PromptableSource:
     encoder: str | None
     encoder_weights: Path | None
     pretrained: bool
-    size_px: int
-    seed: int
+    size_px: int = 1024
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.encoder is None):
@@ -40,6 +40,11 @@ class PromptableSource:
             )
         if self.encoder is None and (self.encoder_weights is not None or self.pretrained):
             raise InputError("encoder_weights and pretrained are those of a timm backbone; name it (--encoder)")
+        if self.encoder is None and (self.size_px != PromptableSource.size_px or self.seed != PromptableSource.seed):
+            raise InputError(
+                f"size_px and seed are those of a model that is named (--encoder); weights {self.weights} bring their "
+                "size, and nothing in them is random: leave them out"
+            )
         if self.encoder_weights is not None and self.pretrained:
             raise InputError(f"give encoder_weights {self.encoder_weights} or pretrained true, not both")
 

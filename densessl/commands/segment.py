@@ -74,13 +74,13 @@ def segment(
         encoder: instead, the timm name of a backbone under a decoder of random weights, whose masks mean nothing yet.
         encoder_weights: file with that backbone's weights (torchvision, timm, DINO, a run's final.safetensors, ...).
         pretrained: let timm download its published weights for that backbone.
-        size_px: long side of the images that such a model sees, a multiple of 16.
+        size_px: long side of the images that a model named by encoder sees, a multiple of 16.
         automatic: how masks of everything are proposed and chosen.
         map: which of them the maps hold.
         max_memory_gb: bound on the memory that decoding and restoring masks of everything take, in 10^9 bytes; the
             weights, the encoder's own work, the image and the finished masks come on top.
         precision: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
-        seed: of random weights.
+        seed: of the random weights of a model named by encoder.
 
     Returns:
         The masks of the prompt, or of everything the counts.
@@ -91,8 +91,8 @@ def segment(
     source = PromptableSource(weights, encoder, encoder_weights, pretrained, size_px, seed)
     prompt = read_prompt(points, box, mask)
     _check_task(prompt, image, images, everything, select, multimask)
-    _check_unused(everything, automatic, map)
-    image_set = _open(image, images)
+    _check_unused(everything, automatic, map, max_memory_gb)
+    image_set = _open(image, images, out)
     opened = open_promptable_model(source)
     predictor = Predictor(opened.model, precision=precision)
     if opened.is_untrained:
@@ -121,6 +121,7 @@ def _segment_prompt(
     check_prompts(prompt.points, prompt.labels, prompt.box, prompt.mask, frame)  # before the encoder's long work
     record = _record(opened, predictor, {"prompts": True})
     claim_segment_folder(out, record)
+    prompts = prompt.describe()  # before its file, if it is of this folder, gets the new masks
     found = predictor.set_image(photo).predict(
         prompt.points, prompt.labels, prompt.box, prompt.mask, multimask=multimask, select=select
     )
@@ -132,14 +133,9 @@ def _segment_prompt(
     _write_png(out / "overlay.png", _overlay(photo, found, prompt)[..., ::-1])
     write_atomically(out / "low_resolution.npy", lambda path: np.save(path, found.low_resolution[0]))
     masks = _described(found)
-    prompts = {
-        "points": None if prompt.points is None else prompt.points.tolist(),
-        "labels": None if prompt.labels is None else prompt.labels.tolist(),
-        "box": None if prompt.box is None else prompt.box.tolist(),
-        "has_mask": prompt.mask is not None,
-    }
     about = {"image": ref.path.resolve(), "height": photo.shape[0], "width": photo.shape[1]}
-    write_segment_record(out, {**record, **about, "prompt": prompts, "multimask": multimask, "masks": masks})
+    choice = {"multimask": multimask, "select": select}
+    write_segment_record(out, {**record, **about, "prompt": prompts, **choice, "masks": masks})
     for entry in masks:
         _say(
             f"{entry['file']}: predicted IoU {entry['predicted_iou']:.3f}, stability {entry['stability']:.3f}, "
@@ -173,14 +169,20 @@ def _check_task(
         )
 
 
-def _check_unused(everything: bool, automatic: AutomaticSettings, map_settings: MapSettings) -> None:
-    if not everything and (automatic != AutomaticSettings() or map_settings != MapSettings()):
+def _check_unused(
+    everything: bool, automatic: AutomaticSettings, map_settings: MapSettings, max_memory_gb: float
+) -> None:
+    if everything:
+        return
+    if automatic != AutomaticSettings() or map_settings != MapSettings():
         raise InputError("settings of automatic and map are for --everything true; leave them out")
+    if max_memory_gb != MAX_MEMORY_GB:
+        raise InputError(f"max_memory_gb is {max_memory_gb:g}, but it is for --everything true; leave it out")
 
 
-def _open(image: Path | None, images: Path | None) -> ImageSet:
+def _open(image: Path | None, images: Path | None, out: Path) -> ImageSet:
     if images is not None:
-        return open_image_folder(images)
+        return open_image_folder(images, out)
     if image is None or not image.is_file():
         raise MissingInputError(f"no image {image}; give the path of an image file")
     return ImageSet(image.name, (ImageRef(image.stem, image),))

@@ -2,25 +2,39 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densessl.errors import InputError, MissingInputError
+from densessl.files import file_sha256
 
 
 @dataclass(frozen=True)
 class GivenPrompt:
-    """One prompt: points (n, 2), `(x, y)`, with labels (n,); a box (4,); logits of a mask (4 h, 4 w)."""
+    """One prompt: points (n, 2), `(x, y)`, with labels (n,); a box (4,); logits of a mask (4 h, 4 w) and its file."""
 
     points: NDArray[np.float64] | None
     labels: NDArray[np.int64] | None
     box: NDArray[np.float64] | None
     mask: NDArray[np.float32] | None
+    mask_file: Path | None
 
     @property
     def is_empty(self) -> bool:
         return self.points is None and self.box is None and self.mask is None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the prompt as JSON holds it, the mask by its file."""
+        return {
+            "points": None if self.points is None else self.points.tolist(),
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "box": None if self.box is None else self.box.tolist(),
+            "has_mask": self.mask is not None,
+            "mask": self.mask_file and str(self.mask_file.resolve()),
+            "mask_sha256": self.mask_file and file_sha256(self.mask_file),
+        }
 
 
 def read_prompt(points: str | None, box: str | None, mask: Path | None) -> GivenPrompt:
@@ -33,7 +47,8 @@ def read_prompt(points: str | None, box: str | None, mask: Path | None) -> Given
         InputError: what is written in another way. MissingInputError: no such file.
     """
     placed, labels = (None, None) if points is None else _points(points)
-    return GivenPrompt(placed, labels, None if box is None else _box(box), None if mask is None else _mask(mask))
+    logits = None if mask is None else _mask(mask)
+    return GivenPrompt(placed, labels, None if box is None else _box(box), logits, mask)
 
 
 def _points(text: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

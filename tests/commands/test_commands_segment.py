@@ -14,6 +14,7 @@ from tiny_runs import TINY, DrawnFolder, Outcome, command, draw_folder
 
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder, read_mask
+from densessl.files import file_sha256
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_model import build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
@@ -79,7 +80,10 @@ def test_a_prompt_gives_ranked_masks(segment: Weights, folder: DrawnFolder, tmp_
         "labels": [1, 0],
         "box": [8, 12, 40, 36],
         "has_mask": False,
+        "mask": None,
+        "mask_sha256": None,
     }
+    assert (record["multimask"], record["select"]) == (True, None)
     height, width = read_image(out / "overlay.png").shape[:2]
     assert (height, width > 3 * 48) == (64 + 24, True)
 
@@ -88,10 +92,14 @@ def test_masks_feed_further_prompts_and_old_ones_go(segment: Weights, folder: Dr
     photo, out = folder.images / "0.jpg", tmp_path / "out"
     assert segment("--image", photo, "--points", "20,20,1", "--out", out).status == 0
     (out / "masks" / "4.png").write_bytes(b"drawn by hand")
-    again = ("--image", photo, "--mask", out / "low_resolution.npy", "--select", "whole", "--out", out)
-    assert segment(*again).status == 0
+    prompt = out / "low_resolution.npy"
+    digest = file_sha256(prompt)
+    assert segment("--image", photo, "--mask", prompt, "--select", "whole", "--out", out).status == 0
     assert sorted(path.name for path in (out / "masks").iterdir()) == ["1.png", "4.png"]
-    assert read(out / "segment.json")["prompt"]["has_mask"] is True
+    record = read(out / "segment.json")
+    given = {"has_mask": True, "mask": str(prompt), "mask_sha256": digest}
+    assert {name: record["prompt"][name] for name in given} == given
+    assert record["select"] == "whole"
     assert segment("--image", photo, "--points", "20,20,1", "--multimask", "false", "--out", out).status == 0
     assert [entry["output"] for entry in read(out / "segment.json")["masks"]] == [0]
 
@@ -287,6 +295,9 @@ def bad(words: Sequence[object], message: str) -> object:
         bad(
             ("--points", "5,5,1", "--automatic.crop_layers", "1"), "settings of automatic and map are for --everything"
         ),
+        bad(("--points", "5,5,1", "--max_memory_gb", "2"), "max_memory_gb is 2, but it is for --everything true"),
+        bad(("--points", "5,5,1", "--size_px", "64"), "size_px and seed are those of a model that is named"),
+        bad(("--points", "5,5,1", "--seed", "1"), "size_px and seed are those of a model that is named"),
         bad(("--everything", "true", "--select", "best"), "select and multimask are for prompts"),
         bad(
             ("--everything", "true", "--max_memory_gb", "0.0001"), "max_memory_gb is 0.0001, but one point on an image"
@@ -325,6 +336,8 @@ def test_bad_places_are_told(segment: Weights, folder: DrawnFolder, tmp_path: Pa
     image = ("--image", folder.images / "0.jpg")
     assert "no checkpoint" in error_of(command("segment", *image, *prompt, "--weights", tmp_path / "none.pth", *out))
     assert "give either --weights FILE" in error_of(command("segment", *image, *prompt, *out))
+    among = segment("--images", folder.images, *EVERYTHING, "--out", folder.images / "masks")
+    assert "lies in the image folder" in error_of(among)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "saliency.json").write_text("{}")
     assert "was written by `saliency`" in error_of(segment(*image, *prompt, "--out", tmp_path / "theirs"))
