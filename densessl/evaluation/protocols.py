@@ -24,7 +24,8 @@ class ClusterProtocol:
         `minibatch` (MiniBatchKMeans, scikit-learn), `fast` (Lloyd from the best of starts on samples, for millions of
         vectors), `streaming` (mini-batch k-means that never holds the data set), `spherical` (by cosine), `spectral`
         (k-nearest-neighbour graph) or `agglomerative` (Ward merging of over-clusters).
-    num_initialisations: starts, of which the one with the lowest inertia is kept.
+    num_initialisations: starts, of which the one with the lowest inertia is kept (`minibatch`: the lowest on a sample,
+        before its batches).
     num_iterations: the most passes over the data per start.
     batch_size: vectors per step of `minibatch`; the others do not use it.
     """
@@ -55,7 +56,7 @@ MASKCONTRAST = ClusterProtocol(
     is_whitened=True,
     is_projection_normalised=False,
     algorithm="minibatch",
-    num_initialisations=1,
+    num_initialisations=3,
     num_iterations=100,
 )
 

@@ -57,7 +57,7 @@ def slow_published_miou(
         prototypes.append(functional.normalize(weighted.sum(1), dim=0).numpy())
     with threadpool_limits(limits=1):
         reduced = PCA(32, whiten=True, random_state=seed).fit_transform(np.stack(prototypes))
-        kmeans = MiniBatchKMeans(num_clusters, batch_size=1000, n_init=1, random_state=seed)
+        kmeans = MiniBatchKMeans(num_clusters, batch_size=1000, n_init=3, random_state=seed)
         clusters = kmeans.fit_predict(reduced)
     for s, label, cluster in zip(logits, labels, clusters, strict=True):
         small = torch.where(s > 0.5, int(cluster) + 1, 0)
