@@ -28,18 +28,12 @@ def test_rules_differ_on_this_matrix() -> None:
 
 
 def test_hungarian_maximises_iou_not_pixels() -> None:
-    # Crosswise matching is right on 110 pixels, straight matching on 100, but IoU prefers straight.
-    confusion = np.array([[90, 100], [10, 10]])
-    iou = pairwise_iou(confusion)
-    straight, crossed = iou[0, 0] + iou[1, 1], iou[0, 1] + iou[1, 0]
-    assert straight < crossed
-    confusion = np.array([[1000, 60], [60, 10]])
-    assert match_clusters(confusion, "hungarian") == (0, 1)
-    # Here pixel counts tie (6 + 4 = 10 = 8 + 2) and IoU decides.
-    confusion = np.array([[6, 8], [2, 4]])
-    iou = pairwise_iou(confusion)
-    best = (0, 1) if iou[0, 0] + iou[1, 1] > iou[0, 1] + iou[1, 0] else (1, 0)
-    assert match_clusters(confusion, "hungarian") == best
+    # Pixels and IoU prefer crossed: 100 + 10 against 90 + 10, 100/200 + 10/110 = 0.59 against 90/200 + 10/120 = 0.53.
+    assert match_clusters(np.array([[90, 100], [10, 10]]), "hungarian") == (1, 0)
+    # Pixels prefer crossed, 92 + 0 against 90 + 1, IoU straight: 90/182 + 1/93 = 0.505, 92/183 + 0 = 0.503.
+    assert match_clusters(np.array([[90, 92], [0, 1]]), "hungarian") == (0, 1)
+    # Pixels tie, 6 + 4 = 8 + 2, and IoU decides for straight: 6/16 + 4/14 = 0.661, 8/18 + 2/12 = 0.611.
+    assert match_clusters(np.array([[6, 8], [2, 4]]), "hungarian") == (0, 1)
 
 
 def test_hungarian_counts_maximises_pixels_not_iou() -> None:
@@ -48,7 +42,7 @@ def test_hungarian_counts_maximises_pixels_not_iou() -> None:
     # Straight: 90 + 1 = 91 pixels right, crossed: 92 + 0 = 92, but cluster 0 shares nothing with class 1: unmatched.
     confusion = np.array([[90, 92], [0, 1]])
     assert match_clusters(confusion, "hungarian_counts") == (UNMATCHED, 0)
-    assert match_clusters(confusion, "hungarian") == (0, 1)  # 90/183 + 1/94 = 0.502, 92/184 + 0 = 0.500
+    assert match_clusters(confusion, "hungarian") == (0, 1)  # 90/182 + 1/93 = 0.505, 92/183 + 0 = 0.503
     # Straight: 100 + 10 = 110, crossed: 60 + 55 = 115; IoU 100/215 + 10/125 = 0.55, 60/170 + 55/170 = 0.68.
     assert match_clusters(np.array([[100, 60], [55, 10]]), "hungarian_counts") == (1, 0)
 

@@ -7,6 +7,7 @@ import pytest
 import sklearn.metrics
 import torch
 import torchmetrics
+from numpy.typing import NDArray
 
 from densessl.errors import InputError
 from densessl.evaluation.agreement import adjusted_rand_index, normalised_mutual_information
@@ -75,6 +76,13 @@ def test_all_background_predictions() -> None:
     assert matched.assignment == (0, None, None)
 
 
+@pytest.fixture
+def torchmetrics_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchmetrics brings its counts to float32 by `Tensor.float`, whatever its `set_dtype`; here that is float64."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+
+@pytest.mark.usefixtures("torchmetrics_in_double")
 @pytest.mark.parametrize("seed", range(3))
 def test_parity_with_torchmetrics_and_sklearn(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -83,12 +91,18 @@ def test_parity_with_torchmetrics_and_sklearn(seed: int) -> None:
     predictions = np.where(rng.random(labels.shape) < 0.6, labels, rng.integers(0, 7, labels.shape))
     predictions[predictions == 255] = 0
     scores = scores_from_confusion(confusion_matrix(labels, predictions, 7, 7), 4)
-    metric = torchmetrics.JaccardIndex("multiclass", num_classes=7, ignore_index=255, average="none")
-    theirs = metric(torch.from_numpy(predictions), torch.from_numpy(labels)).double().numpy()
-    assert np.array(scores.iou) == pytest.approx(theirs, abs=1e-6)  # torchmetrics divides in float32
-    table = metric.confmat.numpy().astype(np.float64)
-    exact = np.diag(table) / (table.sum(0) + table.sum(1) - np.diag(table))
-    assert np.array(scores.iou) == pytest.approx(exact, abs=1e-9)
+    assert np.array(scores.iou) == pytest.approx(by_torchmetrics("JaccardIndex", labels, predictions, "none"), abs=1e-9)
+    assert np.array(scores.accuracy) == pytest.approx(
+        by_torchmetrics("Accuracy", labels, predictions, "none"), abs=1e-9
+    )
+    means = {
+        ("JaccardIndex", "macro"): scores.miou,
+        ("JaccardIndex", "weighted"): scores.frequency_weighted_iou,
+        ("Accuracy", "micro"): scores.pixel_accuracy,
+        ("Accuracy", "macro"): scores.mean_accuracy,
+    }
+    for (metric, average), ours in means.items():
+        assert ours == pytest.approx(float(by_torchmetrics(metric, labels, predictions, average)), abs=1e-9)
     counted = labels != 255
     jaccard = sklearn.metrics.jaccard_score(labels[counted], predictions[counted], average="macro")
     accuracy = sklearn.metrics.accuracy_score(labels[counted], predictions[counted])
@@ -102,6 +116,15 @@ def test_parity_with_torchmetrics_and_sklearn(seed: int) -> None:
     assert scores.frequency_weighted_iou == pytest.approx(weighted, abs=1e-9)
 
 
+def by_torchmetrics(metric: str, labels: NDArray, predictions: NDArray, average: str) -> NDArray:
+    """What a metric of torchmetrics says of 7 classes, 255 ignored; a number for each class where there is no mean."""
+    module = getattr(torchmetrics, metric)("multiclass", num_classes=7, ignore_index=255, average=average)
+    found = module(torch.from_numpy(predictions), torch.from_numpy(labels))
+    assert found.dtype == torch.float64
+    return found.numpy()
+
+
+@pytest.mark.usefixtures("torchmetrics_in_double")
 @pytest.mark.parametrize("seed", range(3))
 def test_parity_with_absent_classes(seed: int) -> None:
     """Class 5 occurs nowhere, class 6 is predicted only, class 2 is labelled only."""
@@ -119,11 +142,13 @@ def test_parity_with_absent_classes(seed: int) -> None:
     assert scores.mean_accuracy == pytest.approx(sklearn.metrics.recall_score(*pair, average="macro", labels=range(5)))
     weighted = sklearn.metrics.jaccard_score(*pair, average="weighted")
     assert scores.frequency_weighted_iou == pytest.approx(weighted, abs=1e-9)
-    tensors = torch.from_numpy(predictions), torch.from_numpy(labels)
-    jaccard = torchmetrics.JaccardIndex("multiclass", num_classes=7, ignore_index=255)
-    assert scores.miou == pytest.approx(float(jaccard(*tensors)), abs=1e-6)  # torchmetrics divides in float32
-    accuracy = torchmetrics.Accuracy("multiclass", num_classes=7, ignore_index=255, average="micro")
-    assert scores.pixel_accuracy == pytest.approx(float(accuracy(*tensors)), abs=1e-6)
+    for average, ours in (("macro", scores.miou), ("weighted", scores.frequency_weighted_iou)):
+        assert ours == pytest.approx(float(by_torchmetrics("JaccardIndex", labels, predictions, average)), abs=1e-9)
+    theirs = float(by_torchmetrics("Accuracy", labels, predictions, "micro"))
+    assert scores.pixel_accuracy == pytest.approx(theirs, abs=1e-9)
+    # torchmetrics' macro accuracy counts class 6, which is predicted only, as 0: the mean is over six classes there
+    theirs = float(by_torchmetrics("Accuracy", labels, predictions, "macro"))
+    assert scores.mean_accuracy == pytest.approx(theirs * 6 / 5, abs=1e-9)
 
 
 def test_subset_of_classes_ignores_other_labels_and_keeps_misses() -> None:
