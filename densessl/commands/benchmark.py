@@ -29,6 +29,7 @@ from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.extraction import Foreground
 from densessl.evaluation.labelled_protocols import ExactLinearSettings, HummingbirdSettings, LinearScheduleSettings
 from densessl.evaluation.network_features import FeatureMap
+from densessl.evaluation.pixel_protocols import LeopartSettings
 from densessl.files import make_folder, remove_abandoned_writes
 from densessl.models.dense_encoder import Normalisation
 from densessl.training.finetuning import FinetuneSettings
@@ -75,6 +76,7 @@ def benchmark(
     exact: ExactLinearSettings = ExactLinearSettings(),
     hummingbird: HummingbirdSettings = HummingbirdSettings(),
     finetune: FinetuneSettings = FinetuneSettings(),
+    leopart: LeopartSettings = LeopartSettings(),
 ) -> BenchmarkResult:
     """Score one encoder under every named protocol, with intervals and a card for each number.
 
@@ -115,6 +117,7 @@ def benchmark(
         exact: of protocol linear_exact.
         hummingbird: of protocol hummingbird.
         finetune: of protocol finetune, which takes long too.
+        leopart: of protocol leopart.
 
     Raises:
         InputError: settings that cannot work; and, when all else is done and written, protocols that failed.
@@ -123,7 +126,15 @@ def benchmark(
     _check_comparison(compare, bootstrap)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = ProtocolSettings(
-        image_size, range(seed, seed + seeds), bootstrap, linear, exact, hummingbird, finetune, instances
+        image_size,
+        range(seed, seed + seeds),
+        bootstrap,
+        linear,
+        exact,
+        hummingbird,
+        finetune,
+        instances,
+        leopart=leopart,
     )
     for name in names:
         named_protocol(name, settings)  # unknown names and sizes, before the work

@@ -14,6 +14,7 @@ from densessl.evaluation.labelled_protocols import (
     LinearScheduleSettings,
 )
 from densessl.evaluation.linear_probe import LinearProbe
+from densessl.evaluation.pixel_protocols import LeopartSettings
 from densessl.structures import LabelMap, Rejection
 from densessl.training.finetuning import FinetuneSettings
 
@@ -28,8 +29,8 @@ class ProtocolSettings:
 
     image_size: height and width before the encoder in place of the protocol's; None for that. seeds: of clusterings,
     the first one also of what is drawn once. num_resamples: of images, for intervals; 0 for none. linear, exact,
-    hummingbird, finetune: settings of these protocols. instances: score objects too. keep: takes the stem and the label
-    map of every image (those of the first seed); None where nobody wants them.
+    hummingbird, finetune, leopart: settings of these protocols. instances: score objects too. keep: takes the stem and
+    the label map of every image (those of the first seed); None where nobody wants them.
     """
 
     image_size: int | None
@@ -41,6 +42,7 @@ class ProtocolSettings:
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     instances: bool = False
     keep: Callable[[str, LabelMap], None] | None = None
+    leopart: LeopartSettings = field(default_factory=LeopartSettings)
 
     def __post_init__(self) -> None:
         if len(self.seeds) < 1:

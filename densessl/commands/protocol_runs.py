@@ -55,7 +55,7 @@ def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
         case "stego320":
             return _sized_pixels(pixel_protocols.STEGO320, size)
         case "leopart":
-            return _sized_pixels(pixel_protocols.LEOPART, size)
+            return _sized_pixels(pixel_protocols.over_clustered(settings.leopart), size)
         case "linear":
             return _sized(labelled_protocols.scheduled_linear(settings.linear), size)
         case "linear_exact":

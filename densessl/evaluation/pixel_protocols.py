@@ -1,9 +1,9 @@
 """Protocols that cluster every pixel: named choices from the features of images to label maps of one size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from densessl.errors import InputError
+from densessl.errors import InputError, check_at_least
 from densessl.evaluation.matching import MatchRule
 from densessl.evaluation.protocols import ClusterProtocol
 
@@ -52,6 +52,21 @@ class PixelProtocol:
     def match_rule(self, num_clusters: int, num_classes: int) -> MatchRule:
         """Return the rule by which so many clusters are matched with so many classes."""
         return self.match_equal if num_clusters == num_classes else self.match
+
+
+@dataclass(frozen=True)
+class LeopartSettings:
+    """What protocol `leopart` leaves open.
+
+    Args:
+        num_clusters: how many clusters; published for 500, and for as many as there are classes, background included,
+            which are matched one-to-one. Many-to-one, more clusters score higher by themselves.
+    """
+
+    num_clusters: int = 500
+
+    def __post_init__(self) -> None:
+        check_at_least("leopart", self, {"num_clusters": 2})
 
 
 _STEGO_SOURCE = "Hamilton et al., ICLR 2022, arXiv:2203.08414, published evaluation"
@@ -108,10 +123,21 @@ LEOPART = PixelProtocol(
     is_standardised=True,
     fitted_on="scored",
     vectors_per_cluster=256,
-    num_clusters=500,
+    num_clusters=LeopartSettings().num_clusters,
     upsampling="labels",
     label_size_px=(100, 100),
     match="majority",
     match_equal="hungarian",
     num_seeds=5,
 )
+
+
+def over_clustered(settings: LeopartSettings) -> PixelProtocol:
+    """Return protocol `leopart` with these settings; its description says how many clusters there are."""
+    if settings.num_clusters == LEOPART.num_clusters:
+        return LEOPART
+    description = (
+        f"all pixels, 448x448, standardised, PCA 50, k-means of {settings.num_clusters} clusters, many-to-one by "
+        "precision (one-to-one on IoU with as many classes), 100x100"
+    )
+    return replace(LEOPART, description=description, num_clusters=settings.num_clusters)

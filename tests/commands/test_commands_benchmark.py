@@ -152,6 +152,20 @@ def pooled(images: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(images, 8)
 
 
+def test_leopart_takes_any_number_of_clusters(voc: Path, tmp_path: Path) -> None:
+    name = f"{pooled.__module__}:pooled"
+    for number, match in ((3, "hungarian"), (7, "majority")):
+        flags = ("--protocols", "leopart", "--leopart.num_clusters", number)
+        outcome = benchmark(voc, tmp_path, *flags, encoder=name)
+        assert outcome.status == 0, outcome.err
+        assert "finished before" not in outcome.err
+        content = card(tmp_path, "leopart")
+        assert f"k-means of {number} clusters" in content["description"]
+        assert content["fitted"].startswith(f"{number} clusters of all pixels of split val")
+        assert content["identity"]["protocol"]["num_clusters"] == number
+        assert f"({match})" in content["matching"]
+
+
 def test_two_encoders_are_compared_on_the_same_resamples(finished: Path, voc: Path, tmp_path: Path) -> None:
     name = f"{pooled.__module__}:pooled"
     flags = ("--protocols", "native,linear_exact", "--compare", finished)

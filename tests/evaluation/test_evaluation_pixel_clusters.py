@@ -12,7 +12,7 @@ from torch.nn import functional
 from densessl.errors import InputError
 from densessl.evaluation.clustering import Clustering
 from densessl.evaluation.pixel_clusters import confusions_of_pixels, fit_pixels, predict_pixels, scored_labels
-from densessl.evaluation.pixel_protocols import LEOPART, STEGO320
+from densessl.evaluation.pixel_protocols import LEOPART, STEGO320, LeopartSettings, over_clustered
 from densessl.evaluation.projection import project
 from densessl.evaluation.scores import scores_from_confusion
 
@@ -64,6 +64,15 @@ def test_numbers_and_rules() -> None:
     assert (LEOPART.match_rule(500, 21), LEOPART.match_rule(21, 21)) == ("majority", "hungarian")
     with pytest.raises(InputError, match="num_clusters is 1"):
         STEGO320.number_of_clusters(1)
+
+
+def test_any_number_of_clusters_is_asked_for_and_named() -> None:
+    assert over_clustered(LeopartSettings()) == LEOPART
+    asked = over_clustered(LeopartSettings(21))
+    assert (asked.number_of_clusters(21), asked.match_rule(21, 21)) == (21, "hungarian")
+    assert "k-means of 21 clusters" in asked.description
+    with pytest.raises(InputError, match=r"leopart.num_clusters is 1; .* at least 2"):
+        LeopartSettings(1)
 
 
 def test_similarities_equal_cosines_of_upsampled_features() -> None:
