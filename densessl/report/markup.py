@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable, Mapping
 
-VOID_ELEMENTS = frozenset({"img", "meta", "br", "hr"})
+VOID_ELEMENTS = frozenset({"img", "meta", "br", "hr", "input"})
 
 
 class Html(str):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from densessl.files import write_text
+from densessl.report.cluster_naming import NAMING_SCRIPT
 from densessl.report.contents import ReportContents
 from densessl.report.curve_section import curve_section
 from densessl.report.markup import Html, element, join
@@ -38,6 +39,9 @@ for (const block of document.querySelectorAll(".copyable")) {
 """
 
 
+SCRIPT = COPY_SCRIPT + NAMING_SCRIPT
+
+
 def write_report(contents: ReportContents, path: Path) -> Path:
     """Write the page atomically and return its path; raises `InputError` where it cannot be written."""
     write_text(path, render(contents))
@@ -52,9 +56,9 @@ def render(contents: ReportContents) -> str:
     main = element("main", {"id": "main"}, *(part for _, _, part in shown))
     skip = element("a", {"class": "skip", "href": "#main"}, "Skip to the results")
     body = element("body", None, skip, header(contents, links), main, page_footer(), _script())
-    head = page_head(f"{contents.title} · densessl report", COPY_SCRIPT)
+    head = page_head(f"{contents.title} · densessl report", SCRIPT)
     return html_document(head, body)
 
 
 def _script() -> Html:
-    return join([Html("<script>"), Html(COPY_SCRIPT), Html("</script>")])
+    return join([Html("<script>"), Html(SCRIPT), Html("</script>")])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from densessl.report.cluster_naming import name_field, naming_form
 from densessl.report.contents import (
     UNMATCHED,
     Clustering,
@@ -43,7 +44,7 @@ def prediction_section(contents: ReportContents) -> Html | None:
 
 
 def cluster_section(contents: ReportContents) -> Html | None:
-    """Return one strip of the nearest members per cluster."""
+    """Return one strip of the nearest members per cluster, with a field for its name."""
     clustering = contents.clustering
     if clustering is None or not clustering.strips:
         return None
@@ -52,7 +53,7 @@ def cluster_section(contents: ReportContents) -> Html | None:
     if len(clustering.strips) < clustering.num_clusters:
         text += f"The {len(clustering.strips)} largest of {clustering.num_clusters} clusters are shown."
     strips = [_strip(strip, largest) for strip in clustering.strips]
-    parts: list[Html] = [paragraph(text), element("div", {"class": "strips"}, *strips)]
+    parts: list[Html] = [paragraph(text), naming_form(clustering), element("div", {"class": "strips"}, *strips)]
     settings = _clustering_settings(clustering, contents.scores.protocol if contents.scores else {})
     if settings:
         parts.append(settings_table(settings, "How the clusters were made"))
@@ -161,6 +162,7 @@ def _strip(strip: ClusterStrip, largest: int) -> Html:
         "div",
         {"class": "strip-head"},
         element("h3", None, title, " " if matched else "", matched),
+        name_field(strip),
         bar,
         element("span", {"class": "size"}, members),
         element("span", {"class": "size"}, _distances(strip)),

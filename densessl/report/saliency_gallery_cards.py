@@ -160,8 +160,7 @@ def _select(identifier: str, options: Mapping[str, str]) -> Html:
 
 
 def _input(identifier: str, attributes: Mapping[str, str]) -> Html:
-    """Return an input element, which has no end tag."""
-    return Html(element("input", {"id": identifier, **attributes}).removesuffix("</input>"))
+    return element("input", {"id": identifier, **attributes})
 
 
 def _slider(name: str, identifier: str, value: str) -> Html:
