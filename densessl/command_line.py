@@ -41,7 +41,7 @@ COMMANDS = {
 }
 """Every command and what it does, in the order in which they are used."""
 
-DISTRIBUTED_COMMANDS = ("saliency", "pretrain", "train_promptable")
+DISTRIBUTED_COMMANDS = ("saliency", "pretrain", "train_promptable", "evaluate")
 """The commands that share their work among the processes of torchrun or srun."""
 
 

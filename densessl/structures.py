@@ -11,9 +11,10 @@ Conventions (stated here once):
   parts (`"cats/0001"`). Every stage that writes one file per image writes `<folder>/<stem>.<suffix>`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,34 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+@dataclass(frozen=True)
+class ImageShare:
+    """The images that this process works on where several processes share them: one of consecutive parts.
+
+    number, num_parts: which part, counted from 0, of how many; by default a process has all images.
+    gather: calls a function in this process and returns what it gave in each process, in the order of the parts. All
+        processes call it, equally often, and an `InputError` of one is raised in all.
+    """
+
+    number: int = 0
+    num_parts: int = 1
+    gather: Callable[[Callable[[], Any]], list[Any]] = lambda compute: [compute()]
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.number == 0
+
+    def own(self, stems: Sequence[str]) -> Sequence[str]:
+        """Return this process's part of the images."""
+        first, stop = (number * len(stems) // self.num_parts for number in (self.number, self.number + 1))
+        return stems[first:stop]
+
+
+ALL_IMAGES = ImageShare()
+"""The share of a process that works alone."""
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,7 @@ def test_which_commands_start_in_several_processes(
     assert not (tmp_path / "out").exists()
     command_line.check_processes("pretrain")
     command_line.check_processes("saliency")
+    command_line.check_processes("evaluate")
     monkeypatch.setenv(variable, "1")
     command_line.check_processes("synth")
 

@@ -27,6 +27,7 @@ from densessl.evaluation.saliency_instances import open_object_maps
 from densessl.evaluation.scores import Scores, check_classes, scores_from_confusion
 from densessl.files import write_json
 from densessl.structures import IGNORE, ImageRef
+from densessl.training.processes import share_images
 
 LEAST_RESAMPLES = 100
 
@@ -53,7 +54,8 @@ def evaluate(
 
     One confusion matrix is summed over all images. A class absent from labels and predictions has no IoU and
     is left out of the mean; docs/scores.md has the rules of every score. Without a split file the images that
-    have both a prediction and a label are scored, and the numbers of the others are printed and recorded.
+    have both a prediction and a label are scored, and the numbers of the others are printed and recorded. Processes
+    that torchrun or srun started share the images; the first one prints and writes, the same as one process would.
 
     Args:
         predictions: Folder of predictions, one PNG per image: class indices, or cluster ids where they are
@@ -97,6 +99,8 @@ def evaluate(
     names = () if class_names is None else read_class_names(class_names)
     stems = None if split_file is None else read_stems(split_file)
 
+    share = share_images()
+
     def score(folder: Path, stems: Sequence[str] | None) -> tuple[FolderConfusion, Scores]:
         found = confusion_of_folders(
             folder,
@@ -106,15 +110,16 @@ def evaluate(
             stems=stems,
             ignore_index=ignore_index,
             keep_images=bootstrap > 0,
+            share=share,
         )
         return found, scores_from_confusion(found.confusion, len(found.stems), match, chosen)
 
     folders, scores = score(predictions, stems)
     if boundary:
-        counts = boundary_confusion_of_folders(predictions, labels, folders, scores, ignore_index)
+        counts = boundary_confusion_of_folders(predictions, labels, folders, scores, ignore_index, share)
         scores = replace(scores, boundary=boundary_scores(counts))
     if truth is not None:
-        masks = objects_of_folders(predictions, labels, folders, scores, truth, ignore_index)
+        masks = objects_of_folders(predictions, labels, folders, scores, truth, ignore_index, share)
         scores = replace(scores, instances=score_instances(masks, scores.classes, truth.description))
     if bootstrap:
         totals = _image_totals(folders, scores)
@@ -122,6 +127,8 @@ def evaluate(
         if compare is not None:
             other = _image_totals(*score(compare, folders.stems))
             scores = replace(scores, comparison=compare_paired(totals, other, bootstrap, seed, str(compare)))
+    if not share.is_first:
+        return scores
     print_scores(scores, names)
     for note in pairing_notes(folders):
         Console(stderr=True).print(f"[bold yellow]Note:[/] {escape(note)}", highlight=False, soft_wrap=True)

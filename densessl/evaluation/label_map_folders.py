@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matr
 from densessl.evaluation.named_maps import NamedMaps, name_maps, names_by_matching
 from densessl.evaluation.named_objects import ObjectTruth, objects_of_maps
 from densessl.evaluation.scores import Scores
-from densessl.structures import IGNORE
+from densessl.structures import ALL_IMAGES, IGNORE, ImageShare
 
 MAX_CLUSTERS = 65536  # ids of a 16-bit PNG; a larger id is a broken file, not a cluster
 
@@ -55,6 +56,7 @@ def confusion_of_folders(
     stems: Sequence[str] | None = None,
     ignore_index: int = IGNORE,
     keep_images: bool = False,
+    share: ImageShare = ALL_IMAGES,
 ) -> FolderConfusion:
     """Sum the confusion matrix over the label maps (PNG) of two folders, read one pair at a time.
 
@@ -62,7 +64,8 @@ def confusion_of_folders(
     scored, and the result names the others. With `are_clusters`, predictions are cluster ids of any number
     and the matrix has max(num_classes, highest id + 1) columns; otherwise they are classes and it has
     `num_classes`. With `keep_images` the counts of each image are kept too, 12 bytes for each pair of label and
-    prediction that it shows: 5 KiB an image at most for 21 classes and clusters.
+    prediction that it shows: 5 KiB an image at most for 21 classes and clusters. Processes that `share` the images read
+    their own ones, and all return the same.
 
     Raises `MissingInputError` for a missing folder or file, and `InputError` for sizes that differ, for
     values out of range (both name the image), and for folders without a common stem.
@@ -72,28 +75,45 @@ def confusion_of_folders(
         paired = _common_stems(prediction_paths, label_paths, predictions, labels)
     else:
         paired = _listed_stems(stems, prediction_paths, label_paths, predictions, labels)
-    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-    images: list[ImageCounts] = []
-    for stem in paired.stems:
-        pair = (label_paths[stem], prediction_paths[stem])
-        counts = _confusion_of_pair(stem, *pair, num_classes, are_clusters, ignore_index)
-        confusion = _add_with_more_columns(confusion, counts)
-        if keep_images:
-            images.append(image_counts(counts))
+
+    def count_own() -> tuple[Confusion, list[ImageCounts]]:
+        total, images = np.zeros((num_classes, num_classes), dtype=np.int64), []
+        for stem in share.own(paired.stems):
+            pair = (label_paths[stem], prediction_paths[stem])
+            counts = _confusion_of_pair(stem, *pair, num_classes, are_clusters, ignore_index)
+            total = _add_with_more_columns(total, counts)
+            if keep_images:
+                images.append(image_counts(counts))
+        return total, images
+
+    parts = share.gather(count_own)
     return FolderConfusion(
-        confusion, paired.stems, paired.labels_without_prediction, paired.predictions_without_label, tuple(images)
+        reduce(_add_with_more_columns, (total for total, _ in parts)),
+        paired.stems,
+        paired.labels_without_prediction,
+        paired.predictions_without_label,
+        tuple(image for _, images in parts for image in images),
     )
 
 
 def boundary_confusion_of_folders(
-    predictions: Path, labels: Path, folders: FolderConfusion, scores: Scores, ignore_index: int = IGNORE
+    predictions: Path,
+    labels: Path,
+    folders: FolderConfusion,
+    scores: Scores,
+    ignore_index: int = IGNORE,
+    share: ImageShare = ALL_IMAGES,
 ) -> Confusion:
     """Sum `boundary_confusion` over the images that were scored, after the matching of `scores`; reads them again."""
     num_classes = len(scores.classes)
-    total = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    for _, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
-        total += boundary_confusion(maps.labels, maps.counted_predictions, num_classes)
-    return total
+
+    def count_own() -> Confusion:
+        total = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+        for _, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index, share):
+            total += boundary_confusion(maps.labels, maps.counted_predictions, num_classes)
+        return total
+
+    return np.sum(share.gather(count_own), axis=0)
 
 
 def objects_of_folders(
@@ -103,22 +123,32 @@ def objects_of_folders(
     scores: Scores,
     truth: ObjectTruth,
     ignore_index: int = IGNORE,
+    share: ImageShare = ALL_IMAGES,
 ) -> list[CocoImage]:
     """Return the true and the predicted objects of the images that were scored, after the matching of `scores`."""
-    images = []
-    for stem, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index):
-        instances = None if truth.read is None else truth.read(stem)
-        images.append(objects_of_maps(maps, scores.classes, instances, stem))
-    return images
+
+    def find_own() -> list[CocoImage]:
+        images = []
+        for stem, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index, share):
+            instances = None if truth.read is None else truth.read(stem)
+            images.append(objects_of_maps(maps, scores.classes, instances, stem))
+        return images
+
+    return [image for images in share.gather(find_own) for image in images]
 
 
 def named_maps_of_folders(
-    predictions: Path, labels: Path, folders: FolderConfusion, scores: Scores, ignore_index: int = IGNORE
+    predictions: Path,
+    labels: Path,
+    folders: FolderConfusion,
+    scores: Scores,
+    ignore_index: int = IGNORE,
+    share: ImageShare = ALL_IMAGES,
 ) -> Iterator[tuple[str, NamedMaps]]:
-    """Yield the stem and the maps of every image that was scored, after the matching of `scores`; reads them again."""
+    """Yield the stem and the maps of this process's scored images, after the matching of `scores`; reads them again."""
     prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
     names = names_by_matching(scores, *folders.confusion.shape)
-    for stem in folders.stems:
+    for stem in share.own(folders.stems):
         label_map, prediction = read_label_map(label_paths[stem]), read_label_map(prediction_paths[stem])
         yield stem, name_maps(label_map, prediction, names, ignore_index)
 

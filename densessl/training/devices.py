@@ -8,9 +8,9 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import ModelParallelStrategy
 
-from densessl.errors import InputError
 from densessl.models.precision import choose_precision
 from densessl.objectives.whole_batch import WholeBatch
+from densessl.training.processes import count_processes
 from densessl.training.sharding import shard_network
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts, which then repeats itself
@@ -26,7 +26,7 @@ def make_fabric(precision: Literal["auto", "fp32", "bf16"], strategy: Literal["d
     Raises:
         InputError: srun started several processes and does not say how many on each machine.
     """
-    num_processes, local = _count_processes()
+    num_processes, local = count_processes()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         _repeat_exactly()
@@ -49,21 +49,6 @@ def _repeat_exactly() -> None:
     """Choose deterministic algorithms where there are such; torch warns of the others."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs time alone
-
-
-def _count_processes() -> tuple[int, int]:
-    """Return how many processes torchrun or srun started together, and how many of them on each machine."""
-    if "WORLD_SIZE" in os.environ:
-        num_processes = int(os.environ["WORLD_SIZE"])
-        return num_processes, int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
-    num_processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    local = os.environ.get("SLURM_NTASKS_PER_NODE")
-    if num_processes > 1 and local is None:
-        raise InputError(
-            f"srun started {num_processes} processes (SLURM_STEP_NUM_TASKS), but SLURM_NTASKS_PER_NODE is not set, so "
-            "that they cannot find each other; start them with srun --ntasks-per-node N --nodes M"
-        )
-    return num_processes, int(local) if local is not None and num_processes > 1 else num_processes
 
 
 def whole_batch(fabric: Fabric) -> WholeBatch | None:

@@ -1,4 +1,4 @@
-"""Training as users start it: killed for good and resumed, and on two processes."""
+"""Commands as users start them: training killed for good and resumed, training and scoring on two processes."""
 
 import dataclasses
 import math
@@ -19,6 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_training import changed, draw_images, numbers, train
 
+from densessl.commands.evaluate import evaluate
+from densessl.data.label_maps import write_label_map
 from densessl.training import gradients, pretraining
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.pretrain_settings import PretrainSettings
@@ -347,3 +349,44 @@ def _train_with_a_broken_loss(root: Path, run: Path) -> None:
 
     gradients.training_step = broken
     train(root, run, TEN_STEPS)
+
+
+def _score_part(root: Path, name: str, num_classes: int = 4) -> float:
+    """Score the predictions of a folder in one of several processes, with all that reads images."""
+    places = (root / "predictions", root / "labels", num_classes, root / name / "scores.json")
+    found = evaluate(
+        *places,
+        match="hungarian",
+        boundary=True,
+        instances=True,
+        bootstrap=100,
+        compare=root / "labels",
+        plot=root / name / "plot.png",
+    )
+    return found.miou
+
+
+@pytest.mark.parametrize("is_srun", [False, True])
+def test_several_processes_score_as_one(tmp_path: Path, is_srun: bool) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        labels = np.kron(rng.integers(0, 4, (3, 4)), np.ones((4, 5), dtype=np.int64))
+        labels[0, :7] = 255
+        guess = np.where(rng.random(labels.shape) < 0.8, labels, 1 + index)  # later images show further clusters
+        write_label_map(tmp_path / "labels" / f"{index}.png", labels)
+        write_label_map(tmp_path / "predictions" / f"{index}.png", np.where(guess == 255, 0, guess))
+    one = _score_part(tmp_path, "one")
+    assert run_processes(3, _score_part, tmp_path, "three", is_srun=is_srun) == [one] * 3
+    whole, shared = (sorted((tmp_path / name).iterdir()) for name in ("one", "three"))
+    assert [path.name for path in shared] == [path.name for path in whole] == ["plot.png", "scores.json"]
+    assert [path.read_bytes() for path in shared] == [path.read_bytes() for path in whole]
+
+
+def test_an_image_that_one_process_cannot_score_stops_all(tmp_path: Path) -> None:
+    for stem in ("a", "b"):
+        write_label_map(tmp_path / "labels" / f"{stem}.png", np.full((4, 5), ord(stem) - ord("a"), np.uint8))
+        write_label_map(tmp_path / "predictions" / f"{stem}.png", np.zeros((4, 5), np.uint8))
+    with pytest.raises(RuntimeError) as caught:
+        run_processes(2, _score_part, tmp_path, "two", 1)
+    assert str(caught.value).count("InputError: image b: label 1 ") == 2
+    assert not (tmp_path / "two").exists()
