@@ -19,7 +19,7 @@ from densessl.models.dense_encoder import (
     TimmSource,
     timm_encoder,
 )
-from densessl.models.encoders import Encoder, check_encoder_name
+from densessl.models.encoders import Encoder, check_encoder_name, patch_note
 from densessl.models.exported_encoder import (
     EXPORT_SUFFIXES,
     TORCHSCRIPT_SUFFIXES,
@@ -222,7 +222,7 @@ def open_run_encoder(run: Path, which: str, features: FeatureMap, device: torch.
     network = NetworkFeatures(on_device(model, device), features)
     return FeatureEncoder(
         network,
-        f"run {run.resolve().name}, {which} weights, {features}",
+        f"run {run.resolve().name}, {which} weights, {features}{patch_note(model.encoder)}",
         file_sha256(run / f"{which}.safetensors"),
         run_supervision(run),
         device=device,

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from densessl.evaluation.prototypes import DenseFeatures
+from densessl.models.encoders import whole_patches
 from densessl.models.mask_contrast_model import MaskContrastModel
 
 FeatureMap = Literal["embedding", "decoder", "encoder"]
@@ -16,14 +17,14 @@ class NetworkFeatures:
     """Calls a network in fp32, in evaluation mode, and returns one of its feature maps.
 
     Where the network embeds masks, its embedding head works after pooling. The saliency logits come upsampled
-    (bilinear) to the image's size.
+    (bilinear) to the image's size. A transformer sees `whole_patches` of the image, so that the map covers it exactly.
     """
 
     model: MaskContrastModel
     feature_map: FeatureMap
 
     def __call__(self, images: torch.Tensor) -> DenseFeatures:
-        output = self.model.eval()(images)
+        output = self.model.eval()(whole_patches(images, self.model.encoder))
         logits = torch.nn.functional.interpolate(
             output.saliency.float(), size=images.shape[-2:], mode="bilinear", align_corners=False
         )

@@ -12,7 +12,7 @@ from torch import nn
 
 from densessl.errors import InputError
 from densessl.files import file_sha256
-from densessl.models.encoders import Encoder, build_encoder
+from densessl.models.encoders import Encoder, build_encoder, patch_note, whole_patches
 from densessl.models.precision import on_device
 from densessl.models.weights import WeightReport, load_encoder_weights
 
@@ -74,7 +74,11 @@ class RenormalisedEncoder(nn.Module):
         self.register_buffer("shift", (mean_ - own_mean) / own_std, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images (batch, 3, height, width), normalised by ImageNet's values, to (batch, dim, h, w)."""
+        """Encode images (batch, 3, height, width), normalised by ImageNet's values, to (batch, dim, h, w).
+
+        The cells cover the image exactly: a transformer sees `whole_patches` of it.
+        """
+        images = whole_patches(images, self.encoder)
         return self.encoder(images if self.is_imagenet else images * self.factor + self.shift)
 
 
@@ -87,7 +91,8 @@ def timm_encoder(source: TimmSource, device: torch.device) -> DenseEncoder:
     """
     opened = open_source(source)
     network = RenormalisedEncoder(opened.encoder, opened.mean, opened.std).eval().requires_grad_(False)
-    return DenseEncoder(on_device(network, device), opened.description, opened.fingerprint, opened.supervision)
+    description = f"{opened.description}{patch_note(opened.encoder)}"
+    return DenseEncoder(on_device(network, device), description, opened.fingerprint, opened.supervision)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ class Encoder(nn.Module):
     Attributes:
         num_channels: channels of the feature map.
         stride: pixels of the image per cell of the feature map.
+        has_patches: it is a vision transformer, whose cells are patches of the image.
     """
 
-    def __init__(self, backbone: nn.Module, num_channels: int, stride: int) -> None:
+    def __init__(self, backbone: nn.Module, num_channels: int, stride: int, *, has_patches: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.num_channels = num_channels
         self.stride = stride
+        self.has_patches = has_patches
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (batch, 3, height, width), normalised, to (batch, channels, grid height, grid width)."""
@@ -36,6 +38,27 @@ class Encoder(nn.Module):
         height, width = ((side + self.stride - 1) // self.stride for side in images.shape[-2:])
         tokens = features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]  # (batch, height * width, channels)
         return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], height, width)
+
+
+def whole_patches(images: torch.Tensor, encoder: Encoder) -> torch.Tensor:
+    """Return images (batch, 3, height, width) of whole patches, so that the cells of a transformer cover them exactly.
+
+    Sides that are no multiple of the patch become the largest multiple below (bilinear, antialiased; at least one
+    patch). Otherwise the last cells would lie on padding in part, and a map that is read as covering the image would be
+    shifted. Other images, and those for convolutional networks, are returned as they are.
+    """
+    sides = (images.shape[-2], images.shape[-1])
+    whole = tuple(max(side // encoder.stride, 1) * encoder.stride for side in sides)
+    if not encoder.has_patches or whole == sides:
+        return images
+    return nn.functional.interpolate(images, size=whole, mode="bilinear", align_corners=False, antialias=True)
+
+
+def patch_note(encoder: Encoder) -> str:
+    """Return what to add to a description where usual image sizes, multiples of 32, are no whole number of patches."""
+    if not encoder.has_patches or 32 % encoder.stride == 0:
+        return ""
+    return f", images brought to multiples of {encoder.stride} px"
 
 
 def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False) -> Encoder:
@@ -65,7 +88,7 @@ def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False
     except (NotImplementedError, AssertionError) as error:
         raise InputError(f"encoder {name!r} does not support output_stride {output_stride} ({error})") from error
     stride = backbone.patch_embed.patch_size[0] if is_token_model else output_stride
-    return Encoder(backbone, int(backbone.num_features), int(stride))
+    return Encoder(backbone, int(backbone.num_features), int(stride), has_patches=is_token_model)
 
 
 def check_encoder_name(name: str) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from densessl.errors import InputError
 from densessl.models.decoders import DeepLabV3
-from densessl.models.encoders import Encoder, build_encoder
+from densessl.models.encoders import Encoder, build_encoder, whole_patches
 from densessl.models.network_file import load_network, save_network
 from densessl.models.saliency_network import SIZE_RANGE_PX, build_unet, copy_levels, pad_to_stride
 from densessl.structures import IGNORE
@@ -85,7 +85,8 @@ class _DeepLab(nn.Module):
         self.classifier = nn.Conv2d(DEEPLAB_CHANNELS, num_classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.classifier(self.decoder(self.encoder(images)))  # (batch, num_classes, h, w)
+        features = self.encoder(whole_patches(images, self.encoder))
+        logits = self.classifier(self.decoder(features))  # (batch, num_classes, h, w)
         return nn.functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -96,7 +97,8 @@ class _Linear(nn.Module):
         self.classifier = nn.Conv2d(encoder.num_channels, num_classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.classifier(self.encoder(images))  # (batch, num_classes, h, w)
+        features = self.encoder(whole_patches(images, self.encoder))
+        logits = self.classifier(features)  # (batch, num_classes, h, w)
         return nn.functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 

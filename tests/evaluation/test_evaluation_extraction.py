@@ -254,3 +254,11 @@ def test_features_that_are_not_finite_name_the_image(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"features of image '1' hold NaN, infinity or values beyond 65504"):
         _embed(refs, broken, "all")
+
+
+def test_a_transformer_of_a_run_sees_whole_patches() -> None:
+    model = build_model(ModelSettings(encoder="test_vit", decoder_channels=8, embedding_dim=4)).eval()
+    dense = NetworkFeatures(model, "embedding")(torch.randn(1, 3, 33, 50))
+    assert dense.features.shape == (1, 4, 2, 3)  # patches of 16
+    assert dense.saliency is not None
+    assert dense.saliency.shape == (1, 33, 50)

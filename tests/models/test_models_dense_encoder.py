@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from densessl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from densessl.errors import InputError, MissingInputError
 from densessl.models.dense_encoder import RenormalisedEncoder, TimmSource, state_sha256, timm_encoder
+from densessl.models.encoders import patch_note
 
 CPU = torch.device("cpu")
 
@@ -58,6 +59,8 @@ def test_a_networks_own_normalisation(tmp_path: Path) -> None:
     seen: list[torch.Tensor] = []
 
     class Recorder(torch.nn.Module):
+        stride, has_patches = 1, True
+
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             seen.append(images)
             return images
@@ -68,6 +71,27 @@ def test_a_networks_own_normalisation(tmp_path: Path) -> None:
     given = (pixels - mean) / std
     RenormalisedEncoder(Recorder(), IMAGENET_MEAN, IMAGENET_STD)(given)  # type: ignore[arg-type]
     assert seen[1] is given  # bit for bit
+
+
+def test_the_cells_of_a_transformer_cover_the_image_exactly() -> None:
+    class Patches(torch.nn.Module):
+        stride, has_patches = 14, True
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.avg_pool2d(images, 14, ceil_mode=True)
+
+    encoder = RenormalisedEncoder(Patches(), IMAGENET_MEAN, IMAGENET_STD)  # type: ignore[arg-type]
+    rows, columns = (torch.arange(side) / side + 0.5 / side for side in (45, 60))
+    images = torch.stack([rows[:, None] + 0 * columns, columns + 0 * rows[:, None], torch.zeros(45, 60)])[None]
+    features = encoder(images)[0]
+    assert features.shape == (3, 3, 4)
+    assert torch.allclose(features[0], ((torch.arange(3) + 0.5) / 3)[:, None].expand(3, 4), atol=2e-3)
+    assert torch.allclose(features[1], ((torch.arange(4) + 0.5) / 4).expand(3, 4), atol=2e-3)
+    assert encoder(torch.zeros(1, 3, 5, 42)).shape == (1, 3, 1, 3)
+    assert patch_note(encoder.encoder) == ", images brought to multiples of 14 px"
+    whole = timm_encoder(TimmSource("test_vit"), CPU)  # patches of 16
+    assert whole.function(_images((33, 50))).shape == (2, 64, 2, 3)
+    assert "multiples" not in whole.description
 
 
 @pytest.mark.parametrize(
