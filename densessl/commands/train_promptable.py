@@ -61,8 +61,9 @@ def train_promptable(
         images: a folder of images, nested or not (give this or --data).
         data: a data set in VOC or COCO layout (give this or --images); of it only the images are read.
         split: the split of --data to train on.
-        masks: the objects: a proposals folder of `saliency`, a COCO instances json, or a folder of id maps (VOC's
-            SegmentationObject or SegmentationClass) or masks. Without it masks are proposed first, into OUT/proposals.
+        masks: the objects: a folder of `saliency` or of `segment --everything true`, a COCO instances json, or a folder
+            of id maps (VOC's SegmentationObject or SegmentationClass) or masks. Without it masks are proposed first,
+            into OUT/proposals.
             Masks that people drew make the model a supervised one; its file says where its masks came from.
         weights: a promptable model to begin with: SAM's, MobileSAM's, or one of this command; it brings its settings.
         backbone: a file with the weights of the timm backbone to begin with. Of a run's final.safetensors the encoder

@@ -23,7 +23,8 @@ class InteractionSettings:
         nested_targets: what the three masks of a click learn. one: the object that the click was drawn from, the best
             mask alone, as published; which of the nested objects that is changes from click to click, so that the
             masks divide them up. all: all objects of the image that contain the click, each by a mask of its own (the
-            assignment of the lowest total loss), at most as many as there are masks.
+            assignment of the lowest total loss), at most as many as there are masks; the same as one where objects do
+            not overlap, as proposals of `saliency` never do.
         target_cell_px: masks are compared with their targets in cells of so many pixels of the frame: 4 (the decoder's
             own), 2 or 1 (its logits interpolated).
         focal_weight: of the focal loss.

@@ -21,6 +21,7 @@ from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import save_promptable_model
 from densessl.saliency.proposal_store import read_proposals
 from densessl.structures import ImageRef
+from densessl.training.run_log import read_metrics
 
 EVERYTHING = (
     *("--everything", "true", "--automatic.points_per_side", "3", "--automatic.predicted_iou_threshold", "0"),
@@ -234,6 +235,27 @@ def test_masks_of_everything_train_and_are_saliency(segment: Weights, folder: Dr
     for ref in refs:
         foreground = read_mask(tmp_path / "saliency" / "masks" / f"{ref.stem}.png").foreground
         assert (foreground & ~opened.read(ref).foreground).sum() == 0
+
+
+def test_overlapping_masks_of_everything_teach_a_promptable_model(
+    segment: Weights, folder: DrawnFolder, tmp_path: Path
+) -> None:
+    masks, run = tmp_path / "masks", tmp_path / "run"
+    assert segment("--images", folder.images, *EVERYTHING, "--out", masks).status == 0
+    words = (
+        *("--objects.min_area", "0", "--objects.max_area", "1", "--interaction.num_points", "0"),
+        *("--interaction.num_refinements", "1", "--training.epochs", "1", "--training.batch_size", "3"),
+        *("--training.num_workers", "0", "--training.precision", "fp32", "--training.log_every", "1"),
+    )
+    begun = ("--weights", segment.path, "--images", folder.images, "--masks", masks)
+    outcome = command("train_promptable", *begun, *words, "--out", run)
+    assert outcome.status == 0, outcome.err
+    (line,) = read_metrics(run)
+    assert line["num_prompts"] == sum(len(found) for found in read_proposals(masks).values())
+    trained_on = "none (random weights that were trained)"
+    provenance = f"automatic masks of a promptable model (labels that trained it: {trained_on})"
+    recorded = read(run / "run.json")["provenance"]
+    assert (recorded["backbone"], recorded["masks"]) == (trained_on, provenance)
 
 
 def test_a_backbone_alone_says_that_its_masks_mean_nothing(folder: DrawnFolder, tmp_path: Path) -> None:

@@ -157,3 +157,18 @@ def test_overlapping_objects_of_a_coco_file_are_all_learned(images: Path, tmp_pa
     all_answers = dataclasses.replace(INTERACTION, nested_targets="all", box_share=0.0)
     out = _train(images, tmp_path / "run", masks=tmp_path / "objects.json", interaction=all_answers)
     assert all(line["num_prompts"] == 4 for line in read_metrics(out))  # two objects in each of two images
+
+
+@pytest.mark.parametrize(("name", "num_objects"), [("SegmentationObject", 2), ("SegmentationClass", 3)])
+def test_maps_of_a_voc_tree_are_objects(images: Path, tmp_path: Path, name: str, num_objects: int) -> None:
+    """Ids of instances are taken whole, those of classes in connected parts; void belongs to none."""
+    (tmp_path / name).mkdir()
+    for number in range(4):
+        labels = np.zeros((40, 48), dtype=np.uint8)
+        labels[4:14, 4:40] = 1
+        labels[4:14, 20:24] = 255
+        labels[20:34, 8:30] = 2
+        Image.fromarray(labels).save(tmp_path / name / f"{number}.png")
+    clicks = dataclasses.replace(INTERACTION, box_share=0.0)
+    out = _train(images, tmp_path / "run", masks=tmp_path / name, interaction=clicks)
+    assert all(line["num_prompts"] == 2 * num_objects for line in read_metrics(out))  # in each of two images
