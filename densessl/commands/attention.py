@@ -114,7 +114,7 @@ def attention(
     point = _parse_point(query)
     _check(image, images, image_size, match, point, num_shown)
     mass_mask(torch.ones(1, 1), mass)  # says what is wrong with the share before anything is loaded
-    refs = open_image_folder(images).images if images is not None else (_single(image),)
+    refs = open_image_folder(images, out).images if images is not None else (_single(image),)
     mask_folder = None if masks is None else open_mask_folder(masks, refs)
     other_photo = None if match is None else read_image(match)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -138,7 +138,7 @@ def cluster(
         InputError: neither or both of run and encoder, fewer masks than clusters, missing masks or labels out of range;
             the message says what to change.
     """
-    image_set = open_images(images, data, split)
+    image_set = open_images(images, data, split, out)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")

@@ -124,7 +124,7 @@ def embedding_space(
     """
     check_numbers(num_clusters, num_neighbours, num_shown, batch_size, seed)
     _check_clusters(clusters, num_clusters, image_size, protocol)
-    image_set = open_images(images, data, split)
+    image_set = open_images(images, data, split, out)
     queries = parse_queries(query, image_set.images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = EncoderSettings(

@@ -108,7 +108,7 @@ def pretrain(
             "objective.confidence_weighted is true, but saliency.keep_soft is false, so that the proposed masks would "
             "come without the soft maps it needs; add --saliency.keep_soft true"
         )
-    image_set = open_images(images, data, split)
+    image_set = open_images(images, data, split, out)
     make_folder(out)
     fabric = make_fabric(training.precision, training.strategy)
     is_resumed = resume and holds_training(out)

@@ -96,7 +96,7 @@ def run(
             "and give its run folder to `cluster --encoder`"
         )
     evaluated = split if data is None else eval_split
-    image_set = open_images(images, data, evaluated)
+    image_set = open_images(images, data, evaluated, out)
     check_cluster_settings(image_set, num_clusters, classes, seeds, seed=0)
     check_labels(image_set)
     if eval_masks is not None:

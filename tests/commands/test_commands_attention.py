@@ -108,6 +108,13 @@ def test_a_folder_of_something_else_is_refused(images: Path, tmp_path: Path) -> 
     assert "fingerprint" in outcome.err
 
 
+def test_a_folder_among_the_images_is_refused(images: Path) -> None:
+    outcome = attention(*VIT, "--images", images, "--out", images / "out")
+    assert outcome.status == 1
+    assert "lies in the image folder" in outcome.err
+    assert not (images / "out").exists()
+
+
 def test_another_image_of_the_same_name_is_looked_at(images: Path, tmp_path: Path) -> None:
     out, first, second = tmp_path / "out", *sorted(images.glob("*.*"))[:2]
     assert attention(*VIT, "--images", images, "--out", out).status == 0
