@@ -14,7 +14,8 @@ from densessl.promptable.mask_bands import RestoredMask, mask_restorer
 from densessl.promptable.mask_runs import Box, MaskRuns
 from densessl.promptable.memory_plan import MAX_MEMORY_GB, MemoryPlan, plan_memory
 from densessl.promptable.predictor import ImageEmbedding, Predictor
-from densessl.promptable.prompt_encoder import FOREGROUND, MASK_SCALE, point_prompts
+from densessl.promptable.prompt_encoder import point_prompts
+from densessl.promptable.prompts import FOREGROUND, MASK_SCALE
 from densessl.promptable.small_regions import remove_small_regions
 from densessl.structures import ImageArray
 

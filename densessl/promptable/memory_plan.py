@@ -7,7 +7,7 @@ import torch
 from densessl.errors import InputError
 from densessl.promptable.framing import Frame
 from densessl.promptable.mask_bands import BAND_VALUES
-from densessl.promptable.prompt_encoder import MASK_SCALE
+from densessl.promptable.prompts import MASK_SCALE
 
 MAX_MEMORY_GB = 1.0
 """The default bound."""
@@ -31,6 +31,11 @@ class MemoryPlan:
     num_upscaled: int
 
 
+def prompts_at_a_time(device: torch.device) -> int:
+    """Return how many prompts at most go through the decoder at a time: more take gigabytes and are no faster."""
+    return _MOST_POINTS_CPU if device.type == "cpu" else _MOST_POINTS
+
+
 def plan_memory(frame: Frame, dim: int, max_memory_gb: float, device: torch.device) -> MemoryPlan:
     """Choose how many prompts go through the decoder at a time.
 
@@ -50,6 +55,5 @@ def plan_memory(frame: Frame, dim: int, max_memory_gb: float, device: torch.devi
             f"max_memory_gb is {max_memory_gb:g}, but one point on an image of {frame.image_size[0]} x "
             f"{frame.image_size[1]} pixels (height x width) takes {(restoring + point) / _GB:.3f}; give at least that"
         )
-    most = _MOST_POINTS_CPU if device.type == "cpu" else _MOST_POINTS
-    num_points = max(1, min(most, int(room // point)))
+    num_points = max(1, min(prompts_at_a_time(device), int(room // point)))
     return MemoryPlan(num_points, min(num_points, _MOST_UPSCALED_CPU) if device.type == "cpu" else num_points)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from densessl.promptable.mask_decoder import DecodedMasks
-from densessl.promptable.prompt_encoder import MASK_SCALE, NOT_A_POINT
 from densessl.promptable.promptable_model import PromptableModel, PromptBatch
 from densessl.promptable.promptable_settings import STRIDE
+from densessl.promptable.prompts import MASK_SCALE, NOT_A_POINT
 
 ExportSizes = Literal["any", "square"]
 """Images of any size whose sides are multiples of 16, or of size_px x size_px alone."""

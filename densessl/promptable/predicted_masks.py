@@ -1,12 +1,14 @@
 """What a prediction returns: masks with their scores; how they are measured, ranked and chosen."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from densessl.errors import InputError
 from densessl.promptable.framing import Frame, restore_logits
 
 Selection = Literal["best", "whole", "part", "subpart"]
@@ -85,6 +87,27 @@ def measure_masks(
         ranked.cpu().numpy(),
         order.cpu().numpy() + outputs.start,
     )
+
+
+def join_masks(parts: Sequence[PredictedMasks]) -> PredictedMasks:
+    """Return the masks of all prompts of at least one part, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in fields(PredictedMasks)]
+    return PredictedMasks(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def check_selection(selection: Selection, num_masks: int) -> None:
+    """Raise `InputError` for a name that is no selection, or that means nothing among so many masks of a prompt."""
+    if selection not in get_args(Selection):
+        raise InputError(f"select is {selection!r}; it is one of {', '.join(get_args(Selection))}, or None for all")
+    least = {"best": 1, "whole": 1, "subpart": 2, "part": 3}
+    if num_masks < least[selection]:
+        there_are = [name for name, count in least.items() if count <= num_masks]
+        raise InputError(
+            f"select {selection!r} needs {least[selection]} masks of a prompt, but this model's num_multimask is "
+            f"{num_masks}; choose {' or '.join(there_are)}, or None for all"
+        )
 
 
 def select_masks(masks: PredictedMasks, selection: Selection) -> PredictedMasks:

@@ -4,7 +4,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,10 +15,19 @@ from densessl.errors import InputError
 from densessl.models.precision import choose_precision, on_device
 from densessl.promptable.framing import Frame, check_image, frame_image
 from densessl.promptable.mask_decoder import MaskOutputs
-from densessl.promptable.predicted_masks import PredictedMasks, Selection, measure_masks, select_masks
-from densessl.promptable.promptable_model import PromptableModel
+from densessl.promptable.memory_plan import prompts_at_a_time
+from densessl.promptable.predicted_masks import (
+    PredictedMasks,
+    Selection,
+    check_selection,
+    join_masks,
+    measure_masks,
+    select_masks,
+)
+from densessl.promptable.prompt_tensors import part_of_batch, prompt_batch
+from densessl.promptable.promptable_model import PromptableModel, PromptBatch
 from densessl.promptable.promptable_weights import load_promptable_model
-from densessl.promptable.prompts import check_prompts, prompt_batch
+from densessl.promptable.prompts import check_prompts
 from densessl.structures import ImageArray
 
 _MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size
@@ -128,7 +137,8 @@ class Predictor:
     ) -> PredictedMasks:
         """Return the masks of one or several prompts on the image that was set.
 
-        Several prompts are one batch; points, boxes and masks of the same prompt belong together.
+        Several prompts are one batch, decoded a few at a time (`prompts_at_a_time`); points, boxes and masks of the
+        same prompt belong together.
 
         Args:
             points: `(x, y)` pixels, (num_points, 2) of one prompt or (num_prompts, num_points, 2).
@@ -139,24 +149,17 @@ class Predictor:
             select: keep one of the three: best, whole, part or subpart (see `select_masks`).
 
         Raises:
-            InputError: no image is set, no prompt, or one that does not fit the image.
+            InputError: no image is set, no prompt, one that does not fit the image, or a selection that is not there.
         """
         embedding = self.embedding
-        if select is not None and select not in get_args(Selection):
-            raise InputError(f"select is {select!r}; it is one of {', '.join(get_args(Selection))}, or None for all")
+        if select is not None:
+            check_selection(select, self.model.settings.num_multimask)
         if select not in (None, "best") and not multimask:
             raise InputError(f"select {select!r} chooses among three masks, but multimask is false; set multimask true")
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
-        outputs: MaskOutputs = "multiple" if multimask else "single"
-        with torch.inference_mode(), self.autocast():
-            batch = prompt_batch(prompts, embedding.frame, self.device)
-            decoded = self.model.decode(embedding.features, batch, outputs, embedding.positions)
-        logits, predicted_iou = decoded
-        numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
-        with torch.inference_mode():
-            num_kept = 1 if select == "best" else len(numbers)
-            found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
-        return found if select is None or select == "best" else select_masks(found, select)
+        batch, size = prompt_batch(prompts, embedding.frame, self.device), prompts_at_a_time(self.device)
+        parts = [part_of_batch(batch, start, start + size) for start in range(0, len(prompts), size)]
+        return join_masks([self._predict_part(part, embedding, multimask, select) for part in parts])
 
     def encode(self, image: ImageArray) -> ImageEmbedding:
         """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""
@@ -169,6 +172,18 @@ class Predictor:
     def autocast(self) -> torch.autocast:
         """Return the context in which the model's parts compute, for those who call them themselves."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @torch.inference_mode()
+    def _predict_part(
+        self, batch: PromptBatch, embedding: ImageEmbedding, multimask: bool, select: Selection | None
+    ) -> PredictedMasks:
+        outputs: MaskOutputs = "multiple" if multimask else "single"
+        with self.autocast():
+            logits, predicted_iou = self.model.decode(embedding.features, batch, outputs, embedding.positions)
+        numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
+        num_kept = 1 if select == "best" else len(numbers)
+        found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
+        return found if select is None or select == "best" else select_masks(found, select)
 
 
 def _content(image: ImageArray) -> str:

@@ -6,12 +6,7 @@ import torch
 from torch import nn
 
 from densessl.promptable.channel_norm import ChannelNorm
-
-NOT_A_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
-"""What a point is: a filling without a place, a click off or on the object, or a corner of its box."""
-
-MASK_SCALE = 4
-"""Cells of a mask prompt, and of the masks that the decoder gives, along one cell of the image embedding."""
+from densessl.promptable.prompts import BOTTOM_RIGHT, NOT_A_POINT, TOP_LEFT
 
 _PIXEL_CENTRE = 0.5
 
@@ -76,7 +71,7 @@ class PromptEncoder(nn.Module):
 
         Args:
             coordinates: float (num_prompts, n, 2), `(x, y)` pixels in the model's frame.
-            labels: int (num_prompts, n), as at the top of this file; the place of a filling does not matter.
+            labels: int (num_prompts, n), as in `densessl.promptable.prompts`; the place of a filling does not matter.
         """
         positions = self.pe_layer((coordinates + _PIXEL_CENTRE) / self.size_px)
         kinds = [self.not_a_point_embed, *self.point_embeddings]

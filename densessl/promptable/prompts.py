@@ -1,16 +1,28 @@
-"""Prompts as a user gives them, checked, and as the model takes them."""
+"""Prompts as a user gives them, checked; without torch, for the predictor of exported files too."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from densessl.errors import InputError
-from densessl.promptable.framing import Frame
-from densessl.promptable.prompt_encoder import BACKGROUND, FOREGROUND, MASK_SCALE, NOT_A_POINT, point_prompts
-from densessl.promptable.promptable_model import PromptBatch
+
+NOT_A_POINT, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
+"""What a point is: a filling without a place, a click off or on the object, or a corner of its box."""
+
+MASK_SCALE = 4
+"""Cells of a mask prompt, and of the masks that the decoder gives, along one cell of the image embedding."""
+
+
+class PromptedImage(Protocol):
+    """What prompts must fit: (height, width) of the image in pixels, and of its embedding in cells."""
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+
+    @property
+    def grid(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,11 @@ class Prompts:
 
 
 def check_prompts(
-    points: ArrayLike | None, labels: ArrayLike | None, boxes: ArrayLike | None, mask: ArrayLike | None, frame: Frame
+    points: ArrayLike | None,
+    labels: ArrayLike | None,
+    boxes: ArrayLike | None,
+    mask: ArrayLike | None,
+    frame: PromptedImage,
 ) -> Prompts:
     """Bring prompts into their arrays, those of one prompt into arrays of one.
 
@@ -42,7 +58,7 @@ def check_prompts(
         labels: (num_points,) or (num_prompts, num_points); without them all points are on the object.
         boxes: (4,) or (num_prompts, 4), corners within the image, upper bound exclusive.
         mask: (4 h, 4 w) or (num_prompts, 4 h, 4 w).
-        frame: of the image.
+        frame: of the image (`densessl.promptable.framing.Frame`).
 
     Raises:
         InputError: no prompt, shapes that do not fit each other, values out of range.
@@ -70,22 +86,6 @@ def check_prompts(
     if checked.points is None:
         return checked
     return Prompts(checked.points, _labels(labels, checked.points), checked.boxes, checked.masks)
-
-
-def prompt_batch(prompts: Prompts, frame: Frame, device: torch.device) -> PromptBatch:
-    """Bring prompts to the model's frame and device, in float32."""
-
-    def tensor(values: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(values).to(device)
-
-    masks = None if prompts.masks is None else tensor(prompts.masks)[:, None]
-    points = None if prompts.points is None else tensor(frame.to_frame(prompts.points).astype(np.float32))
-    labels = None if prompts.labels is None else tensor(prompts.labels)
-    boxes = None if prompts.boxes is None else tensor(frame.boxes_to_frame(prompts.boxes).astype(np.float32))
-    if points is None and boxes is None:
-        none = torch.zeros(len(prompts), 0, 2, device=device)
-        return PromptBatch(none, none[..., 0].long(), masks)
-    return PromptBatch(*point_prompts(points, labels, boxes), masks)
 
 
 def _points(points: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]:
@@ -147,14 +147,17 @@ def _boxes(boxes: ArrayLike, image_size: tuple[int, int]) -> NDArray[np.float64]
 
 def _masks(mask: ArrayLike, grid: tuple[int, int]) -> NDArray[np.float32]:
     wanted = (MASK_SCALE * grid[0], MASK_SCALE * grid[1])
-    array = _numbers(mask, "mask").astype(np.float32)
+    array = _numbers(mask, "mask")
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1:] != wanted:
         raise InputError(
             f"mask prompt has shape {np.shape(mask)}; give logits of {wanted} or (num_prompts, {wanted[0]}, "
             f"{wanted[1]}), such as low_resolution[:, 0] of an earlier prediction for this image"
         )
-    return array
+    largest = np.abs(array).max(initial=0)
+    if largest > np.finfo(np.float32).max:
+        raise InputError(f"mask prompt holds values up to {largest:.1e}, more than float32 can; give logits")
+    return array.astype(np.float32)
 
 
 def _numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:

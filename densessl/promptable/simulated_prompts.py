@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from densessl.promptable.prompt_encoder import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, NOT_A_POINT, TOP_LEFT
+from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, NOT_A_POINT, TOP_LEFT
 
 
 @dataclass(frozen=True)

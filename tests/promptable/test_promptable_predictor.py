@@ -123,6 +123,33 @@ def test_one_mask_can_be_asked_for(predictor: Predictor) -> None:
         predictor.predict([[20, 30]], select="whole", multimask=False)
 
 
+def test_parts_of_the_decoding_give_what_one_call_gives(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).uniform(0, 60, (9, 2, 2))
+    predictor.set_image(drawn(60, 80))
+    masks = predictor.predict(points[:, :1], multimask=False).low_resolution[:, 0]
+    decode, sizes = predictor.model.decode, []
+    monkeypatch.setattr(
+        predictor.model, "decode", lambda *given: (sizes.append(len(given[1].points)), decode(*given))[1]
+    )
+    parts = predictor.predict(points, mask=masks)
+    monkeypatch.setattr("densessl.promptable.predictor.prompts_at_a_time", lambda device: 9)
+    whole = predictor.predict(points, mask=masks)
+    assert sizes == [4, 4, 1, 9]
+    np.testing.assert_allclose(parts.low_resolution, whole.low_resolution, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(parts.predicted_iou, whole.predicted_iou, rtol=1e-5, atol=1e-5)
+    assert (parts.masks == whole.masks).mean() > 0.999
+    assert np.array_equal(parts.output, whole.output)
+
+
+def test_a_selection_that_the_model_has_not_is_refused() -> None:
+    small = {"dim": 32, "num_multimask": 2, "decoder_heads": 2, "decoder_mlp_dim": 32}
+    model = build_promptable_model(PromptableSettings("test_resnet", 64, **small))  # type: ignore[arg-type]
+    predictor = Predictor(model, "cpu", "fp32").set_image(drawn(40, 60))
+    assert predictor.predict([[20, 30]], select="subpart").masks.shape == (1, 1, 40, 60)
+    with pytest.raises(InputError, match=r"'part' needs 3 masks .* num_multimask is 2; choose best or whole"):
+        predictor.predict([[20, 30]], select="part")
+
+
 def test_embeddings_are_kept_by_content_and_bounded(model: PromptableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, encoded = Predictor(model, "cpu", "fp32", max_cached_images=2), []
     encode = model.encode

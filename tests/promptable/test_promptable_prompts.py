@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from densessl.errors import InputError
 from densessl.promptable.framing import Frame
-from densessl.promptable.prompts import check_prompts, prompt_batch
+from densessl.promptable.prompts import check_prompts
 
 FRAME = Frame((40, 60), (171, 256), (256, 256))
 
@@ -28,21 +27,6 @@ def test_one_prompt_is_a_batch_of_one() -> None:
 
 def test_points_without_labels_are_on_the_object() -> None:
     assert check(points=[[[1, 2]], [[3, 4]]]).labels.tolist() == [[1], [1]]
-
-
-def test_a_batch_lists_clicks_then_a_filling_or_the_corners() -> None:
-    device = torch.device("cpu")
-    batch = prompt_batch(check(points=[[30, 20]], labels=[0]), FRAME, device)
-    torch.testing.assert_close(batch.points, torch.tensor([[[128, 85.5], [0, 0]]]))
-    assert batch.labels.tolist() == [[0, -1]]
-    assert batch.masks is None
-    batch = prompt_batch(check(points=[[30, 20]], boxes=[0, 0, 60, 40]), FRAME, device)
-    torch.testing.assert_close(batch.points, torch.tensor([[[128, 85.5], [0, 0], [256, 171]]]))
-    assert batch.labels.tolist() == [[1, 2, 3]]
-    batch = prompt_batch(check(mask=np.ones((2, 64, 64))), FRAME, device)
-    assert batch.points.shape == (2, 0, 2)
-    assert batch.masks is not None
-    assert batch.masks.shape == (2, 1, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +55,7 @@ def test_a_batch_lists_clicks_then_a_filling_or_the_corners() -> None:
         ({"boxes": [1, 2, 3]}, r"boxes have shape \(3,\)"),
         ({"mask": np.zeros((40, 60))}, r"mask prompt has shape \(40, 60\); give logits of \(64, 64\)"),
         ({"mask": np.zeros((1, 1, 64, 64))}, r"mask prompt has shape \(1, 1, 64, 64\)"),
+        ({"mask": np.full((64, 64), -1e39)}, "mask prompt holds values up to 1.0e\\+39, more than float32 can"),
         ({"points": [[1, 2]], "boxes": np.array([[0, 0, 9, 9]] * 2)}, "points of 1, boxes of 2; give each for all"),
     ],
 )
