@@ -68,7 +68,10 @@ class ModelPart:
     compared: tuple[Sizes, ...]
 
     def draw(self, sizes: Sizes, seed: int = 0) -> tuple[torch.Tensor, ...]:
-        """Draw inputs: normal values, points in a square of the image's side, labels of every kind, some masks."""
+        """Draw inputs: normal values, points in a square of the image's side, labels of every kind, some masks.
+
+        Prompts are for the images in turn, the first for the last image.
+        """
         generator = torch.Generator().manual_seed(seed)
         return tuple(_draw(form, sizes, generator) for form in self.inputs)
 
@@ -89,20 +92,21 @@ def encoder_part(model: PromptableModel, sizes: ExportSizes = "any") -> ModelPar
 
 
 def decoder_part(model: PromptableModel, sizes: ExportSizes = "any") -> ModelPart:
-    """Return prompt encoder and mask decoder: the embedding of an image and prompts to all masks and their IoU.
+    """Return prompt encoder and mask decoder: embeddings of images and prompts to all masks and their IoU.
 
-    Inputs are those of `PromptBatch` and the embedding (1, channels, rows, columns); `masks` are given in any case, and
-    count where `has_mask` is true. Outputs are the masks of `MaskOutputs` all.
+    Inputs are the embeddings (batch, channels, rows, columns) and those of `PromptBatch`. `masks` are given in any
+    case, and count where `has_mask` is true; so is `image`. Outputs are the masks of `MaskOutputs` all.
     """
     rows, columns = _grid(model, sizes)
     prompts, points = Axis("num_prompts"), Axis("num_points")
     mask_axes = (_times(rows, MASK_SCALE), _times(columns, MASK_SCALE))
     inputs = (
-        TensorForm("image_embedding", "float32", (1, _num_channels(model), rows, columns)),
+        TensorForm("image_embedding", "float32", (Axis("batch"), _num_channels(model), rows, columns)),
         TensorForm("points", "float32", (prompts, points, 2)),
         TensorForm("labels", "int64", (prompts, points)),
         TensorForm("masks", "float32", (prompts, 1, *mask_axes)),
         TensorForm("has_mask", "bool", (prompts,)),
+        TensorForm("image", "int64", (prompts,)),
     )
     num_masks = model.mask_decoder.num_masks
     outputs = (
@@ -111,10 +115,10 @@ def decoder_part(model: PromptableModel, sizes: ExportSizes = "any") -> ModelPar
     )
     side = model.settings.size_px // STRIDE
     compared = [
-        {"num_prompts": 1, "num_points": 2, "rows": side, "columns": side},
-        {"num_prompts": 4, "num_points": 3, "rows": side, "columns": max(2, side // 2)},
-        {"num_prompts": 1, "num_points": 1, "rows": 7, "columns": 5},
-        {"num_prompts": 3, "num_points": 0, "rows": 4, "columns": 6},  # masks alone
+        {"batch": 1, "num_prompts": 1, "num_points": 2, "rows": side, "columns": side},
+        {"batch": 2, "num_prompts": 4, "num_points": 3, "rows": side, "columns": max(2, side // 2)},
+        {"batch": 2, "num_prompts": 1, "num_points": 1, "rows": 7, "columns": 5},
+        {"batch": 1, "num_prompts": 3, "num_points": 0, "rows": 4, "columns": 6},  # masks alone
     ]
     if sizes == "square":
         compared = [{**one, "rows": side, "columns": side} for one in compared]
@@ -142,8 +146,10 @@ class _Decoder(nn.Module):
         labels: torch.Tensor,
         masks: torch.Tensor,
         has_mask: torch.Tensor,
+        image: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        decoded: DecodedMasks = self.model.decode(image_embedding, PromptBatch(points, labels, masks, has_mask))
+        prompts = PromptBatch(points, labels, masks, has_mask, image)
+        decoded: DecodedMasks = self.model.decode(image_embedding, prompts)
         return decoded.logits, decoded.predicted_iou
 
 
@@ -167,6 +173,8 @@ def _draw(form: TensorForm, sizes: Sizes, generator: torch.Generator) -> torch.T
     shape = form.shape(sizes)
     if form.dtype == "bool":
         return torch.arange(shape[0]) % 2 == 0
+    if form.name == "image":
+        return (torch.arange(shape[0]) - 1) % sizes["batch"]
     if form.dtype == "int64":
         return torch.randint(NOT_A_POINT, 4, shape, generator=generator)
     if form.name == "points":

@@ -15,10 +15,9 @@ from PIL import Image
 
 from densessl.errors import InputError
 from densessl.files import read_json
+from densessl.promptable.prompts import BOTTOM_RIGHT, MASK_SCALE, NOT_A_POINT, TOP_LEFT, Prompts, check_prompts
 
 RECORD = "export.json"
-
-_FILLING, _TOP_LEFT, _BOTTOM_RIGHT = -1, 2, 3  # labels of what is no click, as SAM's prompt encoder knows them
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,15 @@ class OnnxMasks:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where an image of (height, width) lies: scaled, in the top left corner of a frame that is padded."""
+    """Where an image of (height, width) lies: scaled, in the top left corner of a frame that is padded.
+
+    grid: height and width of its embedding.
+    """
 
     image_size: tuple[int, int]
     scaled_size: tuple[int, int]
     padded_size: tuple[int, int]
+    grid: tuple[int, int]
 
     @property
     def scale(self) -> NDArray[np.float64]:
@@ -64,7 +67,7 @@ class OnnxPredictor:
             decoder: the same.
 
         Raises:
-            InputError: no such files, or onnxruntime is not installed.
+            InputError: no such files, files of an earlier version, or onnxruntime is not installed.
         """
         folder = Path(folder)
         record = read_json(folder / RECORD, "the record of `export_promptable`")
@@ -74,6 +77,8 @@ class OnnxPredictor:
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / RECORD} is no record of `export_promptable`: no {error}") from error
         self._encoder, self._decoder = (_open(folder / name, num_threads) for name in (encoder, decoder))
+        if "image" not in {value.name for value in self._decoder.get_inputs()}:
+            raise InputError(f"{folder / decoder} is of an earlier version; write it again with `export_promptable`")
         self._embedding = np.zeros((0, 0, 0, 0), dtype=np.float32)
         self._frame: _Frame | None = None
 
@@ -100,29 +105,28 @@ class OnnxPredictor:
         """Return all masks of one or several prompts on the image that was set.
 
         Args:
-            points: `(x, y)` pixels, (num_prompts, num_points, 2).
-            labels: (num_prompts, num_points), 1 on the object, 0 off it, -1 no point; without them all are 1.
-            boxes: `(x0, y0, x1, y1)` pixels, (num_prompts, 4).
-            mask: `low_resolution` logits of an earlier prediction, (num_prompts, 4 h, 4 w).
+            points: `(x, y)` pixels, (num_points, 2) of one prompt or (num_prompts, num_points, 2).
+            labels: shaped as the points, 1 on the object, 0 off it, -1 no point; without them all are 1.
+            boxes: `(x0, y0, x1, y1)` pixels, (4,) or (num_prompts, 4).
+            mask: `low_resolution` logits of an earlier prediction, (4 h, 4 w) or (num_prompts, 4 h, 4 w).
 
         Raises:
-            InputError: no image is set, no prompt, or arrays that do not fit each other.
+            InputError: no image is set, no prompt, or one that does not fit the image; as `Predictor` says it.
         """
         frame, embedding = self._set_frame(), self._embedding
-        places, kinds = _labelled_points(points, labels, boxes, mask)
-        num_prompts, (rows, columns) = len(places), embedding.shape[-2:]
-        masks = np.zeros((num_prompts, 1, 4 * rows, 4 * columns), dtype=np.float32)
-        if mask is not None:
-            given = np.asarray(mask, dtype=np.float32)
-            if given.shape != (num_prompts, *masks.shape[2:]):
-                raise InputError(f"mask has shape {given.shape}; give {(num_prompts, *masks.shape[2:])}")
-            masks[:, 0] = given
+        prompts = check_prompts(points, labels, boxes, mask, frame)
+        places, kinds = _labelled_points(prompts)
+        num_prompts = len(prompts)
+        masks = np.zeros((num_prompts, 1, *(MASK_SCALE * side for side in frame.grid)), dtype=np.float32)
+        if prompts.masks is not None:
+            masks[:, 0] = prompts.masks
         inputs = {
             "image_embedding": embedding,
             "points": (places * frame.scale).astype(np.float32),
             "labels": kinds,
             "masks": masks,
-            "has_mask": np.full(num_prompts, mask is not None),
+            "has_mask": np.full(num_prompts, prompts.masks is not None),
+            "image": np.zeros(num_prompts, dtype=np.int64),
         }
         logits, predicted_iou = self._decoder.run(None, inputs)
         return OnnxMasks(_restored(logits, frame) > 0, predicted_iou, logits)
@@ -130,7 +134,7 @@ class OnnxPredictor:
     @property
     def inside_padding(self) -> tuple[slice, slice]:
         """Rows and columns of low-resolution masks in which the image that was set lies."""
-        (height, width), cell_px = self._set_frame().scaled_size, self._stride // 4
+        (height, width), cell_px = self._set_frame().scaled_size, self._stride // MASK_SCALE
         return slice(0, -(-height // cell_px)), slice(0, -(-width // cell_px))
 
     def _set_frame(self) -> _Frame:
@@ -141,44 +145,29 @@ class OnnxPredictor:
     def _frame_of(self, size: tuple[int, int]) -> _Frame:
         scale = self._size_px / max(size)
         height, width = (max(1, int(side * scale + 0.5)) for side in size)
-        if self._padding == "square":
-            return _Frame(size, (height, width), (self._size_px, self._size_px))
-        return _Frame(size, (height, width), (height + -height % self._stride, width + -width % self._stride))
+        padded = (self._size_px, self._size_px)
+        if self._padding != "square":
+            padded = (height + -height % self._stride, width + -width % self._stride)
+        return _Frame(size, (height, width), padded, (padded[0] // self._stride, padded[1] // self._stride))
 
 
-def _labelled_points(
-    points: ArrayLike | None, labels: ArrayLike | None, boxes: ArrayLike | None, mask: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Bring clicks and corners of boxes into one list for each prompt: (num_prompts, n, 2), and labels."""
-    parts = []
-    if points is not None:
-        parts.append(_clicks(np.asarray(points, dtype=np.float64), labels))
-        if boxes is None:
-            num_prompts = len(parts[0][0])
-            parts.append((np.zeros((num_prompts, 1, 2)), np.full((num_prompts, 1), _FILLING)))
-    if boxes is not None:
-        corners = np.asarray(boxes, dtype=np.float64)
-        if corners.ndim != 2 or corners.shape[1] != 4:
-            raise InputError(f"boxes have shape {corners.shape}; give (num_prompts, 4)")
-        parts.append((corners.reshape(-1, 2, 2), np.tile([_TOP_LEFT, _BOTTOM_RIGHT], (len(corners), 1))))
-    if not parts and mask is not None:
-        num_prompts = len(np.asarray(mask))
-        parts.append((np.zeros((num_prompts, 0, 2)), np.zeros((num_prompts, 0))))
-    if not parts:
-        raise InputError("no prompt is given; give points, boxes or a mask")
-    places, kinds = zip(*parts, strict=True)
-    if len({len(place) for place in places}) > 1:
-        raise InputError(f"points of {len(places[0])} prompts and boxes of {len(places[1])}; give as many of both")
-    return np.concatenate(places, axis=1), np.concatenate(kinds, axis=1).astype(np.int64)
+def _labelled_points(prompts: Prompts) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Bring clicks and corners of boxes into one list for each prompt: (num_prompts, n, 2), and labels.
 
-
-def _clicks(points: NDArray[np.float64], labels: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    if points.ndim != 3 or points.shape[2] != 2:
-        raise InputError(f"points have shape {points.shape}; give (num_prompts, num_points, 2)")
-    given = np.ones(points.shape[:2]) if labels is None else np.asarray(labels)
-    if given.shape != points.shape[:2]:
-        raise InputError(f"labels have shape {given.shape}; give one for each point, {points.shape[:2]}")
-    return points, given
+    In the order of `densessl.promptable.prompt_encoder.point_prompts`.
+    """
+    num_prompts = len(prompts)
+    places, kinds = [np.zeros((num_prompts, 0, 2))], [np.zeros((num_prompts, 0), dtype=np.int64)]
+    if prompts.points is not None and prompts.labels is not None:
+        places.append(prompts.points)
+        kinds.append(prompts.labels)
+        if prompts.boxes is None:
+            places.append(np.zeros((num_prompts, 1, 2)))
+            kinds.append(np.full((num_prompts, 1), NOT_A_POINT))
+    if prompts.boxes is not None:
+        places.append(prompts.boxes.reshape(num_prompts, 2, 2))
+        kinds.append(np.tile([TOP_LEFT, BOTTOM_RIGHT], (num_prompts, 1)))
+    return np.concatenate(places, axis=1), np.concatenate(kinds, axis=1)
 
 
 def _open(path: Path, num_threads: int) -> Any:

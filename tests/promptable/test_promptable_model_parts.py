@@ -25,12 +25,29 @@ def test_axes_are_multiples_of_named_lengths() -> None:
 def test_parts_together_are_the_model(fine_model: PromptableModel, sizes: str) -> None:
     encoder, decoder = encoder_part(fine_model, sizes), decoder_part(fine_model, sizes)  # type: ignore[arg-type]
     (images,) = encoder.draw(encoder.compared[0])
-    _, points, labels, masks, has_mask = decoder.draw(decoder.compared[0])
+    _, points, labels, masks, has_mask, image = decoder.draw(decoder.compared[0])
     assert images.shape == (1, 3, 96, 96)
     with torch.no_grad():
-        found = decoder.module(encoder.module(images), points, labels, masks, has_mask)
+        found = decoder.module(encoder.module(images), points, labels, masks, has_mask, image)
         expected = fine_model(images, PromptBatch(points, labels, masks, has_mask))
     torch.testing.assert_close(found, tuple(expected))
+
+
+def test_each_prompt_is_for_its_image(fine_model: PromptableModel) -> None:
+    part = decoder_part(fine_model)
+    embedding, *prompts, image = part.draw({"batch": 2, "num_prompts": 5, "num_points": 2, "rows": 6, "columns": 4})
+    assert image.tolist() == [1, 0, 1, 0, 1]
+    with torch.no_grad():
+        together, _ = part.module(embedding, *prompts, image)
+        for number, wanted in enumerate(together):
+            one = [prompt[number : number + 1] for prompt in prompts]
+            alone, _ = part.module(embedding[image[number]][None], *one, torch.zeros(1, dtype=torch.int64))
+            torch.testing.assert_close(alone[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_are_compared_with_one_image_and_with_two(fine_model: PromptableModel) -> None:
+    for part in (encoder_part(fine_model), decoder_part(fine_model), decoder_part(fine_model, "square")):
+        assert {1, 2} <= {sizes["batch"] for sizes in part.compared}
 
 
 @pytest.mark.parametrize("sizes", ["any", "square"])
@@ -56,7 +73,9 @@ def test_square_parts_take_one_size(fine_model: PromptableModel) -> None:
 
 def test_drawn_prompts_have_every_kind_and_some_masks(fine_model: PromptableModel) -> None:
     part = decoder_part(fine_model)
-    _, points, labels, _, has_mask = part.draw({"num_prompts": 20, "num_points": 4, "rows": 6, "columns": 6})
+    _, points, labels, _, has_mask, _ = part.draw(
+        {"batch": 1, "num_prompts": 20, "num_points": 4, "rows": 6, "columns": 6}
+    )
     assert set(labels.flatten().tolist()) == {-1, 0, 1, 2, 3}
     assert has_mask.any()
     assert not has_mask.all()

@@ -41,8 +41,9 @@ def mask_prompt(num: int) -> np.ndarray:
         ((50, 130), {"boxes": [[10, 5, 90, 40], [0, 0, 130, 50]]}),
         ((200, 96), {"points": [[[20, 30]]], "labels": [[0]], "boxes": [[10, 5, 90, 40]], "mask": mask_prompt(1)}),
         ((96, 96), {"mask": mask_prompt(2)}),
+        ((70, 50), {"points": [[20, 30]], "labels": [0], "boxes": [5, 5, 40, 60], "mask": mask_prompt(1)[0]}),
     ],
-    ids=["click", "clicks", "boxes", "all", "masks"],
+    ids=["click", "clicks", "boxes", "all", "masks", "one prompt"],
 )
 def test_masks_are_those_of_the_predictor(
     onnx: OnnxPredictor, with_torch: Predictor, size: tuple[int, int], prompt: dict[str, Any]
@@ -77,21 +78,30 @@ def test_it_needs_no_torch(exported: Any) -> None:
     assert (done.returncode, done.stdout) == (0, "(1, 4, 40, 30)\n"), done.stderr
 
 
-@pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ({}, "no prompt is given"),
-        ({"points": [[3, 4]]}, r"points have shape \(1, 2\); give \(num_prompts, num_points, 2\)"),
-        ({"points": [[[3, 4]]], "labels": [1]}, r"labels have shape \(1,\); give one for each point, \(1, 1\)"),
-        ({"boxes": [0, 0, 9, 9]}, r"boxes have shape \(4,\)"),
-        ({"points": [[[3, 4]]], "boxes": [[0, 0, 9, 9]] * 2}, "points of 1 prompts and boxes of 2"),
-        ({"points": [[[3, 4]]], "mask": mask_prompt(2)}, r"mask has shape \(2, 24, 24\); give \(1, 24, 24\)"),
-    ],
-)
-def test_prompts_that_do_not_fit_are_told(onnx: OnnxPredictor, prompt: dict[str, Any], message: str) -> None:
-    onnx.set_image(drawn(20, 20))
-    with pytest.raises(InputError, match=message):
-        onnx.predict(**prompt)
+WRONG_PROMPTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "outside": {"points": [[[9999, 5]]]},
+    "ragged": {"points": [[[3, 4]], [[3, 4], [5, 6]]]},
+    "shape": {"points": [3, 4]},
+    "labels": {"points": [[[3, 4]]], "labels": [[1, 0]]},
+    "label": {"points": [[[3, 4]]], "labels": [[5]]},
+    "labels_alone": {"labels": [1]},
+    "empty_box": {"boxes": [9, 0, 2, 9]},
+    "nan": {"boxes": [0, 0, float("nan"), 9]},
+    "counts": {"points": [[[3, 4]]], "boxes": [[0, 0, 9, 9]] * 2},
+    "mask_count": {"points": [[[3, 4]]], "mask": mask_prompt(2)},
+    "mask_shape": {"mask": mask_prompt(2)[:, 0]},
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PROMPTS)
+def test_wrong_prompts_are_told_as_the_predictor_does(onnx: OnnxPredictor, with_torch: Predictor, name: str) -> None:
+    image, messages = drawn(20, 20), []
+    for predictor in (onnx, with_torch):
+        with pytest.raises(InputError) as told:
+            predictor.set_image(image).predict(**WRONG_PROMPTS[name])
+        messages.append(str(told.value))
+    assert messages[0] == messages[1]
 
 
 def test_what_is_not_there_is_told(exported: Any, tmp_path: Any) -> None:

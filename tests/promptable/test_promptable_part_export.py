@@ -101,8 +101,8 @@ def test_square_exports_take_any_batch(tmp_path: Path) -> None:
 def test_the_decoder_with_fine_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sizes = (
-        {"num_prompts": 1, "num_points": 2, "rows": 4, "columns": 4},
-        {"num_prompts": 5, "num_points": 0, "rows": 1, "columns": 9},
+        {"batch": 1, "num_prompts": 1, "num_points": 2, "rows": 4, "columns": 4},
+        {"batch": 2, "num_prompts": 5, "num_points": 0, "rows": 1, "columns": 9},
     )
     model = build_promptable_model(backbone("test_resnet", fine_features=True)).eval()
     exported_at(decoder_part(model), sizes, tmp_path, "onnx", "torch_export")
