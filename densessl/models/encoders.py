@@ -1,5 +1,7 @@
 """Image encoders by timm name, with one output: a dense feature map."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -7,6 +9,8 @@ from torch import nn
 from densessl.errors import InputError
 
 _TRANSFORMER_MODULES = {"vision_transformer", "deit", "eva", "beit"}
+_ANY_SIZE: tuple[dict[str, bool], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True}, {})
+_PROBE_CELLS = (5, 7)
 
 
 class Encoder(nn.Module):
@@ -89,6 +93,56 @@ def build_encoder(name: str, *, output_stride: int = 8, pretrained: bool = False
         raise InputError(f"encoder {name!r} does not support output_stride {output_stride} ({error})") from error
     stride = backbone.patch_embed.patch_size[0] if is_token_model else output_stride
     return Encoder(backbone, int(backbone.num_features), int(stride), has_patches=is_token_model)
+
+
+def build_undilated_encoder(name: str, *, pretrained: bool = False) -> Encoder:
+    """Build the encoder of a timm name at the stride of its own last map, often 32, for networks without dilation.
+
+    Channels and stride are found by encoding a blank image of 5 x 7 cells, a size that no network is built for. Images
+    must then have sides that are multiples of the stride.
+
+    Raises:
+        InputError: an unknown name, or a network without a last map, or with one for images of a single size.
+    """
+    check_encoder_name(name)
+    backbone = _backbone_of_any_size(name, pretrained=pretrained)
+    try:
+        stride = _reduction(backbone)
+        encoder = Encoder(backbone, int(backbone.num_features), stride).eval()
+        with torch.no_grad():
+            features = encoder(torch.zeros(1, 3, _PROBE_CELLS[0] * stride, _PROBE_CELLS[1] * stride))
+    except (RuntimeError, AssertionError, AttributeError, TypeError, ValueError, LookupError) as error:
+        raise InputError(
+            f"encoder {name!r} cannot encode images of any size to one feature map ({_first_line(error)}); choose a "
+            "ResNet, a MobileNet, a ViT, a Swin transformer or a PVT v2"
+        ) from error
+    if tuple(features.shape[-2:]) != _PROBE_CELLS:
+        raise InputError(
+            f"encoder {name!r} gives {features.shape[-2]} x {features.shape[-1]} cells for an image of "
+            f"{_PROBE_CELLS[0]} x {_PROBE_CELLS[1]} cells of {stride} pixels, so that they lie on no regular grid; "
+            "choose another network"
+        )
+    return Encoder(backbone, features.shape[1], stride).train()
+
+
+def _backbone_of_any_size(name: str, *, pretrained: bool) -> Any:
+    """Build a timm network with the first of the options for images of any size that it takes, if there is one."""
+    for options in _ANY_SIZE:
+        try:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        except TypeError:  # an option that the network does not know
+            continue
+    raise InputError(f"encoder {name!r} cannot be built without a classifier; choose another network")
+
+
+def _reduction(backbone: Any) -> int:
+    """Return the pixels per cell of the last feature map, by timm's own description."""
+    info = backbone.feature_info
+    return int(info[-1]["reduction"] if isinstance(info, list) else info.reduction()[-1])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def check_encoder_name(name: str) -> None:

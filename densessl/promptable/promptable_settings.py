@@ -17,7 +17,7 @@ class PromptableSettings:
 
     Args:
         encoder: sam_vit_b, sam_vit_l, sam_vit_h, mobile_sam, vision_transformer (of other measures, given in
-            vision_transformer), or the timm name of any backbone, such as mobilenetv2_100 or vit_small_patch16_224.
+            vision_transformer), or the timm name of a backbone, such as mobilenetv2_100 or vit_small_patch16_224.
         size_px: length in pixels to which an image's longest side is brought.
         padding: square (images are padded to size_px x size_px, as published), or stride (only to multiples of 16, for
             timm backbones: less work for images that are not square, but no longer the same numbers, because prompts
