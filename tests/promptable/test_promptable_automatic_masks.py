@@ -120,6 +120,33 @@ def test_masks_are_those_of_segment_anything(
     assert assert_same(predictor, local, drawn(*size), replace(VARIANTS[variant], points_per_side=5)) >= 3
 
 
+@pytest.mark.parametrize("crop_layers", [0, 1])
+def test_masks_are_those_of_segment_anything_at_the_published_nms(
+    local: Sam, predictor: Predictor, crop_layers: int
+) -> None:
+    """Random weights reach no published threshold of quality: those here part what the package itself finds."""
+    image = drawn(150, 101, seed=3)
+    published = AutomaticSettings(points_per_side=8, stability_offset=0.1, crop_points_divisor=2)
+    assert (published.box_nms_threshold, published.crop_nms_threshold) == (0.7, 0.7)
+    everything = replace(published, predicted_iou_threshold=0, stability_threshold=0, box_nms_threshold=1)
+    records = generator_of(local, everything).generate(image)
+    settings = replace(
+        published,
+        predicted_iou_threshold=widest_gap([record["predicted_iou"] for record in records]),
+        stability_threshold=widest_gap([record["stability_score"] for record in records]),
+        crop_layers=crop_layers,
+    )
+    assert 3 <= assert_same(predictor, local, image, settings) < len(records) / 4
+
+
+def widest_gap(values: list[float]) -> float:
+    """Return the middle of the widest gap in the lower third of the positive values: no rounding crosses it."""
+    positive = np.sort([value for value in values if value > 0])
+    lower = positive[: len(positive) // 3]
+    place = int(np.diff(lower).argmax())
+    return float(lower[place : place + 2].mean())
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("variant", ["plain", "both"])
 def test_masks_on_photographs_are_those_of_segment_anything(

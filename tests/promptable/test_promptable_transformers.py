@@ -8,7 +8,7 @@ from published_sam import randomise
 from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 from densessl.promptable.prompt_encoder import point_prompts
-from densessl.promptable.promptable_model import PromptBatch
+from densessl.promptable.promptable_model import PromptableModel, PromptBatch
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import load_promptable_model
 from densessl.promptable.vision_transformer import VisionTransformerShape
@@ -38,6 +38,13 @@ def transformers_sam() -> SamModel:
         model.shared_image_embedding.positional_embedding.normal_()
     model.prompt_encoder.shared_embedding.positional_embedding = model.shared_image_embedding.positional_embedding
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[SamModel, PromptableModel]:
+    theirs, folder = transformers_sam(), tmp_path_factory.mktemp("transformers")
+    theirs.save_pretrained(folder)
+    return theirs, load_promptable_model(folder / "model.safetensors")[0]
 
 
 @pytest.mark.parametrize("is_multiple", [True, False])
@@ -71,5 +78,51 @@ def test_a_saved_sam_model_gives_the_same_masks(tmp_path: Path, is_multiple: boo
         prompts = PromptBatch(*point_prompts(points, labels, None), masks.expand(4, -1, -1, -1))
         found = ours.decode(embedding, prompts, "multiple" if is_multiple else "single")
         torch.testing.assert_close(embedding, theirs.get_image_embeddings(images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.logits, wanted.pred_masks[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.predicted_iou, wanted.iou_scores[0], rtol=1e-5, atol=1e-5)
+
+
+def drawn_prompts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Points (4, 2, 2), their labels (4, 2) and boxes (4, 4), in pixels of the frame."""
+    generator = torch.Generator().manual_seed(2)
+    corners = 160 * torch.rand(4, 2, 2, generator=generator)
+    boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+    return 160 * torch.rand(4, 2, 2, generator=generator), torch.tensor([[1, 0]]).repeat(4, 1), boxes
+
+
+@pytest.mark.parametrize("kinds", ["points", "boxes", "both"])
+def test_prompts_are_embedded_the_same(both: tuple[SamModel, PromptableModel], kinds: str) -> None:
+    theirs, ours = both
+    points, labels, boxes = drawn_prompts()
+    has_points, has_boxes = kinds != "boxes", kinds != "points"
+    masks = torch.randn(1, 1, 40, 40, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        sparse, dense = theirs.prompt_encoder(
+            points[None] if has_points else None,
+            labels[None] if has_points else None,
+            boxes[None] if has_boxes else None,
+            masks,
+        )
+        _, no_mask = theirs.prompt_encoder(points[None], labels[None], None, None)
+        listed = point_prompts(
+            points if has_points else None, labels if has_points else None, boxes if has_boxes else None
+        )
+        found = ours.prompt_encoder.embed_points(*listed)
+        torch.testing.assert_close(found, sparse[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.prompt_encoder.embed_masks(masks), dense, rtol=1e-5, atol=1e-5)
+        ours_without = ours.prompt_encoder.embed_no_mask().expand_as(no_mask)
+        torch.testing.assert_close(ours_without, no_mask, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_points", [True, False])
+def test_boxes_give_the_same_masks(both: tuple[SamModel, PromptableModel], has_points: bool) -> None:
+    theirs, ours = both
+    points, labels, boxes = drawn_prompts()
+    images = torch.randn(1, 3, 160, 160, generator=torch.Generator().manual_seed(1))
+    given = {"input_points": points[None], "input_labels": labels[None]} if has_points else {}
+    with torch.no_grad():
+        wanted = theirs(pixel_values=images, input_boxes=boxes[None], **given)
+        listed = point_prompts(points if has_points else None, labels if has_points else None, boxes)
+        found = ours.decode(ours.encode(images), PromptBatch(*listed), "multiple")
     torch.testing.assert_close(found.logits, wanted.pred_masks[0], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.predicted_iou, wanted.iou_scores[0], rtol=1e-5, atol=1e-5)
