@@ -17,7 +17,7 @@ from densessl.promptable.framing import Frame, frame_image, frame_of
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.structures import ImageRef, MaskArray
 
-_MOST_OBJECTS = 64
+MOST_OBJECTS = 64
 """Of an image that are looked at; of more, the smallest are left out."""
 
 
@@ -111,7 +111,7 @@ class ObjectViews(Dataset[ObjectView]):
             image, frame = framed_image(ref, self.settings, is_flipped=is_flipped)
         else:
             frame = frame_of(image_size(ref.path), self.settings)
-        masks = self.objects.read(ref, frame.image_size)[:_MOST_OBJECTS]
+        masks = self.objects.read(ref, frame.image_size)[:MOST_OBJECTS]
         if not masks:
             raise InputError(f"image {ref.stem} has no object (any more); leave it out of the training")
         if is_flipped:

@@ -21,7 +21,9 @@ Tensors = Mapping[str, torch.Tensor]
 def recognise_architecture(tensors: Tensors, path: Path) -> PromptableSettings:
     """Return the settings of the model that the tensors, under SAM's own names, belong to.
 
-    The heads of the two-way transformer leave no trace in the shapes; they are the published 8.
+    The heads of the two-way transformer leave no trace in the shapes, in SAM's files as in those of transformers, whose
+    config.json is not read: they are taken for the published 8. A variant with another number loads without an error
+    and gives wrong masks: build it with `decoder_heads` of its own and load its tensors into that.
 
     Raises:
         InputError: neither SAM nor MobileSAM, or one from which a tensor is missing that tells its measures.

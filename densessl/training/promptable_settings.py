@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from densessl.errors import InputError, check_at_least
-from densessl.promptable.object_views import ViewChoice
+from densessl.promptable.object_views import MOST_OBJECTS, ViewChoice
 from densessl.promptable.simulated_prompts import BoxNoise
 
 
@@ -30,7 +30,8 @@ class InteractionSettings:
         focal_weight: of the focal loss.
         dice_weight: of the dice loss.
         iou_weight: of the squared error of the predicted IoU.
-        objects_per_image: objects drawn from an image in a step, all if it has fewer.
+        objects_per_image: objects drawn from an image in a step, all if it has fewer. At most 64; of more than 64 in an
+            image the smallest are left out.
         prompts_per_object: prompts drawn for each of them.
         flip: mirror every second image (published: no augmentation).
     """
@@ -55,6 +56,11 @@ class InteractionSettings:
         at_least = {"box_noise": 0, "max_box_noise_px": 0, "num_points": 0, "num_refinements": 0, "focal_weight": 0}
         at_least |= {"dice_weight": 0, "iou_weight": 0, "objects_per_image": 1, "prompts_per_object": 1}
         check_at_least("interaction", self, at_least)
+        if self.objects_per_image > MOST_OBJECTS:
+            raise InputError(
+                f"interaction.objects_per_image is {self.objects_per_image}; at most {MOST_OBJECTS} objects of an "
+                f"image, the largest, are looked at; give {MOST_OBJECTS} or fewer"
+            )
         if self.num_points + self.num_refinements == 0:
             raise InputError(
                 "interaction.num_points and interaction.num_refinements are both 0, so that the single mask, which the "
