@@ -24,6 +24,7 @@ from densessl.commands.protocol_runs import (
     named_protocol,
     reason_to_leave_out,
     run_protocol,
+    splits_of,
 )
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.extraction import Foreground
@@ -136,8 +137,7 @@ def benchmark(
         instances,
         leopart=leopart,
     )
-    for name in names:
-        named_protocol(name, settings)  # unknown names and sizes, before the work
+    chosen = [named_protocol(name, settings) for name in names]
     opened = open_clustered_encoder(
         None,
         EncoderSettings(encoder, weights, pretrained, output_stride, normalisation, features, trust_file, precision),
@@ -156,6 +156,8 @@ def benchmark(
         num_workers,
     )
     benchmarked = ProtocolData(opened, source, device)
+    for protocol in chosen:
+        splits_of(protocol, benchmarked)  # missing and overlapping ones are refused before the work
     for name in sorted(NEED_FOREGROUND & set(names))[:1]:
         benchmarked.foreground(name)  # where there is none, the choices are named before the work
     make_folder(out)

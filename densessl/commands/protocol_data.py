@@ -12,7 +12,7 @@ from densessl.commands.cluster_encoder import ClusteredEncoder, check_foreground
 from densessl.commands.encoder import open_encoder
 from densessl.data.layouts import open_data_set
 from densessl.data.masks import open_mask_folder
-from densessl.errors import InputError
+from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.cluster_segmentation import read_label
 from densessl.evaluation.encoder_features import FeatureEncoder
 from densessl.evaluation.extraction import Foreground
@@ -88,6 +88,7 @@ class ProtocolData:
         self.settings = settings = replace(settings, foreground=foreground)
         self.encoder, self.device = encoder, device
         self._images: dict[str, ImageSet] = {}
+        self._shared: dict[str, tuple[str, ...]] = {}
         self._stores: dict[tuple[str, Framing, FeatureMap | None], FeatureStore] = {}
         self._encoders: dict[FeatureMap | None, FeatureEncoder] = {None: encoder.opened}
         self.encoding_seconds = 0.0
@@ -106,16 +107,26 @@ class ProtocolData:
         return self._images[split]
 
     def train_split(self, published: str = AUGMENTED_TRAIN_SPLIT) -> str:
-        """Return the split to fit to: as asked, else the published one; never the scored one.
+        """Return the split to fit to: as asked, else the published one; never one that holds a scored image.
+
+        Images are the same where their files are.
 
         Raises:
-            InputError: the split would be the one that is scored.
+            InputError: the split is the one that is scored, or shares images with it.
+            MissingInputError: no such split.
         """
-        split = self.settings.train_split or published
-        if split == self.settings.split:
+        split, scored = self.settings.train_split or published, self.settings.split
+        if split == scored:
             raise InputError(
                 f"split {split} is to be scored and learned from; scores on what was learned say nothing: choose "
                 "another --train_split or --split"
+            )
+        shared = self._shared_with_scored(split)
+        if shared:
+            raise InputError(
+                f"split {split}, which is learned from, holds {len(shared)} of the {len(self.scored)} images of split "
+                f"{scored}, which is scored (the first: {shared[0]}); scores on what was learned say nothing: choose a "
+                "--train_split or --split that shares no image with the other"
             )
         return split
 
@@ -223,6 +234,17 @@ class ProtocolData:
             "train_masks": _folder_hash(settings.train_masks) if has_masks else None,
             "classes": list(self.classes.labels),
         }
+
+    def _shared_with_scored(self, split: str) -> tuple[str, ...]:
+        """Return the stems of the scored images that another split holds too."""
+        if split not in self._shared:
+            try:
+                images = self.images(split).images
+            except MissingInputError as error:
+                raise MissingInputError(f"{error}; it is to be learned from: --train_split names another") from error
+            held = {ref.path.resolve() for ref in images}
+            self._shared[split] = tuple(ref.stem for ref in self.scored.images if ref.path.resolve() in held)
+        return self._shared[split]
 
     def _other_map(self, feature_map: FeatureMap | None) -> FeatureMap | None:
         """Return a feature map of a run that is not the one it was opened with, else None."""

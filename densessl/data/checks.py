@@ -237,14 +237,15 @@ def _where_to_get(wanted: Iterable[str]) -> tuple[str, ...]:
 
 
 def _overlaps(listed: dict[str, tuple[str, ...]]) -> list[str]:
-    """Return a note for every training split that shares images with a validation split."""
+    """Return a note for every training split, trainval too, that shares images with a validation split."""
     notes = []
     held_out = [split for split in listed if split.startswith(("val", "test"))]
     for split in listed:
-        if not split.startswith("train") or split.startswith("trainval"):
+        if not split.startswith("train"):
             continue
         for other in held_out:
             shared = sorted(set(listed[split]) & set(listed[other]))
             if shared:
-                notes.append(f"{split} and {other} share {len(shared):,} images ({_some(shared)})")
+                meant = ", as the name says: fit to one, and the other is no test" if split == "trainval" else ""
+                notes.append(f"{split} and {other} share {len(shared):,} images ({_some(shared)}){meant}")
     return notes

@@ -318,12 +318,17 @@ def test_features_that_are_not_finite_name_the_image(voc: Path, tmp_path: Path) 
         (("--classes", "0,77", "--foreground", "all"), "class 77 is not one of the 21 classes"),
         (("--image_size", "8", "--foreground", "all"), "image_size is 8"),
         (("--train_split", "val", "--protocols", "hummingbird"), "scores on what was learned say nothing"),
+        (("--train_split", "none", "--protocols", "linear"), "learned from: --train_split names another"),
+        (("--split", "train", "--protocols", "leopart,linear"), "holds 6 of the 6 images of split train, "),
+        (("--split", "trainval", "--protocols", "finetune"), "holds 6 of the 16 images of split trainval"),
+        (("--train_split", "trainval", "--protocols", "stego320"), f"is scored (the first: {VAL[0]})"),
     ],
 )
 def test_bad_settings_are_refused(more: tuple[object, ...], message: str, voc: Path, tmp_path: Path) -> None:
     outcome = benchmark(voc, tmp_path / "out", *more)
     assert outcome.status == 1
     assert message in outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_all_leaves_out_what_says_nothing(voc: Path, tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_features_of_one_command_serve_the_next(voc: Path, tmp_path: Path) -> No
         ("knn", ("--hummingbird.memory_size", "3"), "cannot hold one of each of 9 images"),
         ("knn", ("--bootstrap", "3"), "bootstrap is 3"),
         ("linear", ("--train_split", "val"), "scores on what was learned say nothing"),
+        ("knn", ("--split", "train"), "holds 6 of the 6 images of split train"),
+        ("retrieve", ("--split", "trainval", "--foreground", "labels"), "split train, which is learned from, holds 6"),
         ("linear", ("--seed", "-1"), "seed is -1"),
     ],
 )

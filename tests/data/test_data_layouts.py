@@ -81,6 +81,7 @@ def test_images_shared_by_splits_are_checked_once(tmp_path: Path) -> None:
     (root / "JPEGImages" / "a.jpg").write_bytes(b"x")
     report = check_data_set(root)
     assert len([fault for fault in report.faults if "a.jpg" in fault]) == 1
+    assert "trainval and val share 1 images (b), as the name says: fit to one, and the other is no test" in report.notes
 
 
 def test_every_voc_fault_is_listed(tmp_path: Path) -> None:
