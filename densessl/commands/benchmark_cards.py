@@ -72,10 +72,17 @@ def write_card(
         }
     )
     totals = result.scores.totals
+    is_averaged = totals.is_averaged if totals.is_averaged is not None else np.ones(totals.right.shape[1], dtype=bool)
+    arrays = {
+        "right": totals.right,
+        "labelled": totals.labelled,
+        "predicted": totals.predicted,
+        "is_averaged": is_averaged,
+        "stems": np.array(result.scores.stems),
+    }
 
     def write(path: Path) -> None:
-        stems = np.array(result.scores.stems)
-        np.savez_compressed(path, right=totals.right, labelled=totals.labelled, predicted=totals.predicted, stems=stems)
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
     path = folder / f"{result.name}.json"
     write_atomically(path.with_suffix(".npz"), write)
@@ -141,7 +148,10 @@ def labels_that_touched(result: ProtocolResult, data: ProtocolData) -> dict[str,
 def _read_totals(path: Path) -> tuple[ImageTotals, list[str]]:
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            parts = tuple(np.asarray(arrays[name], dtype=np.int64) for name in ("right", "labelled", "predicted"))
-            return ImageTotals(*parts), [str(stem) for stem in arrays["stems"]]
+            right, labelled, predicted = (
+                np.asarray(arrays[name], dtype=np.int64) for name in ("right", "labelled", "predicted")
+            )
+            is_averaged = np.asarray(arrays["is_averaged"], dtype=np.bool_)
+            return ImageTotals(right, labelled, predicted, is_averaged), [str(stem) for stem in arrays["stems"]]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path.with_suffix('.npz')} cannot be read ({error}); run that benchmark again") from error

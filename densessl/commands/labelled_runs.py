@@ -3,15 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from densessl.commands.linear_fit import fit_linear
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
 from densessl.data.voc import VOC_CLASS_NAMES
 from densessl.errors import InputError
 from densessl.evaluation import protocols
-from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou
 from densessl.evaluation.cluster_segmentation import read_label
 from densessl.evaluation.dense_neighbours import predict_with_memory
 from densessl.evaluation.extraction import EmbeddedImage, Extraction, decode_instances
@@ -30,9 +27,9 @@ from densessl.evaluation.patch_memory import build_memory
 from densessl.evaluation.retrieval import (
     MaskVectors,
     RetrievalBank,
+    averaged_classes,
     build_bank,
     predict_by_retrieval,
-    retrieval_miou,
     scored_classes,
 )
 from densessl.evaluation.stored_embedding import embed_stored
@@ -107,12 +104,8 @@ def run_retrieval(protocol: RetrievalProtocol, data: ProtocolData, settings: Pro
         settings.num_resamples,
         settings.seed,
         objects=data.objects() if settings.instances else None,
+        averaged=averaged_classes(protocol, chosen),
     )
-    miou = retrieval_miou(scores.scores, protocol)
-    if miou is None:
-        raise InputError(f"no class that protocol {protocol.name} counts has an IoU; score more images")
-    if not protocol.has_background:
-        scores = _without_background(scores, settings)
     oracle = " and the true foreground (oracle)" if foreground == "labels" else ""
     notes = bank.notes
     if bank.left_out:
@@ -129,7 +122,7 @@ def run_retrieval(protocol: RetrievalProtocol, data: ProtocolData, settings: Pro
         matching=NO_MATCHING,
         uses_masks=True,
         scores=scores,
-        miou=miou,
+        miou=scores.scores.miou,
         left_out=extraction.rejected,
         notes=notes,
     )
@@ -214,22 +207,6 @@ def _retrieved(
 
 def _vectors(image: EmbeddedImage) -> MaskVectors:
     return MaskVectors(image.stem, image.vectors, image.has_prototype, decode_instances(image))
-
-
-def _without_background(scores: ImageScores, settings: ProtocolSettings) -> ImageScores:
-    """Return the scores with counts, interval and mean boundary IoU of the other classes alone."""
-    kept = [place for place, label in enumerate(scores.scores.classes) if label != 0]
-    parts = (scores.totals.right, scores.totals.labelled, scores.totals.predicted)
-    totals = ImageTotals(*(np.ascontiguousarray(part[:, kept]) for part in parts))
-    bootstrap = None
-    if settings.num_resamples and int((totals.counted > 0).sum()) > 1:
-        bootstrap = bootstrap_miou(totals, settings.num_resamples, settings.seed)
-    boundary = scores.scores.boundary
-    if boundary is not None:
-        counted = [boundary.iou[place] for place in kept]
-        mean = float(np.mean([value for value in counted if value is not None]))  # a class with an IoU has a band
-        boundary = replace(boundary, mean=mean)
-    return ImageScores(replace(scores.scores, bootstrap=bootstrap, boundary=boundary), totals, scores.stems)
 
 
 def check_class_names(protocol: RetrievalProtocol, class_names: tuple[str, ...]) -> None:

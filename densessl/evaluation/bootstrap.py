@@ -1,7 +1,7 @@
 """How sure a mean IoU is of its images: percentile intervals from resampled images, paired where two are compared."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ CHUNK = 256
 
 RESAMPLING_RULE = (
     "images are drawn with replacement; the matching of clusters is fixed, as found on all images; a class absent from "
-    "a resample is left out of its mean; images without a counted pixel are not drawn"
+    "a resample is left out of its mean, and a resample without any class; images without a counted pixel are not drawn"
 )
 
 
@@ -25,11 +25,14 @@ class ImageTotals:
     """Pixel counts of each image from which the IoU of any set of images follows: int64 (num_images, num_classes).
 
     right: labelled and predicted as the class. labelled, predicted: of the class, among counted pixels.
+    is_averaged: bool (num_classes,), the classes whose IoU the mean is of; None for all. Pixels of the others count
+    where they are predicted as one of these, and so do images that hold nothing else.
     """
 
     right: NDArray[np.int64]
     labelled: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    is_averaged: NDArray[np.bool_] | None = None
 
     @property
     def counted(self) -> NDArray[np.int64]:
@@ -136,6 +139,8 @@ def compare_paired(
             "the two predictions were scored on different labelled pixels; compare predictions of the same images"
         )
     first, second = _miou_of_resamples((totals, other), num_resamples, seed)
+    is_defined = np.isfinite(first) & np.isfinite(second)
+    first, second = first[is_defined], second[is_defined]
     whole = [_miou(np.ones((1, len(one.labelled))), one)[0] for one in (totals, other)]
     other_low, other_high = _interval(second)
     low, high = _interval(first - second)
@@ -160,7 +165,10 @@ def _miou_of_resamples(each: tuple[ImageTotals, ...], num_resamples: int, seed: 
             f"images with pixels that count: {len(drawn)}; resampling images needs at least 2: leave --bootstrap at 0, "
             "or score more images"
         )
-    kept = [ImageTotals(one.right[drawn], one.labelled[drawn], one.predicted[drawn]) for one in each]
+    kept = [
+        replace(one, right=one.right[drawn], labelled=one.labelled[drawn], predicted=one.predicted[drawn])
+        for one in each
+    ]
     found = [[_miou(chunk, one) for one in kept] for chunk in _weights(len(drawn), num_resamples, seed)]
     return tuple(np.concatenate(chunks) for chunks in zip(*found, strict=True))
 
@@ -177,14 +185,20 @@ def _weights(num_images: int, num_resamples: int, seed: int) -> Iterator[NDArray
 
 
 def _miou(weights: NDArray[np.float64], totals: ImageTotals) -> NDArray[np.float64]:
-    """Return the mIoU of weighted images, (num_resamples,); counts below 2^53 are exact in float64."""
+    """Return the mIoU of weighted images, (num_resamples,), NaN where no class that is averaged has an IoU.
+
+    Counts below 2^53 are exact in float64.
+    """
     right = weights @ totals.right
     union = weights @ (totals.labelled + totals.predicted - totals.right)
     has_iou = union > 0
+    if totals.is_averaged is not None:
+        has_iou &= totals.is_averaged
     iou = np.divide(right, union, out=np.zeros_like(right), where=has_iou)
-    return iou.sum(axis=1) / has_iou.sum(axis=1)
+    num_averaged = has_iou.sum(axis=1)
+    return np.divide(iou.sum(axis=1), num_averaged, out=np.full(len(iou), np.nan), where=num_averaged > 0)
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(values[np.isfinite(values)], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

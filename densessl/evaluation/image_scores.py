@@ -16,7 +16,7 @@ from densessl.evaluation.instance_scores import score_instances
 from densessl.evaluation.matching import MatchRule
 from densessl.evaluation.named_maps import Names, name_maps, names_by_matching, names_of_classes
 from densessl.evaluation.named_objects import ObjectTruth, objects_of_maps
-from densessl.evaluation.scores import Scores, scores_from_confusion
+from densessl.evaluation.scores import Scores, averaged_over, scores_from_confusion
 from densessl.structures import LabelMap
 
 
@@ -52,6 +52,7 @@ def score_images(
     seed: int,
     matched: Scores | None = None,
     objects: ObjectTruth | None = None,
+    averaged: tuple[int, ...] | None = None,
 ) -> ImageScores:
     """Score predictions, one image in memory at a time.
 
@@ -68,6 +69,7 @@ def score_images(
         seed: of the resamples.
         matched: scores of the same predictions, matched by the same rule; None where they are not known yet.
         objects: the true objects, to score instances too.
+        averaged: the classes that means and interval are of, see `averaged_over`; None for all.
 
     Raises:
         InputError: no image, no object where instances are scored, sizes that differ or values out of range (these
@@ -99,6 +101,9 @@ def score_images(
         scores = replace(scores, boundary=boundary_scores(bands))
     if objects is not None and names is not None:
         scores = replace(scores, instances=score_instances(masks, classes, objects.description))
+    if averaged is not None:
+        scores = averaged_over(scores, averaged)
+        totals = replace(totals, is_averaged=np.isin(scores.classes, averaged))
     if num_resamples and int((totals.counted > 0).sum()) > 1:
         scores = replace(scores, bootstrap=bootstrap_miou(totals, num_resamples, seed))
     return ImageScores(scores, totals, tuple(stems))

@@ -10,7 +10,6 @@ from densessl.errors import InputError
 from densessl.evaluation.labelled_features import Classes
 from densessl.evaluation.labelled_protocols import RetrievalProtocol
 from densessl.evaluation.patch_memory import unit_rows
-from densessl.evaluation.scores import Scores
 from densessl.evaluation.segmentation import NO_CLUSTER, paint
 from densessl.structures import InstanceMap, LabelMap, Rejection
 
@@ -130,18 +129,13 @@ def scored_classes(protocol: RetrievalProtocol, classes: Classes) -> tuple[int, 
     return (BACKGROUND, *listed)
 
 
-def retrieval_miou(scores: Scores, protocol: RetrievalProtocol) -> float | None:
-    """Return the mean IoU of scores over `scored_classes`: with the background, or without it as the protocol says.
+def averaged_classes(protocol: RetrievalProtocol, scored: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return which of `scored_classes` means are of, None for all: without the background where the protocol says so.
 
-    Background pixels that a mask covers count against the mask's class in either case, as published. None where no
-    class has an IoU.
+    Background pixels that a mask covers count against the mask's class in either case, as published.
     """
-    counted = [
-        iou
-        for label, iou in zip(scores.classes, scores.iou, strict=True)
-        if iou is not None and (protocol.has_background or label != BACKGROUND)
-    ]
-    return float(np.mean(counted)) if counted else None
+    is_apart = not protocol.has_background and BACKGROUND in scored
+    return tuple(label for label in scored if label != BACKGROUND) if is_apart else None
 
 
 def _votes(masks: MaskVectors, labels: LabelMap, classes: Classes) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Scores computed from one confusion matrix: IoU and accuracy per class, their means, agreement without matching."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Scores:
     match: the rule that turned clusters into classes.
     assignment: the class of each cluster (None for a cluster that stands for none); None at match `none`.
     boundary, instances, bootstrap, comparison: None where they were not asked for.
+    averaged: the classes that means, accuracies and agreement are of, see `averaged_over`; None for all.
     """
 
     miou: float
@@ -55,6 +56,7 @@ class Scores:
     instances: InstanceScores | None = None
     bootstrap: Bootstrap | None = None
     comparison: PairedBootstrap | None = None
+    averaged: tuple[int, ...] | None = None
 
     @property
     def labels_used(self) -> str:
@@ -95,6 +97,7 @@ class Scores:
             "absent_class_rule": self.absent_class_rule,
             "assignment": None if self.assignment is None else list(self.assignment),
             "labels_used": self.labels_used,
+            **({} if self.averaged is None else {"averaged_classes": list(self.averaged)}),
             **({} if self.boundary is None else self.boundary.to_json()),
             **({} if self.instances is None else {"instances": self.instances.to_json()}),
             **({} if self.bootstrap is None else {"bootstrap": self.bootstrap.to_json()}),
@@ -148,6 +151,38 @@ def scores_from_confusion(
         num_images=num_images,
         match=match,
         assignment=None if match == "none" else tuple(None if i == UNMATCHED else chosen[i] for i in assignment),
+    )
+
+
+def averaged_over(scores: Scores, averaged: Sequence[int]) -> Scores:
+    """Return the same scores with every mean over some of the classes alone.
+
+    The IoU of each class stays: pixels of the other classes count against those that they are predicted as. miou,
+    mean_accuracy, frequency_weighted_iou and the mean boundary IoU are over `averaged`; pixel_accuracy and agreement
+    are of the pixels labelled as one of them. Raises `InputError` where there is no such pixel.
+    """
+    places = [scores.classes.index(label) for label in averaged]
+    rows = scores.confusion[places]
+    labelled = rows.sum(axis=1)
+    if labelled.sum() == 0:
+        raise InputError(
+            f"no labelled pixel belongs to the classes {list(averaged)}, whose mean is wanted; score more images, or "
+            "other classes"
+        )
+    iou, accuracy = [scores.iou[place] for place in places], [scores.accuracy[place] for place in places]
+    boundary = scores.boundary
+    if boundary is not None:
+        boundary = replace(boundary, mean=_mean([boundary.iou[place] for place in places]))
+    return replace(
+        scores,
+        miou=_mean(iou),
+        pixel_accuracy=float(np.diagonal(scores.confusion)[places].sum() / labelled.sum()),
+        mean_accuracy=_mean(accuracy),
+        frequency_weighted_iou=float(np.dot([value or 0.0 for value in iou], labelled) / labelled.sum()),
+        adjusted_rand_index=adjusted_rand_index(rows),
+        normalised_mutual_information=normalised_mutual_information(rows),
+        boundary=boundary,
+        averaged=tuple(averaged),
     )
 
 

@@ -108,10 +108,17 @@ def test_retrieval_7_leaves_the_background_out_of_mean_and_interval(finished: Pa
     assert content["scores"]["mean_boundary_iou"] == pytest.approx(np.mean(content["scores"]["boundary_iou"][1:]))
     assert content["class_names"] == ["background", "cat", "person"]
     assert content["miou"] == pytest.approx(np.mean(content["scores"]["iou"][1:]))
+    assert content["scores"]["miou"] == content["miou"]
+    assert content["scores"]["averaged_classes"] == [8, 15]
+    accuracy, confusion = content["scores"]["accuracy"], np.array(content["scores"]["confusion"])
+    assert content["scores"]["mean_accuracy"] == pytest.approx(np.mean(accuracy[1:]))
+    assert content["scores"]["pixel_accuracy"] == pytest.approx(np.diagonal(confusion)[1:].sum() / confusion[1:].sum())
     with np.load(finished / "cards/retrieval_7.npz") as arrays:
-        assert arrays["right"].shape == (len(VAL), 2)
+        assert arrays["is_averaged"].tolist() == [False, True, True]
         right, union = arrays["right"].sum(0), (arrays["labelled"] + arrays["predicted"] - arrays["right"]).sum(0)
-    assert content["miou"] == pytest.approx(np.mean(right / union))
+        counted = (arrays["labelled"].sum(1) > 0).sum()
+    assert content["miou"] == pytest.approx(np.mean((right / union)[1:]))
+    assert content["scores"]["bootstrap"]["num_images"] == counted == len(VAL)  # the sheep's background counts
 
 
 def test_a_second_call_takes_the_cards(finished: Path, voc: Path, tmp_path: Path) -> None:

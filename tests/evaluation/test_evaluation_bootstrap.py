@@ -111,6 +111,22 @@ def test_images_without_counted_pixels_are_not_drawn() -> None:
     assert bootstrap_miou(padded, 100, 5) == bootstrap_miou(totals, 100, 5)
 
 
+def test_images_of_a_class_outside_the_mean_are_drawn() -> None:
+    """Images that hold class 0 alone count by what is predicted on them; resamples without a mean are left out."""
+    labelled = np.array([[100, 0], [100, 0], [0, 100], [40, 60]])
+    predicted = np.array([[20, 80], [100, 0], [10, 90], [40, 60]])
+    totals = ImageTotals(np.minimum(labelled, predicted), labelled, predicted, np.array([False, True]))
+    drawn = np.random.default_rng(2).integers(0, 4, (200, 4))
+    right, union = totals.right[drawn, 1].sum(1), (labelled + predicted - totals.right)[drawn, 1].sum(1)
+    miou = right[union > 0] / union[union > 0]
+    assert len(miou) < 200
+    found = bootstrap_miou(totals, 200, 2)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(miou, [0.025, 0.975])))
+    assert found.num_images == 4
+    pair = compare_paired(totals, totals, 200, 2, "itself")
+    assert (pair.other_miou, pair.equal) == (pytest.approx(150 / 240), 1.0)
+
+
 def test_errors() -> None:
     _, _, totals = images(1)
     single = ImageTotals(totals.right[:1], totals.labelled[:1], totals.predicted[:1])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from densessl.errors import InputError
 from densessl.evaluation.agreement import adjusted_rand_index, normalised_mutual_information
 from densessl.evaluation.confusion import confusion_matrix
-from densessl.evaluation.scores import ABSENT_CLASS_RULE, scores_from_confusion
+from densessl.evaluation.scores import ABSENT_CLASS_RULE, averaged_over, scores_from_confusion
 
 
 def test_by_hand() -> None:
@@ -215,6 +215,22 @@ def test_json_is_strict_and_complete() -> None:
     assert value["iou"][1] is None
     assert value["confusion"] == scores.confusion.tolist()
     assert value["assignment"] == [0, None, 2]
+
+
+def test_means_over_some_classes_by_hand() -> None:
+    whole = scores_from_confusion(np.array([[50, 10, 0], [2, 6, 2], [0, 1, 4]]), 1)
+    some = averaged_over(whole, (1, 2))
+    assert some.iou == whole.iou  # the ten pixels of class 0 count against class 1
+    assert some.miou == pytest.approx((6 / 21 + 4 / 7) / 2)
+    assert some.frequency_weighted_iou == pytest.approx((10 * 6 / 21 + 5 * 4 / 7) / 15)
+    assert some.mean_accuracy == pytest.approx((6 / 10 + 4 / 5) / 2)
+    assert some.pixel_accuracy == pytest.approx(10 / 15)
+    assert some.adjusted_rand_index == adjusted_rand_index(np.array([[2, 6, 2], [0, 1, 4]]))
+    assert some.to_json()["averaged_classes"] == [1, 2]
+    assert "averaged_classes" not in whole.to_json()
+    absent = scores_from_confusion(np.array([[50, 10], [0, 0]]), 1)
+    with pytest.raises(InputError, match=r"no labelled pixel belongs to the classes \[1\]"):
+        averaged_over(absent, (1,))
 
 
 def test_errors() -> None:
