@@ -244,7 +244,7 @@ class _Benchmark:
     def _card(self, name: str) -> Card:
         protocol = named_protocol(name, self.settings)
         identity = card_identity(protocol, self.data, self.settings)
-        card = finished_card(self.out / "cards", name, identity)
+        card = finished_card(self.out / "cards", name, identity, self.settings)
         if card is not None:
             _say(f"{name}: mIoU {100 * card.content['miou']:.1f}, finished before")
             return card

@@ -10,13 +10,25 @@ import numpy as np
 from densessl.commands.cluster_output import provenance_of
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import ProtocolResult, ProtocolSettings
-from densessl.commands.protocol_runs import NamedProtocol, splits_of
+from densessl.commands.protocol_runs import NEED_FOREGROUND, NamedProtocol, seeds_of, splits_of
 from densessl.errors import InputError
-from densessl.evaluation.bootstrap import ImageTotals, PairedBootstrap, compare_paired
+from densessl.evaluation.bootstrap import ImageTotals, PairedBootstrap, bootstrap_or_none, compare_paired
 from densessl.files import read_json, write_atomically, write_json
 from densessl.training.run_folder import plain
 
 _EXPECTED = "a card of `benchmark`"
+_COMPARED = {
+    "protocol": "protocol, or of other settings of it",
+    "classes": "list of classes",
+    "foreground": "foreground",
+    "masks": "folder of masks, or of masks that were changed",
+    "train_masks": "folder of training masks, or of masks that were changed",
+    "split": "scored split",
+    "splits": "list of images",
+}
+"""Parts of an identity in which compared cards agree, and what each is called."""
+
+_DIGEST_LENGTH = 64
 _NO_MASKS = "none (the protocol uses no masks)"
 
 
@@ -29,12 +41,14 @@ class Card:
 
 
 def card_identity(protocol: NamedProtocol, data: ProtocolData, settings: ProtocolSettings) -> dict[str, Any]:
-    """Return everything that a card's number follows from; a card of the same identity is not made again."""
+    """Return everything that a card's scores follow from; a card of the same identity is not made again.
+
+    Resamples are not part of it: intervals follow from the counts of each image, which lie beside the card.
+    """
     identity = {
-        **data.identity(splits_of(protocol, data)),
+        **data.identity(splits_of(protocol, data), has_foreground=protocol.name in NEED_FOREGROUND),
         "protocol": protocol,
-        "seeds": list(settings.seeds),
-        "num_resamples": settings.num_resamples,
+        "seeds": list(seeds_of(protocol, settings)),
         **({"instances": True} if settings.instances else {}),
     }
     content: dict[str, Any] = json.loads(json.dumps(plain(identity)))
@@ -60,7 +74,7 @@ def write_card(
             "fitted": result.fitted,
             "matching": result.matching,
             "labels": labels_that_touched(result, data),
-            "seeds": identity["seeds"] if result.repeated is not None else identity["seeds"][:1],
+            "seeds": identity["seeds"],
             "scores": result.scores_json(),
             "class_names": [data.scored.class_names[label] for label in result.scores.scores.classes],
             "num_images": len(result.scores.stems),
@@ -90,13 +104,16 @@ def write_card(
     return Card(path, content)
 
 
-def finished_card(folder: Path, name: str, identity: dict[str, Any]) -> Card | None:
-    """Return the card of that identity, None where there is none, or where an encoder cannot be told from others."""
+def finished_card(folder: Path, name: str, identity: dict[str, Any], settings: ProtocolSettings) -> Card | None:
+    """Return the card of that identity, None where there is none, or where an encoder cannot be told from others.
+
+    Where other resamples were asked for than those of its interval, the card is written again with a new interval.
+    """
     path = folder / f"{name}.json"
     if identity["fingerprint"] is None or not path.is_file() or not path.with_suffix(".npz").is_file():
         return None
     card = read_card(path)
-    return card if card.content["identity"] == identity else None
+    return _with_resamples(card, settings) if card.content["identity"] == identity else None
 
 
 def read_card(path: Path) -> Card:
@@ -110,14 +127,21 @@ def read_card(path: Path) -> Card:
 def compare_cards(card: Card, other: Path, num_resamples: int, seed: int) -> PairedBootstrap:
     """Compare a card with that of the same protocol in another benchmark's folder, on the same resamples of images.
 
+    Both mIoU and both intervals are computed from the counts of each image, those of the first seed where clustering
+    was repeated, whatever resamples the other card had.
+
     Raises:
-        InputError: no such card there, or one of other settings or images.
+        InputError: no such card there, or one of other settings, classes, foreground, masks or images.
     """
     path = other / "cards" / card.path.name
     theirs = read_card(path)
-    for key in ("protocol", "classes"):
-        if theirs.content["identity"].get(key) != card.content["identity"][key]:
-            raise InputError(f"{path} is of another {key}; compare numbers of one protocol and the same classes")
+    for name in _COMPARED:
+        differences = _differences(_compared(theirs.content, name), _compared(card.content, name), name)
+        if differences:
+            raise InputError(
+                f"{path} is of another {_COMPARED[name]} ({'; '.join(differences)}); only numbers that differ in the "
+                "encoder alone are compared: run one of the two again with the settings of the other"
+            )
     totals, stems = _read_totals(card.path)
     other_totals, other_stems = _read_totals(path)
     if stems != other_stems:
@@ -143,6 +167,40 @@ def labels_that_touched(result: ProtocolResult, data: ProtocolData) -> dict[str,
         "matching": result.matching,
         "notes": list(provenance.notes),
     }
+
+
+def _with_resamples(card: Card, settings: ProtocolSettings) -> Card:
+    """Return the card with the interval of these resamples, written again where it had another."""
+    found = card.content["scores"].get("bootstrap", {"num_resamples": 0, "seed": settings.seed})
+    if (found["num_resamples"], found["seed"]) == (settings.num_resamples, settings.seed):
+        return card
+    bootstrap = bootstrap_or_none(_read_totals(card.path)[0], settings.num_resamples, settings.seed)
+    scores = {name: value for name, value in card.content["scores"].items() if name != "bootstrap"}
+    if bootstrap is not None:
+        scores["bootstrap"] = bootstrap.to_json()
+    content = {**card.content, "scores": scores}
+    write_json(card.path, content)
+    return Card(card.path, content)
+
+
+def _compared(content: dict[str, Any], name: str) -> Any:
+    """Return a part of a card's identity in which compared cards must agree."""
+    found = content["identity"].get(name)
+    if name == "splits" and isinstance(found, dict):  # where the files lie does not matter
+        return {split: images["stems"] if isinstance(images, dict) else images for split, images in found.items()}
+    return found
+
+
+def _differences(there: Any, here: Any, name: str) -> list[str]:
+    """Say in which settings, however deep, two values differ; digests are named, not shown."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        alone = [f"{key}: only there" for key in there if key not in here]
+        alone += [f"{key}: only here" for key in here if key not in there]
+        return alone + [text for key in there if key in here for text in _differences(there[key], here[key], key)]
+    if there == here:
+        return []
+    is_digest = any(isinstance(value, str) and len(value) == _DIGEST_LENGTH for value in (there, here))
+    return [name if is_digest else f"{name}: {there} there, {here} here"]
 
 
 def _read_totals(path: Path) -> tuple[ImageTotals, list[str]]:

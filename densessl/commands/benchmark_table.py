@@ -70,17 +70,14 @@ def _comparisons(rows: Sequence[Row]) -> list[str]:
         match row.comparison:
             case PairedBootstrap() as found:
                 lines.append(
-                    f"- {row.name}: better than {found.other} (mIoU {100 * found.other_miou:.1f}) in "
-                    f"{100 * found.better:.0f} % of resamples; difference {100 * found.difference:+.1f}, "
-                    f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+                    f"- {row.name}: better than {found.other} (mIoU {100 * found.other_miou:.1f}, here "
+                    f"{100 * found.miou:.1f}{_of_seed(row)}) in {100 * found.better:.0f} % of resamples; difference "
+                    f"{100 * found.difference:+.1f}, {100 * found.low:+.1f} to {100 * found.high:+.1f}"
                 )
             case str() as reason:
                 lines.append(f"- {row.name}: not compared: {reason}")
-    return (
-        ["", "Compared on the same resamples of images, with the matching of the first seed:", "", *lines]
-        if lines
-        else []
-    )
+    title = "Compared on the same resamples of images; where clustering was repeated, first seed with first seed:"
+    return ["", title, "", *lines] if lines else []
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
@@ -126,6 +123,12 @@ def _mean(scores: dict[str, Any], miou: float) -> str:
         return f"{100 * miou:.1f}"
     num_seeds = len(scores["miou_per_seed"])
     return f"{100 * miou:.1f} \u00b1 {100 * scores['miou_std']:.1f} ({num_seeds} seed{'s' if num_seeds > 1 else ''})"
+
+
+def _of_seed(row: Row) -> str:
+    """Say that compared numbers are those of one seed, where the row's own is a mean over several."""
+    is_mean = row.card is not None and len(row.card.content["scores"].get("miou_per_seed", [])) > 1
+    return ", both of their first seed" if is_mean else ""
 
 
 def _interval(scores: dict[str, Any]) -> str:

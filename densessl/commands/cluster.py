@@ -31,6 +31,7 @@ from densessl.evaluation.cluster_scores import RepeatedScores
 from densessl.evaluation.cluster_segmentation import (
     cluster_repeatedly,
     fitted_vectors,
+    num_clustered,
     score_clusterings,
 )
 from densessl.evaluation.clustering import Clustering, silhouette, stability
@@ -108,7 +109,7 @@ def cluster(
         images: a folder of images, nested or not (give this or --data).
         split: the split of --data.
         num_clusters: clusters including the background where the foreground is given (21 for VOC, as published);
-            by default the number of classes, or 21 where there are no labels.
+            by default the number of classes, and the background where it is none of them, or 21 without labels.
         foreground: head (the network's saliency head), masks (from --masks), all (every pixel is clustered) or labels
             (the true foreground: an oracle, and said to be one).
         masks: a folder of masks, for --foreground masks.
@@ -271,9 +272,9 @@ def _extract(
 
 def _num_fitted(asked: int | None, classes: tuple[int, ...] | None, extraction: Extraction) -> int:
     """Return the number of clusters to fit: the background is not fitted where masks set it apart."""
-    total = asked if asked is not None else (len(classes) if classes else DEFAULT_NUM_CLUSTERS)
     if extraction.is_pixelwise:
-        return total
+        return asked or len(classes or range(DEFAULT_NUM_CLUSTERS))
+    total = asked or num_clustered(classes or range(DEFAULT_NUM_CLUSTERS), is_pixelwise=False) + 1
     if total < 2:
         raise InputError(f"num_clusters is {total}; it counts the background, so it must be at least 2")
     num_prototypes = sum(int(image.has_prototype.sum()) for image in extraction.images)

@@ -168,6 +168,6 @@ def _network(encoder: TrainableEncoder, header: SegmentationNetworkHeader, seed:
 
 def _checkpoint(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSettings) -> Path:
     """Return the file of a training; another encoder, other settings or images have another one."""
-    what = [plain(protocol), data.identity([data.settings.split, data.train_split()]), settings.seed]
+    what = [plain(protocol), data.identity([data.train_split()], has_foreground=False), settings.seed]
     digest = hashlib.sha256(json.dumps(plain(what)).encode()).hexdigest()
     return data.settings.features.parent / f"finetune-{digest[:16]}.pt"

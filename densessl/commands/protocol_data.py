@@ -26,6 +26,7 @@ from densessl.evaluation.named_objects import REGIONS, ObjectTruth
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.saliency_instances import find_annotations
 from densessl.evaluation.scores import check_classes
+from densessl.files import state_of_files
 from densessl.machine import loader_processes
 from densessl.structures import ImageRef, ImageSet, LabelMap
 
@@ -219,20 +220,32 @@ class ProtocolData:
             raise InputError(f"--foreground masks needs {flag} DIR, the folder of the masks of split {split}")
         return MaskSource(folder=open_mask_folder(folder, images.images))
 
-    def identity(self, splits: Sequence[str]) -> dict[str, object]:
-        """Return what tells this data and encoder from others, for the card of a protocol that reads `splits`."""
+    def identity(self, splits: Sequence[str], *, has_foreground: bool) -> dict[str, object]:
+        """Return what tells this data and encoder from others, for the card of a protocol that reads `splits`.
+
+        has_foreground: the protocol asks where the foreground is; in all images of the splits that it reads.
+        """
         settings, opened = self.settings, self.encoder.opened
-        has_masks = settings.foreground == "masks"
+        has_masks = has_foreground and settings.foreground == "masks"
         return {
             "encoder": opened.description,
             "fingerprint": opened.fingerprint,
             "precision": opened.precision,
             "data": settings.data.resolve(),
-            "splits": {split: stems_hash([ref.stem for ref in self.images(split).images]) for split in splits},
-            "foreground": settings.foreground,
+            "split": settings.split,
+            "splits": {split: self._images_identity(split) for split in splits},
+            "foreground": settings.foreground if has_foreground else None,
             "masks": _folder_hash(settings.masks) if has_masks else None,
-            "train_masks": _folder_hash(settings.train_masks) if has_masks else None,
+            "train_masks": _folder_hash(settings.train_masks) if has_masks and len(splits) > 1 else None,
             "classes": list(self.classes.labels),
+        }
+
+    def _images_identity(self, split: str) -> dict[str, str]:
+        """Return what changes with the list of images, and with their files."""
+        images = self.images(split).images
+        return {
+            "stems": stems_hash([ref.stem for ref in images]),
+            "files": state_of_files(ref.path for ref in images),
         }
 
     def _shared_with_scored(self, split: str) -> tuple[str, ...]:

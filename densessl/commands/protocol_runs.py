@@ -18,15 +18,22 @@ from densessl.evaluation.cluster_segmentation import (
     cluster_ids,
     cluster_repeatedly,
     label_map_of,
+    num_clustered,
     read_label,
     score_clusterings,
+    unnamed_values,
 )
 from densessl.evaluation.clustering import Clustering
 from densessl.evaluation.extraction import Extraction, Foreground
 from densessl.evaluation.feature_store import FeatureStore
 from densessl.evaluation.framing import Framing
 from densessl.evaluation.image_scores import LabelledPrediction, score_images
-from densessl.evaluation.labelled_protocols import LinearProtocol, NeighbourProtocol, RetrievalProtocol
+from densessl.evaluation.labelled_protocols import (
+    ExactLinearSettings,
+    LinearProtocol,
+    NeighbourProtocol,
+    RetrievalProtocol,
+)
 from densessl.evaluation.pixel_clusters import confusions_of_pixels, fit_pixels, predict_pixels, scored_labels
 from densessl.evaluation.pixel_protocols import PixelProtocol
 from densessl.evaluation.protocols import ClusterProtocol, protocol_by_name
@@ -120,13 +127,24 @@ def splits_of(protocol: NamedProtocol, data: ProtocolData) -> tuple[str, ...]:
             return (scored, data.train_split())
 
 
+def seeds_of(protocol: NamedProtocol, settings: ProtocolSettings) -> tuple[int, ...]:
+    """Return the seeds that a protocol's mIoU follows from; none where nothing is drawn but resamples of images."""
+    match protocol:
+        case ClusterProtocol() | PixelProtocol():
+            return tuple(settings.seeds)
+        case RetrievalProtocol() | LinearProtocol(settings=ExactLinearSettings()):
+            return ()
+        case _:
+            return (settings.seed,)
+
+
 def _run_clusters(protocol: ClusterProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
     foreground = data.foreground(protocol.name)
     store = data.features(data.settings.split, Framing(protocol.image_size_px))
     masks = data.masks(data.settings.split, foreground)
     extraction = embed_stored(store, data.scored.images, protocol, foreground, masks)
     classes = data.classes.labels
-    found = cluster_repeatedly(extraction, _num_fitted(extraction, len(classes)), protocol, settings.seeds)
+    found = cluster_repeatedly(extraction, _num_fitted(extraction, classes), protocol, settings.seeds)
     repeated = score_clusterings(data.scored, extraction, found, classes)
     num_predictions = found[0].num_clusters + (not extraction.is_pixelwise)
     first = score_images(
@@ -139,6 +157,7 @@ def _run_clusters(protocol: ClusterProtocol, data: ProtocolData, settings: Proto
         settings.seed,
         repeated.per_seed[0],
         data.objects() if settings.instances else None,
+        unnamed=unnamed_values(classes, extraction.is_pixelwise),
     )
     what = "pixels" if foreground == "all" else "one embedding per mask"
     return ProtocolResult(
@@ -224,17 +243,20 @@ def _painted(
         yield LabelledPrediction(image.stem, read_label(data.scored, refs[image.stem]), painted)
 
 
-def _num_fitted(extraction: Extraction, num_classes: int) -> int:
-    """Return the number of clusters: one for each class, less the background where masks set it apart."""
+def _num_fitted(extraction: Extraction, classes: tuple[int, ...]) -> int:
+    """Return the number of clusters: one for each class, but none for the background where masks set it apart."""
+    number = num_clustered(classes, extraction.is_pixelwise)
     if extraction.is_pixelwise:
-        return num_classes
+        return number
     num_prototypes = sum(int(image.has_prototype.sum()) for image in extraction.images)
     if extraction.images and num_prototypes == 0:
         raise InputError(
             f"no foreground was found in any of {len(extraction.images)} images, so there is nothing to cluster; look "
             "at the masks, or choose another foreground"
         )
-    return num_classes - 1
+    if number == 0:
+        raise InputError("the background is the only class, and masks set it apart; give classes that are clustered")
+    return number
 
 
 def _labels_of_masks(foreground: Foreground) -> str:

@@ -81,6 +81,11 @@ class PairedBootstrap:
     better: float
     equal: float
 
+    @property
+    def miou(self) -> float:
+        """mIoU of the first on all images, a fraction."""
+        return self.other_miou + self.difference
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -122,6 +127,13 @@ def bootstrap_miou(totals: ImageTotals, num_resamples: int, seed: int) -> Bootst
     (miou,) = _miou_of_resamples((totals,), num_resamples, seed)
     low, high = _interval(miou)
     return Bootstrap(low, high, num_resamples, int((totals.counted > 0).sum()), seed)
+
+
+def bootstrap_or_none(totals: ImageTotals, num_resamples: int, seed: int) -> Bootstrap | None:
+    """Return the interval of the mIoU; None for 0 resamples, and where fewer than two images have counted pixels."""
+    if num_resamples == 0 or int((totals.counted > 0).sum()) < 2:
+        return None
+    return bootstrap_miou(totals, num_resamples, seed)
 
 
 def compare_paired(

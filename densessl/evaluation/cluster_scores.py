@@ -81,10 +81,17 @@ def confusion_of_clusters(
 
 
 def score_repeatedly(
-    confusions: Sequence[Confusion], num_images: int, match: MatchRule, classes: Sequence[int]
+    confusions: Sequence[Confusion],
+    num_images: int,
+    match: MatchRule,
+    classes: Sequence[int],
+    unnamed: Sequence[int] = (),
 ) -> RepeatedScores:
-    """Match and score the confusion matrix of each seed; see `RepeatedScores`."""
-    per_seed = tuple(scores_from_confusion(confusion, num_images, match, classes) for confusion in confusions)
+    """Match and score the confusion matrix of each seed; see `RepeatedScores`.
+
+    `unnamed` predicted values stand for no class (`match_clusters`).
+    """
+    per_seed = tuple(scores_from_confusion(confusion, num_images, match, classes, unnamed) for confusion in confusions)
     miou = [scores.miou for scores in per_seed]
     columns = zip(*(scores.iou for scores in per_seed), strict=True)
     found = [[value for value in column if value is not None] for column in columns]

@@ -1,5 +1,7 @@
 """From embedded images to label maps and scores: fit clusters, paint masks or pixels, count labels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from densessl.evaluation.projection import project
 from densessl.evaluation.protocols import ClusterProtocol
 from densessl.evaluation.segmentation import NO_CLUSTER, paint, segment_pixels
 from densessl.structures import IGNORE, ImageRef, ImageSet, LabelMap
+
+BACKGROUND = 0
+"""The class, and the value in label maps, of what masks leave."""
 
 PIXELS_PER_IMAGE = 200
 """Pixels drawn from each image to fit clusters where all pixels are clustered."""
@@ -94,7 +99,8 @@ def score_clusterings(
     """Score every clustering against the labels of the data set, which are read once.
 
     Clusters are matched one-to-one (Hungarian on IoU) where there are as many as classes, background included, and
-    each to its class of highest IoU otherwise, as in the published evaluation.
+    each to its class of highest IoU otherwise, as in the published evaluation. The background that masks set apart is
+    a cluster like the others where it is one of the classes, and stands for none where it is not (`unnamed_values`).
 
     Raises:
         InputError: no labels, a label file missing, or a label at or above the number of classes.
@@ -104,7 +110,8 @@ def score_clusterings(
     refs = {ref.stem: ref for ref in images.images}
     labels = (read_label(images, refs[image.stem]) for image in extraction.images)
     num_predictions = found[0].num_clusters + (not extraction.is_pixelwise)
-    match: MatchRule = "hungarian" if num_predictions == len(classes) else "highest_iou"
+    is_equal = found[0].num_clusters == num_clustered(classes, extraction.is_pixelwise)
+    match: MatchRule = "hungarian" if is_equal else "highest_iou"
     if extraction.is_pixelwise:
         confusions = [np.zeros((IGNORE, num_predictions), dtype=np.int64) for _ in found]
         none = np.zeros(0, dtype=np.int64)
@@ -120,7 +127,18 @@ def score_clusterings(
         confusions = [
             confusion_of_clusters(counts, cluster_ids(extraction, clustering), num_predictions) for clustering in found
         ]
-    return score_repeatedly(confusions, len(extraction.images), match, classes)
+    unnamed = unnamed_values(classes, extraction.is_pixelwise)
+    return score_repeatedly(confusions, len(extraction.images), match, classes, unnamed)
+
+
+def num_clustered(classes: Sequence[int], is_pixelwise: bool) -> int:
+    """Return how many of the classes clusters are to stand for: all, or those that masks do not set apart."""
+    return len(classes) - (BACKGROUND in classes and not is_pixelwise)
+
+
+def unnamed_values(classes: Sequence[int], is_pixelwise: bool) -> tuple[int, ...]:
+    """Return the values of label maps that stand for no class: the background of masks where it is not scored."""
+    return () if is_pixelwise or BACKGROUND in classes else (BACKGROUND,)
 
 
 def read_label(images: ImageSet, ref: ImageRef) -> LabelMap:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densessl.errors import InputError
-from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou, image_totals
+from densessl.evaluation.bootstrap import ImageTotals, bootstrap_or_none, image_totals
 from densessl.evaluation.boundary import boundary_confusion, boundary_scores
 from densessl.evaluation.coco_evaluation import CocoImage
 from densessl.evaluation.confusion import Confusion, ImageCounts, confusion_matrix, image_counts
@@ -53,6 +53,7 @@ def score_images(
     matched: Scores | None = None,
     objects: ObjectTruth | None = None,
     averaged: tuple[int, ...] | None = None,
+    unnamed: tuple[int, ...] = (),
 ) -> ImageScores:
     """Score predictions, one image in memory at a time.
 
@@ -70,6 +71,7 @@ def score_images(
         matched: scores of the same predictions, matched by the same rule; None where they are not known yet.
         objects: the true objects, to score instances too.
         averaged: the classes that means and interval are of, see `averaged_over`; None for all.
+        unnamed: predicted values that are matched to no class.
 
     Raises:
         InputError: no image, no object where instances are scored, sizes that differ or values out of range (these
@@ -94,7 +96,7 @@ def score_images(
         stems.append(image.stem)
     if not stems:
         raise InputError("no image was predicted, so there is nothing to score; look at the images left out")
-    scores = scores_from_confusion(total, len(stems), match, classes)
+    scores = scores_from_confusion(total, len(stems), match, classes, unnamed)
     rows, columns = scores.rows_of_labels(num_labels), scores.columns_of_predictions(num_predictions)
     totals = image_totals(tuple(counts), rows, columns, len(scores.classes))
     if names is not None:
@@ -104,8 +106,7 @@ def score_images(
     if averaged is not None:
         scores = averaged_over(scores, averaged)
         totals = replace(totals, is_averaged=np.isin(scores.classes, averaged))
-    if num_resamples and int((totals.counted > 0).sum()) > 1:
-        scores = replace(scores, bootstrap=bootstrap_miou(totals, num_resamples, seed))
+    scores = replace(scores, bootstrap=bootstrap_or_none(totals, num_resamples, seed))
     return ImageScores(scores, totals, tuple(stems))
 
 

@@ -1,5 +1,6 @@
 """Which class each cluster stands for, from one confusion matrix. Every rule but `none` uses the labels."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ UNMATCHED = -1
 """The class index of a cluster that stands for no class; all its pixels count as errors."""
 
 
-def match_clusters(confusion: Confusion, rule: MatchRule) -> tuple[int, ...]:
+def match_clusters(confusion: Confusion, rule: MatchRule, unnamed: Sequence[int] = ()) -> tuple[int, ...]:
     """Return for each cluster (column) the index of its class (row), or `UNMATCHED`.
 
     - `none`: cluster c is class c; a column beyond the rows is unmatched.
@@ -29,25 +30,30 @@ def match_clusters(confusion: Confusion, rule: MatchRule) -> tuple[int, ...]:
       published MaskContrast evaluation (arXiv:2102.06191) does when the numbers of clusters and classes
       differ.
 
-    A cluster that shares no pixel with the class it would get is unmatched: it makes no score better, and a
-        class
-    that occurs nowhere stays absent. Background is a class like the others. Equal candidates: the lowest
-    class wins. Raises `InputError` for an unknown rule or a matrix that is not (classes, clusters).
+    A cluster that shares no pixel with the class it would get is unmatched: it makes no score better, and a class
+    that occurs nowhere stays absent. Background is a class like the others. Equal candidates: the lowest class wins.
+
+    `unnamed` columns stand for no class under any rule but `none`: what is predicted there is an error of the class
+    that it is labelled as, such as the background of given masks where background is none of the classes.
+
+    Raises `InputError` for an unknown rule or a matrix that is not (classes, clusters).
     """
     if confusion.ndim != 2:
         raise InputError(f"a confusion matrix has shape (classes, clusters), got {confusion.shape}")
     num_classes, num_clusters = confusion.shape
+    iou, pixels = pairwise_iou(confusion), confusion.copy()
+    iou[:, list(unnamed)] = pixels[:, list(unnamed)] = 0
     match rule:
         case "none":
             return tuple(c if c < num_classes else UNMATCHED for c in range(num_clusters))
         case "hungarian":
-            return _one_to_one(pairwise_iou(confusion), confusion)
+            return _one_to_one(iou, pixels)
         case "hungarian_counts":
-            return _one_to_one(confusion, confusion)
+            return _one_to_one(pixels, pixels)
         case "majority":
-            return _best_class(confusion, confusion)
+            return _best_class(pixels, pixels)
         case "highest_iou":
-            return _best_class(pairwise_iou(confusion), confusion)
+            return _best_class(iou, pixels)
     raise InputError(f"match rule {rule!r} is unknown; choose one of {', '.join(get_args(MatchRule))}")
 
 

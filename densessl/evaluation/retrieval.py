@@ -114,7 +114,7 @@ def predict_by_retrieval(bank: RetrievalBank, masks: MaskVectors, size: tuple[in
 
 
 def scored_classes(protocol: RetrievalProtocol, classes: Classes) -> tuple[int, ...]:
-    """Return the classes whose pixels count, background first: those of the protocol, or all of `classes`.
+    """Return the classes whose pixels count: those of the protocol, or all of `classes`, background first if listed.
 
     Raises `InputError` where the data set has none of the protocol's classes.
     """
@@ -126,7 +126,7 @@ def scored_classes(protocol: RetrievalProtocol, classes: Classes) -> tuple[int, 
             f"protocol {protocol.name} counts classes {list(protocol.classes or ())}, none of which is among "
             f"{list(classes.labels)}; use another protocol or other classes"
         )
-    return (BACKGROUND, *listed)
+    return (BACKGROUND, *listed) if BACKGROUND in classes.labels else tuple(listed)
 
 
 def averaged_classes(protocol: RetrievalProtocol, scored: tuple[int, ...]) -> tuple[int, ...] | None:

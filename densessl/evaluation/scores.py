@@ -110,6 +110,7 @@ def scores_from_confusion(
     num_images: int,
     match: MatchRule = "none",
     classes: Sequence[int] | None = None,
+    unnamed: Sequence[int] = (),
 ) -> Scores:
     """Match clusters to classes and score: `IoU_c = TP_c / (TP_c + FP_c + FN_c)` over all images.
 
@@ -119,8 +120,8 @@ def scores_from_confusion(
 
     `confusion` is (num_classes, num_predictions), see `confusion_matrix`. With `classes`, pixels of other
     labels are ignored, and a prediction outside `classes` is a miss (it lowers the IoU of the class it should
-    have been), never dropped. Raises `InputError` where no pixel is left to count or `classes` are not rows
-    of the matrix.
+    have been), never dropped; so is one of the predicted values `unnamed`, which are matched to no class. Raises
+    `InputError` where no pixel is left to count or `classes` are not rows of the matrix.
     """
     chosen = check_classes(classes, confusion.shape[0])
     rows = confusion[list(chosen)]
@@ -132,7 +133,7 @@ def scores_from_confusion(
     if match == "none":
         assignment = tuple(chosen.index(c) if c in chosen else UNMATCHED for c in range(rows.shape[1]))
     else:
-        assignment = match_clusters(rows, match)
+        assignment = match_clusters(rows, match, unnamed)
     merged = merge_clusters(rows, assignment)
     iou = _iou_per_class(merged)
     labelled, right = merged.sum(axis=1), np.diagonal(merged)

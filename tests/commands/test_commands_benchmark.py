@@ -186,7 +186,13 @@ def test_two_encoders_are_compared_on_the_same_resamples(finished: Path, voc: Pa
             or (card(finished, row["name"])["miou"])
         )
         assert 0 <= found["share_of_resamples_better"] + found["share_of_resamples_equal"] <= 1
-    assert f"- native: better than {finished} (mIoU" in outcome.out
+    for row in rows:
+        found, scores = row["comparison"], card(tmp_path, row["name"])["scores"]
+        own = scores.get("miou_per_seed", [scores["miou"]])[0]
+        assert found["difference"] == pytest.approx(own - found["miou"])
+        seeds = ", both of their first seed" if row["name"] == "native" else ""
+        line = f"- {row['name']}: better than {finished} (mIoU {100 * found['miou']:.1f}, here {100 * own:.1f}{seeds})"
+        assert line in outcome.out
     outcome = benchmark(
         voc,
         tmp_path / "other",
@@ -199,7 +205,50 @@ def test_two_encoders_are_compared_on_the_same_resamples(finished: Path, voc: Pa
         encoder=name,
     )
     assert "not compared: " in outcome.out
-    assert "is of another protocol" in outcome.out
+    assert "is of another protocol, or of other settings of it (max_passes: 20 there, 7 here)" in outcome.out
+
+
+def test_only_numbers_of_one_setting_are_compared(voc: Path, tmp_path: Path) -> None:
+    name = f"{pooled.__module__}:pooled"
+    flags = ("--protocols", "native,linear_exact", "--exact.max_passes", "3")
+    assert benchmark(voc, tmp_path / "a", *by_masks(voc), *flags, encoder=name).status == 0
+    flags = (*flags, "--compare", tmp_path / "a", "--foreground", "labels", "--bootstrap", "150", "--seeds", "3")
+    outcome = benchmark(voc, tmp_path / "b", *flags, encoder=name)
+    assert "native: not compared: " in outcome.out
+    assert "is of another foreground (foreground: masks there, labels here)" in outcome.out
+    assert f"- linear_exact: better than {tmp_path / 'a'}" in outcome.out  # it uses no foreground and no seed
+    outcome = benchmark(voc, tmp_path / "c", "--train_split", "train", *flags, encoder=name)
+    assert "linear_exact: not compared: " in outcome.out
+    assert "is of another list of images (train_aug: only there; train: only here)" in outcome.out
+
+
+def test_resamples_and_what_a_protocol_does_not_use_cost_no_second_run(voc: Path, tmp_path: Path) -> None:
+    name = f"{pooled.__module__}:pooled"
+    flags = ("--protocols", "linear_exact", "--exact.max_passes", "3")
+    assert benchmark(voc, tmp_path, *flags, encoder=name).status == 0
+    first = card(tmp_path, "linear_exact")["scores"]
+    outcome = benchmark(voc, tmp_path, *flags, *by_masks(voc), "--seeds", "4", "--bootstrap", "150", encoder=name)
+    assert "linear_exact: mIoU" in outcome.err
+    assert "finished before" in outcome.err
+    second = card(tmp_path, "linear_exact")["scores"]
+    assert second["bootstrap"]["num_resamples"] == 150
+    assert {**second, "bootstrap": None} == {**first, "bootstrap": None}
+    assert benchmark(voc, tmp_path, *flags, encoder=name).status == 0
+    assert card(tmp_path, "linear_exact")["scores"] == first
+    assert benchmark(voc, tmp_path, *flags, "--bootstrap", "0", encoder=name).status == 0
+    assert "bootstrap" not in card(tmp_path, "linear_exact")["scores"]
+
+
+def test_a_changed_image_costs_its_cards(voc: Path, tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    flags = ("--protocols", "native", "--foreground", "all")
+    name = f"{pooled.__module__}:pooled"
+    assert benchmark(root, tmp_path / "out", *flags, encoder=name).status == 0
+    assert "finished before" in benchmark(root, tmp_path / "out", *flags, encoder=name).err
+    path = root / f"VOCdevkit/VOC2012/JPEGImages/{VAL[0]}.jpg"
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert "finished before" not in benchmark(root, tmp_path / "out", *flags, encoder=name).err
 
 
 def test_a_table_entry_is_what_its_label_maps_score(voc: Path, tmp_path: Path) -> None:
@@ -258,6 +307,22 @@ def test_instances_against_object_maps_in_every_frame(voc: Path, tmp_path: Path)
     again = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
     assert "finished before" not in again.err
     assert "instances" not in again.out
+
+
+def test_classes_without_the_background(voc: Path, tmp_path: Path) -> None:
+    flags = ("--protocols", "native,retrieval", "--classes", "8,15")
+    outcome = benchmark(voc, tmp_path, *by_masks(voc), *flags, encoder=f"{pooled.__module__}:pooled")
+    assert outcome.status == 0, outcome.err
+    native, retrieval = card(tmp_path, "native"), card(tmp_path, "retrieval")
+    assert native["class_names"] == retrieval["class_names"] == ["cat", "person"]
+    assert native["scores"]["match"] == "hungarian"
+    assert native["scores"]["assignment"][0] is None  # the background of the masks
+    assert sorted(native["scores"]["assignment"][1:]) == [8, 15]
+    assert native["miou"] > 0.9
+    outcome = benchmark(
+        voc, tmp_path / "b", *by_masks(voc), *flags[:2], "--classes", "0", encoder=f"{pooled.__module__}:pooled"
+    )
+    assert "native: the background is the only class" in outcome.err
 
 
 def test_faults_of_one_protocol_cost_one_line(voc: Path, tmp_path: Path) -> None:

@@ -132,6 +132,15 @@ def test_label_maps_score_the_same_under_evaluate(scored: Path, tree: Path, tmp_
     assert again["assignment"] == first["assignment"]
 
 
+def test_without_the_background_among_the_classes(trained: Path, tree: Path, tmp_path: Path) -> None:
+    outcome = cluster(trained, tmp_path, *on_tree(tree), "--classes", "3,5,6")
+    assert outcome.status == 0, outcome.err
+    content = read(tmp_path / "scores.json")
+    assert content["num_clusters"] == 4  # the background is set apart all the same, and stands for no class
+    assert content["match"] == "hungarian"
+    assert content["assignment"][0] is None
+
+
 def test_chosen_classes(trained: Path, tree: Path, tmp_path: Path) -> None:
     outcome = cluster(trained, tmp_path / "out", *on_tree(tree), "--classes", "0,3,5,6")
     assert outcome.status == 0, outcome.err

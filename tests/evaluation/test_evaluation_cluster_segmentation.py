@@ -100,6 +100,16 @@ def test_perfect_clusters_score_one_and_are_matched_one_to_one() -> None:
     assert scores.to_json()["match"] == "hungarian"
 
 
+def test_without_the_background_among_the_classes_it_stands_for_none() -> None:
+    scores = score_clusterings(_image_set(), _extraction(), _clustered(), (1, 2))
+    first = scores.per_seed[0]
+    assert first.match == "hungarian"  # two clusters, two classes
+    assert first.assignment is not None
+    assert first.assignment[0] is None
+    assert sorted(first.assignment[1:]) == [1, 2]
+    assert scores.miou == pytest.approx(1.0)
+
+
 def test_more_clusters_than_classes_take_the_best_class() -> None:
     scores = score_clusterings(_image_set(), _extraction(), _clustered(4), (0, 1, 2))
     assert scores.to_json()["match"] == "highest_iou"

@@ -47,6 +47,15 @@ def test_hungarian_counts_maximises_pixels_not_iou() -> None:
     assert match_clusters(np.array([[100, 60], [55, 10]]), "hungarian_counts") == (1, 0)
 
 
+def test_unnamed_columns_stand_for_no_class() -> None:
+    # Column 0, the background of masks, holds most pixels of class 1, and would take it.
+    confusion = np.array([[10, 60, 5], [70, 5, 30]])
+    for rule in ("hungarian", "hungarian_counts", "majority", "highest_iou"):
+        assert match_clusters(confusion, rule)[0] == 1
+        assert match_clusters(confusion, rule, unnamed=(0,)) == (UNMATCHED, 0, 1)
+    assert confusion[1, 0] == 70  # not written to
+
+
 def test_majority_is_matching_by_precision() -> None:
     confusion = np.random.default_rng(0).integers(0, 30, (5, 40))
     precision = confusion / confusion.sum(axis=0)

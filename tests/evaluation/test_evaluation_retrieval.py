@@ -95,6 +95,9 @@ def test_the_variants_count_the_published_classes() -> None:
     assert scored_classes(RETRIEVAL_7, VOC) == (0, 1, 5, 6, 7, 8, 10, 15)
     animals = Classes((0, 8, 10, 12, 13, 15, 17), 21)
     assert scored_classes(RETRIEVAL_7, animals) == (0, 8, 10, 15)
+    without = Classes((8, 10, 12), 21)
+    assert scored_classes(RETRIEVAL_21, without) == (8, 10, 12)
+    assert averaged_classes(RETRIEVAL_7, scored_classes(RETRIEVAL_7, without)) is None
     with pytest.raises(InputError, match=r"protocol retrieval_7 counts classes .* none of which is among \[0, 2\]"):
         scored_classes(RETRIEVAL_7, Classes((0, 2), 21))
 
