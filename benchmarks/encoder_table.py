@@ -4,7 +4,7 @@
         --output_stride 16 --image_size 320 --data ROOT/voc_animals --train_split train_aug \
         --masks ROOT/voc_animals/saliency_csnet --train_masks TRAIN_MASKS --classes 0,8,10,12,13,15,17 \
         --protocols native,maskcontrast,stego320,leopart,linear,linear_exact,hummingbird,retrieval,finetune \
-        --linear.augmentation false --exact.strengths '[0.01]' --finetune.epochs 3 --finetune.size_px 224 --out OUT
+        --linear.augmentation false --exact.strengths '[0.01]' --finetune.epochs 3 --out OUT
     python -m benchmarks.encoder_table --benchmark OUT --name "MobileNetV2, ImageNet labels"
 
 Rows go to results/encoder_table.jsonl, one for each card; `python -m benchmarks.render_tables` puts the newest of each
@@ -58,9 +58,9 @@ def encoder_table(rows: list[Row]) -> str:
     table = markdown_table(["encoder", *(f"`{name}`" for name in protocols)], lines)
     return (
         f"{table}\n\nmIoU in percent on {newest[-1]['num_images']} val photographs of animals (7 classes), images at "
-        f"{', '.join(sizes)}: ± spread over clustering seeds, (interval over resampled images). Foreground of the mask "
-        f"protocols: saliency_csnet. Measured on {measured_on(newest[-1])}. Rows, with which labels touched "
-        "what: `results/encoder_table.jsonl`."
+        f"{', '.join(sizes)}: mean ± spread over clustering seeds, (interval over resampled images, that of the first "
+        "seed, which the mean need not lie in the middle of). Foreground of the mask protocols: saliency_csnet. "
+        f"Measured on {measured_on(newest[-1])}. Rows, with which labels touched what: `results/encoder_table.jsonl`."
     )
 
 

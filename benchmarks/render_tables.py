@@ -86,10 +86,11 @@ def voc_animals_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table(header, lines)}\n\nk-means mIoU in percent on 222 val photographs of animals (7 classes "
         "of PASCAL VOC): mean ± spread over training runs with other seeds / spread over "
-        f"{'/'.join(map(str, seeds))} clustering seeds of a run; columns are masks and protocol (`maskcontrast` at "
-        "512 px). No label touched training or clustering; matching uses them, and val scores were seen while "
-        "`native`, the recipe of MobileNetV2 and the idea of a second round were chosen (docs/protocols.md, "
-        f"docs/decisions.md). The detector (saliency_csnet) was trained on labelled masks. {minutes}. Rows: "
+        f"{'/'.join(map(str, seeds))} clustering seeds of a run (?: a single run was scored so); columns are masks and "
+        "protocol (`maskcontrast` at 512 px). No label touched training or clustering; matching uses them, and val "
+        "scores were seen while `native`, the recipe of MobileNetV2 and the idea of a second round were chosen "
+        "(docs/protocols.md, docs/decisions.md). The detector (saliency_csnet) was trained on labelled masks. "
+        f"{minutes}. Rows: "
         "`results/voc_animals.jsonl`."
     )
 

@@ -97,7 +97,8 @@ def benchmark(
         train_masks: a folder of masks of the training images, for retrieval; it may be the same.
         classes: the classes that are learned and scored, such as 0,8,10; pixels of others are ignored.
         image_size: height and width before the encoder, in place of every protocol's own: one pass over the images
-            serves nearly all protocols, and the numbers are not the published ones'.
+            serves nearly all protocols, and the numbers are not the published ones'. finetune takes it in place of
+            --finetune.size_px, and refuses another one beside it.
         seeds: how many times clustering is repeated.
         seed: the first seed.
         bootstrap: how many times the images are resampled for the 95 % intervals; 0 for none.

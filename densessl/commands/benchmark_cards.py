@@ -9,8 +9,9 @@ import numpy as np
 
 from densessl.commands.cluster_output import provenance_of
 from densessl.commands.protocol_data import ProtocolData
+from densessl.commands.protocol_description import NamedProtocol
 from densessl.commands.protocol_result import ProtocolResult, ProtocolSettings
-from densessl.commands.protocol_runs import NEED_FOREGROUND, NamedProtocol, seeds_of, splits_of
+from densessl.commands.protocol_runs import NEED_FOREGROUND, seeds_of, splits_of
 from densessl.errors import InputError
 from densessl.evaluation.bootstrap import ImageTotals, PairedBootstrap, bootstrap_or_none, compare_paired
 from densessl.files import read_json, write_atomically, write_json

@@ -42,10 +42,24 @@ class FinetuneRun:
     settings: FinetuneSettings
 
 
-def finetune_run(settings: FinetuneSettings, size_px: int | None) -> FinetuneRun:
-    """Return the protocol with these settings, at another size of the views if one is given."""
-    how = settings if size_px is None else replace(settings, size_px=size_px)
+def finetune_run(settings: FinetuneSettings, image_size: int | None) -> FinetuneRun:
+    """Return the protocol with these settings, at another size of the views if one is given.
+
+    Raises:
+        InputError: two sizes, neither of which is the default of `size_px`.
+    """
+    if image_size is not None and settings.size_px not in (image_size, FinetuneSettings().size_px):
+        raise InputError(
+            f"image_size is {image_size} and finetune.size_px {settings.size_px}, but fine-tuning has one scale, at "
+            "which it learns and is scored; give one of them, or run finetune by itself without image_size"
+        )
+    how = settings if image_size is None else replace(settings, size_px=image_size)
     return FinetuneRun(FINETUNE.name, FINETUNE.description, FINETUNE.source, how)
+
+
+def trains_encoder(settings: FinetuneSettings) -> bool:
+    """Say whether the encoder learns too."""
+    return settings.trained_stages != 0 and settings.encoder_lr_scale > 0
 
 
 def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
@@ -92,6 +106,7 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
         objects=data.objects() if settings.instances else None,
     )
     checkpoint.unlink(missing_ok=True)
+    learned = f"encoder and {how.decoder} decoder" if trains_encoder(how) else f"{how.decoder} decoder"
     notes = outcome.notes
     if broken:
         notes += (f"{len(broken)} images of {split} cannot be read and were not learned from: {broken[0].stem}, ...",)
@@ -101,8 +116,8 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
         source=protocol.source,
         protocol=protocol,
         image_size_px=(how.size_px, how.size_px),
-        fitted=f"encoder and {how.decoder} decoder on {len(usable)} images of split {split}; epochs: {how.epochs}",
-        fit_labels=f"pixel labels of split {split}, which train the encoder too",
+        fitted=f"{learned} on {len(usable)} images of split {split}; epochs: {how.epochs}",
+        fit_labels=f"pixel labels of split {split}{', which train the encoder too' * trains_encoder(how)}",
         selection=f"{NOTHING_CHOSEN[:-1]}; weights of the last epoch)",
         matching=NO_MATCHING,
         uses_masks=False,

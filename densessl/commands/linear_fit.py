@@ -51,7 +51,10 @@ def _fit_exactly(
     split = data.train_split()
     train = data.features(split, framing, feature_map)
     exact = fit_exact_probe(train, data.labels(split, train), data.classes, how, _console().print)
-    chosen = f"penalty {exact.strength:g}, chosen on held-out images of {split}" if exact.trials else NOTHING_CHOSEN
+    if exact.trials:
+        chosen = f"penalty {exact.strength:g}, chosen on held-out images of {split}"
+    else:
+        chosen = f"penalty {exact.strength:g}, as given (by what it was chosen is not known here)"
     return FittedProbe(exact.probe, len(train), chosen, exact.notes)
 
 

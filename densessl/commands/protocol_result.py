@@ -65,7 +65,8 @@ class ProtocolSettings:
 class ProtocolResult:
     """A number with its protocol.
 
-    protocol: the dataclass of the protocol with all its settings. image_size_px: before the encoder.
+    description: the protocol with its settings, in words. protocol: its dataclass with all of them. image_size_px:
+    before the encoder.
     fitted: what was fitted to which split, in words. fit_labels: which labels that read, in words; "none" for none.
     selection: what was chosen by a score, in words. matching: what labels did after the fit, in words.
     uses_masks: masks took part. scores: over images, with the counts of each. miou: the protocol's mean. repeated: over

@@ -10,6 +10,7 @@ from densessl.commands.encoder import trainable_encoder
 from densessl.commands.finetune_run import FinetuneRun, finetune_run, run_finetune
 from densessl.commands.labelled_runs import check_class_names, run_linear, run_neighbours, run_retrieval
 from densessl.commands.protocol_data import ProtocolData
+from densessl.commands.protocol_description import NamedProtocol, describe
 from densessl.commands.protocol_result import NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
 from densessl.errors import InputError
 from densessl.evaluation import labelled_protocols, pixel_protocols
@@ -48,8 +49,6 @@ PROTOCOLS = (
 
 NEED_FOREGROUND = frozenset({"native", "maskcontrast", "retrieval", "retrieval_7"})
 
-NamedProtocol = ClusterProtocol | PixelProtocol | LinearProtocol | NeighbourProtocol | RetrievalProtocol | FinetuneRun
-
 
 def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
     """Return the protocol of that name with these settings; raises `InputError` for an unknown one."""
@@ -64,7 +63,7 @@ def named_protocol(name: str, settings: ProtocolSettings) -> NamedProtocol:
         case "leopart":
             return _sized_pixels(pixel_protocols.over_clustered(settings.leopart), size)
         case "linear":
-            return _sized(labelled_protocols.scheduled_linear(settings.linear), size)
+            return _sized(replace(labelled_protocols.LINEAR, settings=settings.linear), size)
         case "linear_exact":
             return _sized(replace(labelled_protocols.LINEAR_EXACT, settings=settings.exact), size)
         case "hummingbird":
@@ -84,6 +83,12 @@ def run_protocol(protocol: NamedProtocol, data: ProtocolData, settings: Protocol
     Raises:
         InputError: whatever its parts raise, such as fewer masks than clusters or labels out of range.
     """
+    has_decoder = data.encoder.run is not None
+    words = describe(protocol, data.settings.foreground, has_decoder=has_decoder)
+    return replace(_run(protocol, data, settings), description=words)
+
+
+def _run(protocol: NamedProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
     match protocol:
         case ClusterProtocol():
             return _run_clusters(protocol, data, settings)

@@ -1,6 +1,6 @@
 """Named protocols that use labels: linear probes, dense nearest neighbours, retrieval."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from densessl.errors import InputError, check_at_least
@@ -102,7 +102,10 @@ class HummingbirdSettings:
 
 @dataclass(frozen=True)
 class LinearProtocol:
-    """A linear probe: image size (height, width) before the encoder, which features, and how it is fitted."""
+    """A linear probe: image size (height, width) before the encoder, which features, and how it is fitted.
+
+    The description holds what no setting changes, as in the other protocols here.
+    """
 
     name: str
     description: str
@@ -156,7 +159,7 @@ _MASKCONTRAST = "Van Gansbeke et al., ICCV 2021, arXiv:2102.06191, published eva
 
 LINEAR = LinearProtocol(
     name="linear",
-    description="1x1 convolution on decoder features, 512x512, SGD 60 epochs on augmented images, last epoch",
+    description="1x1 convolution on frozen features",
     source=_MASKCONTRAST,
     image_size_px=(512, 512),
     feature_map="decoder",
@@ -164,16 +167,9 @@ LINEAR = LinearProtocol(
 )
 
 
-def scheduled_linear(settings: LinearScheduleSettings) -> LinearProtocol:
-    """Return protocol `linear` with these settings; its description says what the probe is trained on."""
-    images = "augmented images" if settings.augmentation else "cached features without augmentation"
-    description = f"1x1 convolution on decoder features, 512x512, SGD {settings.epochs} epochs on {images}, last epoch"
-    return replace(LINEAR, description=description, settings=settings)
-
-
 LINEAR_EXACT = LinearProtocol(
     name="linear_exact",
-    description="logistic regression on the cells of cached features, 512x512, solved to convergence",
+    description="logistic regression on the cells of cached features",
     source="densessl; docs/protocols.md says what differs from the published schedule",
     image_size_px=(512, 512),
     feature_map="decoder",
@@ -182,7 +178,7 @@ LINEAR_EXACT = LinearProtocol(
 
 HUMMINGBIRD = NeighbourProtocol(
     name="hummingbird",
-    description="30 nearest patches of a memory of training patches, attention at temperature 0.02, 512x512",
+    description="labels of the nearest patches in a memory of training patches",
     source="Balazevic et al., NeurIPS 2023, arXiv:2306.01667; Pariza et al., open-hummingbird-eval, 2024",
     image_size_px=(512, 512),
     settings=HummingbirdSettings(),
@@ -200,7 +196,8 @@ RETRIEVAL_21 = RetrievalProtocol(
 
 RETRIEVAL_7 = RetrievalProtocol(
     name="retrieval_7",
-    description="the same over aeroplane, bottle, bus, car, cat, cow and person, without the background",
+    description="nearest training prototype by cosine, painted on the predicted mask, aeroplane, bottle, bus, car, "
+    "cat, cow and person without the background",
     source=_MASKCONTRAST,
     image_size_px=(512, 512),
     train_split="train",
@@ -210,7 +207,7 @@ RETRIEVAL_7 = RetrievalProtocol(
 
 FINETUNE = FinetuneProtocol(
     name="finetune",
-    description="1x1 convolution and encoder trained together, rates falling by stage, 320x320, 20 epochs, last epoch",
+    description="encoder and decoder trained with labels",
     source="densessl; layer-wise rates as in BEiT, Bao et al., ICLR 2022, arXiv:2106.08254",
     image_size_px=(320, 320),
 )

@@ -12,7 +12,7 @@ from densessl.evaluation.protocols import ClusterProtocol
 class PixelProtocol:
     """How dense features of images are clustered, painted and matched.
 
-    name, description, source: what to print beside a score.
+    name, description, source: what to print beside a score; what settings change is not in the description.
     framing: how images and labels come to `clusters.image_size_px`: `stretch` (anisotropic) or `crop` (the shorter
         side to the size, then the centre).
     clusters: the algorithm and the projection before it; its weighting is not used.
@@ -72,7 +72,7 @@ class LeopartSettings:
 _STEGO_SOURCE = "Hamilton et al., ICLR 2022, arXiv:2203.08414, published evaluation"
 STEGO320 = PixelProtocol(
     name="stego320",
-    description="all pixels, 320x320 centre crop, k-means by cosine, one-to-one matching on pixel counts",
+    description="clusters of all pixels by cosine, fitted to the training split",
     source=_STEGO_SOURCE,
     framing="crop",
     clusters=ClusterProtocol(
@@ -103,7 +103,7 @@ STEGO320 = PixelProtocol(
 _LEOPART_SOURCE = "Ziegler and Asano, CVPR 2022, arXiv:2204.13101, published evaluation"
 LEOPART = PixelProtocol(
     name="leopart",
-    description="all pixels, 448x448, standardised, PCA 50, k-means of 500 clusters, many-to-one by precision, 100x100",
+    description="over-clusters of all pixels of the scored images",
     source=_LEOPART_SOURCE,
     framing="stretch",
     clusters=ClusterProtocol(

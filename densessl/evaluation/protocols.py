@@ -13,7 +13,7 @@ Algorithm = Literal["kmeans", "faiss", "minibatch", "fast", "streaming", "spheri
 class ClusterProtocol:
     """How masks become prototypes and prototypes become clusters.
 
-    name, description, source: what to print beside a score.
+    name, description, source: what to print beside a score; what settings change is not in the description.
     image_size_px: images are resized to this height and width (anisotropically) before the encoder.
     weighting: how a mask pools features, see `densessl.evaluation.prototypes.pool_prototypes`.
     is_input_normalised: prototypes are L2-normalised before the PCA.
@@ -47,7 +47,7 @@ class ClusterProtocol:
 
 MASKCONTRAST = ClusterProtocol(
     name="maskcontrast",
-    description="prototypes weighted by saliency logits, 512x512, PCA 32 whitened, mini-batch k-means",
+    description="clusters of one prototype for each mask, as published",
     source="Van Gansbeke et al., ICCV 2021, arXiv:2102.06191, published evaluation",
     image_size_px=(512, 512),
     weighting="saliency_logit",
@@ -62,7 +62,7 @@ MASKCONTRAST = ClusterProtocol(
 
 NATIVE = ClusterProtocol(
     name="native",
-    description="masked average pooling, 320x320, PCA 16 not whitened, unit length, k-means with 50 starts",
+    description="clusters of one prototype for each mask, stable between seeds",
     source="densessl default; docs/protocols.md says how it was chosen and which scores had been seen",
     image_size_px=(320, 320),
     weighting="mask_sum",

@@ -43,7 +43,7 @@ class FinetuneSettings:
         stage_decay: each stage learns at the rate of the one after it times this (Clark et al., ICLR 2020,
             arXiv:2003.10555; BEiT, arXiv:2106.08254), in (0, 1].
         weight_decay: decoupled.
-        size_px: height and width of the training views, 32 to 4096.
+        size_px: height and width of the training views, 32 to 4096; images are scored at the scale of the views.
         min_scale: smallest share of an image's area that a view shows, in (0, 1].
         jitter: probability of changed colours.
         batch_size: images per step.

@@ -392,6 +392,7 @@ def test_features_that_are_not_finite_name_the_image(voc: Path, tmp_path: Path) 
         (("--train_split", "val", "--protocols", "hummingbird"), "scores on what was learned say nothing"),
         (("--train_split", "none", "--protocols", "linear"), "learned from: --train_split names another"),
         (("--split", "train", "--protocols", "leopart,linear"), "holds 6 of the 6 images of split train, "),
+        (("--finetune.size_px", "96", "--protocols", "finetune"), "image_size is 64 and finetune.size_px 96"),
         (("--split", "trainval", "--protocols", "finetune"), "holds 6 of the 16 images of split trainval"),
         (("--train_split", "trainval", "--protocols", "stego320"), f"is scored (the first: {VAL[0]})"),
     ],
