@@ -13,7 +13,7 @@ from rich.console import Console
 from densessl.commands.encoder import TrainableEncoder, trainable_encoder
 from densessl.commands.protocol_data import ProtocolData
 from densessl.commands.protocol_result import NO_MATCHING, NOTHING_CHOSEN, ProtocolResult, ProtocolSettings
-from densessl.data.images import image_size, read_image
+from densessl.data.images import read_image
 from densessl.errors import InputError
 from densessl.evaluation.class_maps import class_probabilities, most_likely
 from densessl.evaluation.cluster_segmentation import read_label
@@ -94,9 +94,9 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
         lambda epoch, loss: console.print(f"finetune, epoch {epoch + 1} of {how.epochs}: loss {loss:.4f}"),
     )
     network.eval()
-    scored, rejected = _readable(data.scored)
+    rejected: list[Rejection] = []
     scores = score_images(
-        _predictions(data, scored, network, header, settings),
+        _predictions(data, network, header, settings, rejected),
         data.classes.num_labels,
         data.classes.num_labels,
         "none",
@@ -109,7 +109,7 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
     learned = f"encoder and {how.decoder} decoder" if trains_encoder(how) else f"{how.decoder} decoder"
     notes = outcome.notes
     if broken:
-        notes += (f"{len(broken)} images of {split} cannot be read and were not learned from: {broken[0].stem}, ...",)
+        notes += (f"{len(broken)} images of {split} were not learned from; the first: {broken[0].reason}",)
     return ProtocolResult(
         name=protocol.name,
         description=protocol.description,
@@ -123,21 +123,26 @@ def run_finetune(protocol: FinetuneRun, data: ProtocolData, settings: ProtocolSe
         uses_masks=False,
         scores=scores,
         miou=scores.scores.miou,
-        left_out=rejected,
+        left_out=tuple(rejected),
         notes=notes,
     )
 
 
 def _predictions(
     data: ProtocolData,
-    images: tuple[ImageRef, ...],
     network: SegmentationNetwork,
     header: SegmentationNetworkHeader,
     settings: ProtocolSettings,
+    rejected: list[Rejection],
 ) -> Iterator[LabelledPrediction]:
+    """Yield the predictions of the scored images; those that cannot be read are added to `rejected`."""
     class_of_column = np.array(data.classes.labels, dtype=np.int64)
-    for ref in images:
-        image = read_image(ref.path)
+    for ref in data.scored.images:
+        try:
+            image = read_image(ref.path)
+        except InputError as error:
+            rejected.append(Rejection(ref.stem, str(error)))
+            continue
         probabilities = class_probabilities(image, network, header)
         painted = class_of_column[most_likely(probabilities, (image.shape[0], image.shape[1])).labels]
         if settings.keep is not None:
@@ -146,11 +151,14 @@ def _predictions(
 
 
 def _readable(images: ImageSet) -> tuple[tuple[ImageRef, ...], tuple[Rejection, ...]]:
-    """Split images into those whose file opens as an image, and the others with the reason."""
+    """Split images into those that can be decoded, and the others with the reason.
+
+    Truncated files have a whole header, so each is decoded to its end, as it will be in every epoch.
+    """
     readable, rejected = [], []
     for ref in images.images:
         try:
-            image_size(ref.path)
+            read_image(ref.path)
         except InputError as error:
             rejected.append(Rejection(ref.stem, str(error)))
         else:

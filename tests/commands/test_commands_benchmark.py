@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import Outcome, command
+from tiny_runs import Outcome, command, truncate
 from voc_trees import SBD_ONLY, VAL, write_voc_tree
 
 from densessl.commands import protocol_runs
@@ -445,3 +445,28 @@ def test_in_python_with_a_function(voc: Path, tmp_path: Path) -> None:
     benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
     with pytest.raises(InputError, match="has no fingerprint by which to tell that they are its own"):
         benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
+def test_descriptions_follow_the_settings(finished: Path) -> None:
+    words = {name: card(finished, name)["description"] for name in PROTOCOLS}
+    assert all("64x64" in text for text in words.values())
+    assert not any(other in text for text in words.values() for other in ("512", "448x448"))
+    assert words["maskcontrast"].startswith("prototypes summed over masks, 64x64, PCA 32 whitened, mini-batch k-means")
+    assert words["linear"].startswith("1x1 convolution on the encoder's features, 64x64, SGD 2 epochs")
+    assert words["finetune"].startswith("1x1 convolution and encoder trained together, rates falling by stage")
+    assert words["finetune"].endswith("views of 64x64, epochs: 1, the last one used")
+
+
+def test_fine_tuning_leaves_truncated_images_out(voc: Path, tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    images = root / "VOCdevkit/VOC2012/JPEGImages"
+    for stem in (SBD_ONLY[0], VAL[2]):
+        truncate(images / f"{stem}.jpg")
+    outcome = benchmark(root, tmp_path / "out", "--protocols", "finetune", encoder="resnet10t")
+    assert outcome.status == 0, outcome.err
+    content = card(tmp_path / "out", "finetune")
+    assert [item["stem"] for item in content["left_out"]] == [VAL[2]]
+    assert content["fitted"].startswith("encoder and linear decoder on 8 images of split train_aug")
+    wanted = f"1 images of train_aug were not learned from; the first: image {images}"
+    assert any(wanted in note for note in content["notes"])
+
+
