@@ -105,7 +105,8 @@ def self_label(
     if run is None or masks is None:
         missing = "--run RUN, the folder of `pretrain`" if run is None else "--masks DIR, the folder of the masks"
         raise InputError(f"self_label needs {missing} (or --network FILE, to apply a network that is there)")
-    learned = replace(open_images(images, data, split, out), labels=None, class_names=())  # no label is read from here on
+    found = open_images(images, data, split, out)
+    learned = replace(found, labels=None, class_names=())  # no label is read from here on
     if eval_split is None:
         if eval_data is not None:
             raise InputError(f"--eval_data {eval_data} needs --eval_split, the split whose images get label maps")

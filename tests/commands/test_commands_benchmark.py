@@ -445,6 +445,8 @@ def test_in_python_with_a_function(voc: Path, tmp_path: Path) -> None:
     benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
     with pytest.raises(InputError, match="has no fingerprint by which to tell that they are its own"):
         benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
+
+
 def test_descriptions_follow_the_settings(finished: Path) -> None:
     words = {name: card(finished, name)["description"] for name in PROTOCOLS}
     assert all("64x64" in text for text in words.values())
@@ -468,5 +470,3 @@ def test_fine_tuning_leaves_truncated_images_out(voc: Path, tmp_path: Path) -> N
     assert content["fitted"].startswith("encoder and linear decoder on 8 images of split train_aug")
     wanted = f"1 images of train_aug were not learned from; the first: image {images}"
     assert any(wanted in note for note in content["notes"])
-
-
