@@ -10,17 +10,26 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from densessl.commands.benchmark_cards import Card, card_identity, compare_cards, finished_card, write_card
+from densessl.commands.benchmark_cards import (
+    Card,
+    card_identity,
+    cards_of,
+    check_own_folder,
+    compare_cards,
+    finished_card,
+    write_card,
+)
 from densessl.commands.benchmark_table import Row, write_table
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster_encoder import open_clustered_encoder
 from densessl.commands.cluster_output import ORACLE
 from densessl.commands.encoder import EncoderSettings
 from densessl.commands.protocol_data import DataSettings, ProtocolData
+from densessl.commands.protocol_description import NamedProtocol
 from densessl.commands.protocol_result import ProtocolSettings
 from densessl.commands.protocol_runs import (
-    NEED_FOREGROUND,
     PROTOCOLS,
+    check_requirements,
     named_protocol,
     reason_to_leave_out,
     run_protocol,
@@ -86,11 +95,12 @@ def benchmark(
     Args:
         encoder: a run folder, a timm name, a TorchScript or torch.export file, or module:function (docs/encoders.md).
         data: a data set in VOC or COCO layout.
-        out: receives benchmark.md, benchmark.json, cards/ and features/.
-        protocols: all, or names such as native,linear_exact (docs/protocols.md).
+        out: receives benchmark.md, benchmark.json, cards/ and features/, of one encoder and data set.
+        protocols: all that can run (the table says what the others lack), or names such as native,linear_exact
+            (docs/protocols.md).
         split: what is scored.
         train_split: what probes, memories, banks and stego320 are fitted to; by default the split that each protocol
-            is published with (train_aug, for retrieval train).
+            is published with (train_aug, for retrieval train). It must not share images with the scored one.
         foreground: head (the network's saliency head), masks, all or labels (the true foreground: an oracle, and said
             to be one); by default masks where --masks is given, else the head of a run.
         masks: a folder of masks of the scored images.
@@ -104,7 +114,8 @@ def benchmark(
         bootstrap: how many times the images are resampled for the 95 % intervals; 0 for none.
         instances: also score objects by COCO's AP and AR (docs/scores.md): connected regions of the predicted classes
             against the data set's objects (COCO annotations, VOC's SegmentationObject), else regions of the labels.
-        compare: the folder of another encoder's benchmark: in how many of the same resamples this one is better.
+        compare: the folder of another encoder's benchmark, of the same settings: in how many of the same resamples this
+            one is better; first seed with first seed where clustering is repeated.
         keep_features: leave the features on the disk.
         weights: of a run: final or initial; of a timm name: a file.
         pretrained: let timm download its published weights for a timm name.
@@ -157,16 +168,18 @@ def benchmark(
         num_workers,
     )
     benchmarked = ProtocolData(opened, source, device)
-    for protocol in chosen:
-        splits_of(protocol, benchmarked)  # missing and overlapping ones are refused before the work
-    for name in sorted(NEED_FOREGROUND & set(names))[:1]:
-        benchmarked.foreground(name)  # where there is none, the choices are named before the work
+    if foreground is not None:
+        benchmarked.masks(split, benchmarked.foreground("native"))  # what was asked for is there
+    is_all = protocols in ("all", ["all"])
+    left_out = _left_out(chosen, benchmarked, is_all=is_all)
+    check_own_folder(out, benchmarked)
     make_folder(out)
     remove_abandoned_writes(out)
-    run = _Benchmark(out, benchmarked, settings, protocols in ("all", ["all"]), compare, environment_record(device))
+    run = _Benchmark(out, benchmarked, settings, left_out, compare, environment_record(device))
+    run.write(is_complete=False)  # from now on the folder is this encoder's
     for name in names:
         run.add(name)
-    text = run.write(names)
+    text = run.write(is_complete=True)
     if not keep_features:
         shutil.rmtree(out / "features", ignore_errors=True)
     print(text)
@@ -193,23 +206,37 @@ def parse_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in PROTOCOLS if name in names)
 
 
+def _left_out(protocols: Sequence[NamedProtocol], data: ProtocolData, *, is_all: bool) -> dict[str, str]:
+    """Return why protocols are left out, of all; those that were asked for by name are refused.
+
+    Splits that are missing or share images with the scored one are refused either way, and so is a foreground that was
+    asked for and is not there.
+    """
+    for protocol in protocols:
+        splits_of(protocol, data)
+        if not is_all:
+            check_requirements(protocol, data)
+    reasons = {protocol.name: reason_to_leave_out(protocol, data) for protocol in protocols}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
 @dataclass
 class _Benchmark:
-    """A benchmark on its way: the rows so far, written after each."""
+    """A benchmark on its way: the rows so far, written after each. left_out: protocols that do not run, and why."""
 
     out: Path
     data: ProtocolData
     settings: ProtocolSettings
-    is_all: bool
+    left_out: dict[str, str]
     compare: Path | None
     environment: dict[str, Any]
     rows: list[Row] = field(default_factory=list)
 
     def add(self, name: str) -> None:
         """Run a protocol, or find its card."""
-        reason = reason_to_leave_out(name, self.data) if self.is_all else None
-        if reason is not None:
-            self.rows.append(Row(name, None, reason))
+        if name in self.left_out:
+            self.rows.append(Row(name, None, self.left_out[name]))
+            _say(f"{name}: left out: {self.left_out[name]}")
             return
         try:
             card = self._card(name)
@@ -218,10 +245,10 @@ class _Benchmark:
             _say(f"{name}: failed: {error}")
             return
         self.rows.append(self._compared(Row(name, card)))
-        self.write(())
+        self.write(is_complete=False)
 
-    def write(self, names: Sequence[str]) -> str:
-        """Write the table of the rows so far; returns its text."""
+    def write(self, *, is_complete: bool) -> str:
+        """Write the table of the rows so far, and of the cards of earlier calls; returns its text."""
         opened, scored = self.data.encoder.opened, self.data.settings
         heading = [
             f"# Benchmark of {self.data.encoder.name}",
@@ -236,11 +263,22 @@ class _Benchmark:
             "split": scored.split,
             "foreground": scored.foreground,
             "classes": list(self.data.classes.labels),
-            "is_complete": bool(names),
+            "is_complete": is_complete,
             "encoding_seconds": self.data.encoding_seconds,
             "environment": self.environment,
         }
-        return write_table(self.out, heading, self.rows, record)
+        return write_table(self.out, heading, self._with_earlier(), record)
+
+    def _with_earlier(self) -> list[Row]:
+        """Return the rows so far and those of the folder's other cards of this encoder and data, in one order."""
+        earlier = cards_of(self.out / "cards", self.data)
+        rows = {name: Row(name, card, is_earlier=True) for name, card in earlier.items()}
+        rows = {name: self._compared(row) for name, row in rows.items()}
+        for row in self.rows:
+            is_only_left_out = row.card is None and not row.is_failure
+            if row.name not in rows or not is_only_left_out:
+                rows[row.name] = row
+        return [rows[name] for name in PROTOCOLS if name in rows]
 
     def _card(self, name: str) -> Card:
         protocol = named_protocol(name, self.settings)

@@ -125,6 +125,56 @@ def read_card(path: Path) -> Card:
     return Card(path, content)
 
 
+def cards_of(folder: Path, data: ProtocolData) -> dict[str, Card]:
+    """Return the cards of a folder, by protocol, that score this encoder on these images and classes.
+
+    Their settings may be any. None where the encoder cannot be told from others.
+    """
+    split = data.settings.split
+    wanted = json.loads(json.dumps(plain(data.identity([split], has_foreground=False))))
+    same = ("encoder", "fingerprint", "precision", "data", "split", "classes")
+    found = {}
+    for path in sorted(folder.glob("*.json")) if wanted["fingerprint"] is not None else []:
+        card = read_card(path)
+        identity = card.content["identity"]
+        is_same = all(identity.get(key) == wanted[key] for key in same)
+        if is_same and identity["splits"][split] == wanted["splits"][split] and path.with_suffix(".npz").is_file():
+            found[path.stem] = card
+    return found
+
+
+def check_own_folder(out: Path, data: ProtocolData) -> None:
+    """Refuse a folder that holds the benchmark of another encoder or data set; it would lose its features and cards.
+
+    Raises:
+        InputError: it does, or it holds one and the encoder has no fingerprint.
+    """
+    path = out / "benchmark.json"
+    if not path.is_file():
+        return
+    expected = "what `benchmark` writes; choose another --out"
+    content = read_json(path, expected)
+    if not isinstance(content, dict) or not isinstance(content.get("encoder"), dict) or "data" not in content:
+        raise InputError(f"{path} is not {expected}")
+    opened = data.encoder.opened
+    found = {"data": content["data"], **content["encoder"]}
+    wanted = {
+        "description": opened.description,
+        "fingerprint": opened.fingerprint,
+        "precision": opened.precision,
+        "data": str(data.settings.data.resolve()),
+    }
+    differences = [text for key in wanted for text in _differences(found.get(key), wanted[key], key)]
+    if differences:
+        what = "; ".join(differences)
+        raise InputError(f"{out} holds the benchmark of another encoder or data set ({what}); choose another --out")
+    if opened.fingerprint is None:
+        raise InputError(
+            f"{out} holds a benchmark already, and encoder {opened.description} has no fingerprint by which to tell "
+            "that they are its own; choose another --out, or put the encoder into a module"
+        )
+
+
 def compare_cards(card: Card, other: Path, num_resamples: int, seed: int) -> PairedBootstrap:
     """Compare a card with that of the same protocol in another benchmark's folder, on the same resamples of images.
 

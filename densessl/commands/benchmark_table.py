@@ -16,6 +16,7 @@ class Row:
     """A protocol's line: its card, or why there is none. is_failure: it was to run, and could not.
 
     comparison: with another benchmark, or why it could not be compared; None where that was not asked for.
+    is_earlier: the card is of an earlier call, whose settings may be others than those of this one.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Row:
     reason: str = ""
     is_failure: bool = False
     comparison: PairedBootstrap | str | None = None
+    is_earlier: bool = False
 
 
 def write_table(out: Path, heading: Sequence[str], rows: Sequence[Row], record: dict[str, Any]) -> str:
@@ -85,7 +87,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row.card is not None:
             content = row.card.content
-            notes = list(content["notes"])
+            notes = [_earlier(content)] if row.is_earlier else []
+            notes += content["notes"]
             if content["left_out"]:
                 first, number = content["left_out"][0], len(content["left_out"])
                 notes.append(
@@ -94,6 +97,12 @@ def _notes(rows: Sequence[Row]) -> list[str]:
                 )
             lines += [f"- {row.name}: {note}" for note in notes]
     return ["", "Notes:", "", *lines] if lines else []
+
+
+def _earlier(content: dict[str, Any]) -> str:
+    foreground = content["identity"]["foreground"]
+    masks = "" if foreground is None else f"; foreground: {foreground}"
+    return f"of an earlier call: {content['description']}{masks}"
 
 
 def _row_json(row: Row) -> dict[str, Any]:
@@ -114,6 +123,7 @@ def _row_json(row: Row) -> dict[str, Any]:
         **_instances(scores),
         "labels": content["labels"],
         "seconds": content["seconds"],
+        **({"is_earlier": True} if row.is_earlier else {}),
         "comparison": comparison.to_json() if isinstance(comparison, PairedBootstrap) else comparison,
     }
 
@@ -122,7 +132,8 @@ def _mean(scores: dict[str, Any], miou: float) -> str:
     if "miou_std" not in scores:
         return f"{100 * miou:.1f}"
     num_seeds = len(scores["miou_per_seed"])
-    return f"{100 * miou:.1f} \u00b1 {100 * scores['miou_std']:.1f} ({num_seeds} seed{'s' if num_seeds > 1 else ''})"
+    spread = f" \u00b1 {100 * scores['miou_std']:.1f} ({num_seeds} seeds)" if num_seeds > 1 else " (1 seed)"
+    return f"{100 * miou:.1f}{spread}"
 
 
 def _of_seed(row: Row) -> str:

@@ -77,10 +77,7 @@ def run_neighbours(protocol: NeighbourProtocol, data: ProtocolData, settings: Pr
 
 def run_retrieval(protocol: RetrievalProtocol, data: ProtocolData, settings: ProtocolSettings) -> ProtocolResult:
     """Give every mask the class of the nearest training mask, scored at native size."""
-    check_class_names(protocol, data.scored.class_names)
     foreground = data.foreground(protocol.name)
-    if foreground == "all":
-        raise InputError(f"protocol {protocol.name} retrieves masks, so --foreground all leaves it nothing; give masks")
     split, scored_split = data.train_split(protocol.train_split), data.settings.split
     chosen = scored_classes(protocol, data.classes)
     classes = Classes(chosen, data.classes.num_labels)

@@ -104,18 +104,38 @@ def _run(protocol: NamedProtocol, data: ProtocolData, settings: ProtocolSettings
             return run_finetune(protocol, data, settings)
 
 
-def reason_to_leave_out(name: str, data: ProtocolData) -> str | None:
-    """Return why a protocol says nothing of this data, so that `all` leaves it out; None where it does."""
-    if name in ("retrieval", "retrieval_7") and data.settings.foreground == "all":
-        return "it retrieves masks, and every pixel is foreground"
+def reason_to_leave_out(protocol: NamedProtocol, data: ProtocolData) -> str | None:
+    """Return why a protocol cannot run on this data and encoder, and what would help; None where it can.
+
+    Images are not looked at, only what was given: foreground, masks, class names, labels, the kind of encoder.
+    """
     try:
-        if name == "retrieval_7":
-            check_class_names(labelled_protocols.RETRIEVAL_7, data.scored.class_names)
-        if name == "finetune":
-            trainable_encoder(data.encoder.settings, data.device)
+        check_requirements(protocol, data)
     except InputError as error:
         return str(error)
     return None
+
+
+def check_requirements(protocol: NamedProtocol, data: ProtocolData) -> None:
+    """Raise `InputError` where something that a protocol needs was not given; see `reason_to_leave_out`."""
+    splits = splits_of(protocol, data)
+    if protocol.name in NEED_FOREGROUND:
+        foreground = data.foreground(protocol.name)
+        if foreground == "all" and isinstance(protocol, RetrievalProtocol):
+            raise InputError(
+                f"protocol {protocol.name} retrieves masks, so --foreground all leaves it nothing; give masks"
+            )
+        for split in reversed(splits):
+            data.masks(split, foreground)
+    match protocol:
+        case RetrievalProtocol():
+            check_class_names(protocol, data.scored.class_names)
+        case FinetuneRun():
+            trainable_encoder(data.encoder.settings, data.device)
+    if isinstance(protocol, LinearProtocol | NeighbourProtocol | RetrievalProtocol | FinetuneRun):
+        for split in splits:
+            if data.images(split).labels is None:
+                raise InputError(f"split {split} has no labels to learn from; choose another --train_split")
 
 
 def splits_of(protocol: NamedProtocol, data: ProtocolData) -> tuple[str, ...]:

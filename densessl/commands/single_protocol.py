@@ -15,7 +15,7 @@ from densessl.commands.encoder import EncoderSettings
 from densessl.commands.evaluate_output import print_scores
 from densessl.commands.protocol_data import DataSettings, ProtocolData
 from densessl.commands.protocol_result import ProtocolResult, ProtocolSettings
-from densessl.commands.protocol_runs import named_protocol, run_protocol, splits_of
+from densessl.commands.protocol_runs import check_requirements, named_protocol, run_protocol
 from densessl.data.label_maps import write_label_map
 from densessl.files import make_folder, remove_abandoned_writes, write_json
 from densessl.models.network_file import save_network
@@ -43,7 +43,7 @@ def run_alone(
     protocol = named_protocol(name, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = ProtocolData(open_clustered_encoder(None, encoder, device), source, device)
-    splits_of(protocol, data)  # overlapping ones are refused before earlier results are removed
+    check_requirements(protocol, data)  # before earlier results are removed
     make_folder(out)
     remove_abandoned_writes(out)
     if (out / "scores.json").is_file():  # of an earlier call

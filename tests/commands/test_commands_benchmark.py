@@ -306,7 +306,8 @@ def test_instances_against_object_maps_in_every_frame(voc: Path, tmp_path: Path)
     flags = (*by_masks(root), "--protocols", "native")
     again = benchmark(root, tmp_path / "a", *flags, encoder=f"{pooled.__module__}:pooled")
     assert "finished before" not in again.err
-    assert "instances" not in again.out
+    assert "instances" not in card(tmp_path / "a", "native")["scores"]
+    assert "| 100.0 | - | none |" in again.out  # beside the cards that have them
 
 
 def test_classes_without_the_background(voc: Path, tmp_path: Path) -> None:
@@ -379,7 +380,8 @@ def test_features_that_are_not_finite_name_the_image(voc: Path, tmp_path: Path) 
     [
         (("--protocols", "nativ"), "protocol 'nativ' is unknown; give all, or names among native"),
         (("--protocols", ","), "no protocol is named"),
-        ((), "protocol maskcontrast needs a foreground, and encoder resnet18"),
+        (("--protocols", "leopart,maskcontrast"), "protocol maskcontrast needs a foreground, and encoder resnet18"),
+        (("--foreground", "masks"), "needs --masks DIR"),
         (("--foreground", "head"), "foreground head needs a saliency head"),
         (("--foreground", "all", "--masks", "m"), "masks m are only used with --foreground masks"),
         (("--bootstrap", "10"), "bootstrap is 10; it must be 0"),
@@ -390,9 +392,9 @@ def test_features_that_are_not_finite_name_the_image(voc: Path, tmp_path: Path) 
         (("--classes", "0,77", "--foreground", "all"), "class 77 is not one of the 21 classes"),
         (("--image_size", "8", "--foreground", "all"), "image_size is 8"),
         (("--train_split", "val", "--protocols", "hummingbird"), "scores on what was learned say nothing"),
+        (("--finetune.size_px", "96", "--protocols", "finetune"), "image_size is 64 and finetune.size_px 96"),
         (("--train_split", "none", "--protocols", "linear"), "learned from: --train_split names another"),
         (("--split", "train", "--protocols", "leopart,linear"), "holds 6 of the 6 images of split train, "),
-        (("--finetune.size_px", "96", "--protocols", "finetune"), "image_size is 64 and finetune.size_px 96"),
         (("--split", "trainval", "--protocols", "finetune"), "holds 6 of the 16 images of split trainval"),
         (("--train_split", "trainval", "--protocols", "stego320"), f"is scored (the first: {VAL[0]})"),
     ],
@@ -408,12 +410,52 @@ def test_all_leaves_out_what_says_nothing(voc: Path, tmp_path: Path) -> None:
     name = f"{pooled.__module__}:pooled"
     (tmp_path / "out/cards").mkdir(parents=True)
     data = open_data(voc, tmp_path)
-    reason = protocol_runs.reason_to_leave_out("finetune", data)
+    finetune, retrieval = (
+        protocol_runs.named_protocol(name, protocol_runs.ProtocolSettings(64, range(1), 0))
+        for name in ("finetune", "retrieval_7")
+    )
+    reason = protocol_runs.reason_to_leave_out(finetune, data)
     assert reason == f"encoder {pooled} is a callable; only networks of timm names and runs can be trained"
-    assert protocol_runs.reason_to_leave_out("retrieval_7", data) is None
+    assert protocol_runs.reason_to_leave_out(retrieval, data) is None
     outcome = benchmark(voc, tmp_path / "named", "--protocols", "finetune", encoder=name)
     assert outcome.status == 1
     assert "only networks of timm names and runs can be trained" in outcome.err
+
+
+def test_masks_of_training_images_are_asked_for_before_the_work(voc: Path, tmp_path: Path) -> None:
+    outcome = benchmark(voc, tmp_path / "out", "--masks", voc / "masks", "--protocols", "native,retrieval")
+    assert outcome.status == 1
+    assert "--foreground masks needs --train_masks DIR, the folder of the masks of split train" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_runs_what_needs_no_masks(voc: Path, tmp_path: Path) -> None:
+    outcome = benchmark(voc, tmp_path, "--linear.augmentation", "false", encoder=f"{pooled.__module__}:pooled")
+    assert outcome.status == 0, outcome.err
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["protocols"]
+    without = {row["name"] for row in rows if "left_out" in row}
+    assert without == {"native", "maskcontrast", "retrieval", "retrieval_7", "finetune"}
+    assert {row["name"] for row in rows if "miou" in row} == set(PROTOCOLS) - without
+    assert "retrieval: left out: protocol retrieval needs a foreground" in outcome.err
+    assert "give --masks DIR" in outcome.out
+
+
+def test_a_folder_is_that_of_one_encoder_and_keeps_all_its_cards(voc: Path, tmp_path: Path) -> None:
+    name = f"{pooled.__module__}:pooled"
+    assert benchmark(voc, tmp_path, *by_masks(voc), "--protocols", "native", encoder=name).status == 0
+    outcome = benchmark(voc, tmp_path, "--protocols", "hummingbird", "--seeds", "1", encoder=name)
+    assert outcome.status == 0, outcome.err
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["protocols"]
+    assert [(row["name"], row.get("is_earlier", False)) for row in rows] == [("native", True), ("hummingbird", False)]
+    assert "- native: of an earlier call: prototypes summed over masks, 64x64" in outcome.out
+    assert "foreground: masks" in outcome.out
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    outcome = benchmark(voc, tmp_path, "--protocols", "hummingbird", encoder=f"{pooled.__module__}:broken")
+    assert outcome.status == 1
+    assert "holds the benchmark of another encoder or data set (description: Python callable" in outcome.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    outcome = benchmark(voc, tmp_path, "--protocols", "hummingbird", "--classes", "0,8", encoder=name)
+    assert "native" not in outcome.out  # its card is of other classes
 
 
 def test_fine_tuning_trains_the_encoder_with_labels(finished: Path) -> None:
@@ -422,29 +464,6 @@ def test_fine_tuning_trains_the_encoder_with_labels(finished: Path) -> None:
     assert content["fitted"] == "encoder and linear decoder on 9 images of split train_aug; epochs: 1"
     assert content["identity"]["protocol"]["settings"]["size_px"] == 64
     assert not list(finished.glob("finetune-*"))
-
-
-def test_names_run_in_one_order() -> None:
-    assert parse_protocols("all") == PROTOCOLS
-    assert parse_protocols(["linear", "native", "linear"]) == ("native", "linear")
-
-
-def test_in_python_with_a_function(voc: Path, tmp_path: Path) -> None:
-    result = benchmark_function(
-        pooled, voc, tmp_path, ["retrieval"], foreground="labels", image_size=32, bootstrap=0, num_workers=0
-    )
-    assert [row.name for row in result.rows] == ["retrieval"]
-    assert card(tmp_path, "retrieval")["labels"]["masks"].startswith("ORACLE")
-    assert card(tmp_path, "retrieval")["labels"]["fit"].endswith("and the true foreground (oracle)")
-    factor = torch.tensor(2.0)
-
-    def scaled(images: torch.Tensor) -> torch.Tensor:
-        return factor * pooled(images)
-
-    options: dict[str, Any] = {"image_size": 32, "bootstrap": 0, "num_workers": 0}
-    benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
-    with pytest.raises(InputError, match="has no fingerprint by which to tell that they are its own"):
-        benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
 
 
 def test_descriptions_follow_the_settings(finished: Path) -> None:
@@ -470,3 +489,26 @@ def test_fine_tuning_leaves_truncated_images_out(voc: Path, tmp_path: Path) -> N
     assert content["fitted"].startswith("encoder and linear decoder on 8 images of split train_aug")
     wanted = f"1 images of train_aug were not learned from; the first: image {images}"
     assert any(wanted in note for note in content["notes"])
+
+
+def test_names_run_in_one_order() -> None:
+    assert parse_protocols("all") == PROTOCOLS
+    assert parse_protocols(["linear", "native", "linear"]) == ("native", "linear")
+
+
+def test_in_python_with_a_function(voc: Path, tmp_path: Path) -> None:
+    result = benchmark_function(
+        pooled, voc, tmp_path, ["retrieval"], foreground="labels", image_size=32, bootstrap=0, num_workers=0
+    )
+    assert [row.name for row in result.rows] == ["retrieval"]
+    assert card(tmp_path, "retrieval")["labels"]["masks"].startswith("ORACLE")
+    assert card(tmp_path, "retrieval")["labels"]["fit"].endswith("and the true foreground (oracle)")
+    factor = torch.tensor(2.0)
+
+    def scaled(images: torch.Tensor) -> torch.Tensor:
+        return factor * pooled(images)
+
+    options: dict[str, Any] = {"image_size": 32, "bootstrap": 0, "num_workers": 0}
+    benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
+    with pytest.raises(InputError, match="has no fingerprint by which to tell that they are its own"):
+        benchmark_function(scaled, voc, tmp_path / "scaled", ["hummingbird"], **options)
