@@ -65,11 +65,14 @@ def _of_pixels(protocol: PixelProtocol) -> str:
     clusters = protocol.clusters
     crop = " centre crop" if protocol.framing == "crop" else ""
     number = "as many clusters as classes" if protocol.num_clusters is None else f"{protocol.num_clusters} clusters"
+    rule = _MATCHING[protocol.match]
+    if protocol.match_equal != protocol.match:
+        rule += f" ({_MATCHING[protocol.match_equal]} where there are as many clusters as classes)"
     parts = [
         f"all pixels, {_size(clusters.image_size_px)}{crop}",
         *(["standardised"] if protocol.is_standardised else []),
         *_projection(clusters),
-        f"{clusters.description}, {number}, {_MATCHING[protocol.match]}",
+        f"{clusters.description}, {number}, {rule}",
         f"scored at {_size(protocol.label_size_px)}",
     ]
     return ", ".join(parts)

@@ -133,11 +133,5 @@ LEOPART = PixelProtocol(
 
 
 def over_clustered(settings: LeopartSettings) -> PixelProtocol:
-    """Return protocol `leopart` with these settings; its description says how many clusters there are."""
-    if settings.num_clusters == LEOPART.num_clusters:
-        return LEOPART
-    description = (
-        f"all pixels, 448x448, standardised, PCA 50, k-means of {settings.num_clusters} clusters, many-to-one by "
-        "precision (one-to-one on IoU with as many classes), 100x100"
-    )
-    return replace(LEOPART, description=description, num_clusters=settings.num_clusters)
+    """Return protocol `leopart` with these settings."""
+    return replace(LEOPART, num_clusters=settings.num_clusters)

@@ -167,7 +167,7 @@ def test_leopart_takes_any_number_of_clusters(voc: Path, tmp_path: Path) -> None
         assert outcome.status == 0, outcome.err
         assert "finished before" not in outcome.err
         content = card(tmp_path, "leopart")
-        assert f"k-means of {number} clusters" in content["description"]
+        assert f", {number} clusters, many-to-one by precision (one-to-one" in content["description"]
         assert content["fitted"].startswith(f"{number} clusters of all pixels of split val")
         assert content["identity"]["protocol"]["num_clusters"] == number
         assert f"({match})" in content["matching"]
