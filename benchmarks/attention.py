@@ -104,14 +104,16 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for place, ref in enumerate(refs):
         images[place] = _read(ref.path, arguments.size)
     batches = images.split(arguments.batch)
-    maps(batches[0][:1, :, :64, :64].to(device))  # loads what is loaded once
+    num_heads = maps(batches[0][:1, :, :64, :64].to(device)).shape[1]  # loads what is loaded once
+    cells = arguments.size // arguments.patch
+    found = torch.zeros(len(images), num_heads, cells, cells)  # small blocks kept one by one would part the heap
     held = _start_memory(device)
-    start, found = time.perf_counter(), []
-    for batch in batches:
-        found.append(maps(batch.to(device)).cpu())
+    start = time.perf_counter()
+    for first, batch in zip(range(0, len(images), arguments.batch), batches, strict=True):
+        found[first : first + len(batch)] = maps(batch.to(device)).cpu()
     seconds = time.perf_counter() - start
     peak_mib = _peak_mib(device) - held
-    np.save(arguments.folder / f"{arguments.part}.npy", torch.cat(found).numpy())
+    np.save(arguments.folder / f"{arguments.part}.npy", found.numpy())
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {"seconds": seconds, "peak_mib": peak_mib, "device": name, "version": version}
 
