@@ -44,6 +44,7 @@ def main() -> None:
                 "labels": content["labels"],
                 "seconds": round(content["seconds"], 1),
             },
+            content["environment"],
         )
         print(json.dumps({key: row[key] for key in ("encoder", "protocol", "miou", "miou_std", "interval")}))
 

@@ -1,6 +1,5 @@
 """Rows of results: one JSON object per measurement, and Markdown tables rendered from them."""
 
-import datetime
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,13 +13,16 @@ from densessl.training.run_folder import environment_record
 Row = dict[str, Any]
 
 
-def append_row(path: Path, row: Row) -> Row:
-    """Append a measurement to a results file, with date, commit, hardware and versions; returns the whole row."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    environment = environment_record(device)
+def append_row(path: Path, row: Row, environment: dict[str, Any] | None = None) -> Row:
+    """Append a measurement to a results file, with date, commit, hardware and versions; returns the whole row.
+
+    environment: the record of the process that measured (`environment_record`), if that was an earlier one.
+    """
+    if environment is None:
+        environment = environment_record(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     full = {
         **row,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": str(environment["started"])[:10],
         **{key: environment[key] for key in ("commit", "hardware", "versions")},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
