@@ -16,6 +16,7 @@ from densessl.evaluation.boundary import boundary_scores
 from densessl.evaluation.instance_scores import score_instances
 from densessl.evaluation.label_map_folders import (
     FolderConfusion,
+    ScoredFolders,
     boundary_confusion_of_folders,
     confusion_of_folders,
     objects_of_folders,
@@ -115,11 +116,12 @@ def evaluate(
         return found, scores_from_confusion(found.confusion, len(found.stems), match, chosen)
 
     folders, scores = score(predictions, stems)
+    scored = ScoredFolders(predictions, labels, folders, scores, ignore_index, share)
     if boundary:
-        counts = boundary_confusion_of_folders(predictions, labels, folders, scores, ignore_index, share)
+        counts = boundary_confusion_of_folders(scored)
         scores = replace(scores, boundary=boundary_scores(counts))
     if truth is not None:
-        masks = objects_of_folders(predictions, labels, folders, scores, truth, ignore_index, share)
+        masks = objects_of_folders(scored, truth)
         scores = replace(scores, instances=score_instances(masks, scores.classes, truth.description))
     if bootstrap:
         totals = _image_totals(folders, scores)

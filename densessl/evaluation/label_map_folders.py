@@ -96,61 +96,54 @@ def confusion_of_folders(
     )
 
 
-def boundary_confusion_of_folders(
-    predictions: Path,
-    labels: Path,
-    folders: FolderConfusion,
-    scores: Scores,
-    ignore_index: int = IGNORE,
-    share: ImageShare = ALL_IMAGES,
-) -> Confusion:
-    """Sum `boundary_confusion` over the images that were scored, after the matching of `scores`; reads them again."""
-    num_classes = len(scores.classes)
+@dataclass(frozen=True)
+class ScoredFolders:
+    """Two folders whose images were scored: what reads them again needs.
+
+    predictions, labels: the folders. folders: what `confusion_of_folders` found. scores: with the matching.
+    ignore_index: the label that is ignored. share: the images of this process.
+    """
+
+    predictions: Path
+    labels: Path
+    folders: FolderConfusion
+    scores: Scores
+    ignore_index: int = IGNORE
+    share: ImageShare = ALL_IMAGES
+
+    def named_maps(self) -> Iterator[tuple[str, NamedMaps]]:
+        """Yield the stem and the maps of this process's images, after the matching; raises as `label_map_paths`."""
+        prediction_paths, label_paths = label_map_paths(self.predictions), label_map_paths(self.labels)
+        names = names_by_matching(self.scores, *self.folders.confusion.shape)
+        for stem in self.share.own(self.folders.stems):
+            label_map, prediction = read_label_map(label_paths[stem]), read_label_map(prediction_paths[stem])
+            yield stem, name_maps(label_map, prediction, names, self.ignore_index)
+
+
+def boundary_confusion_of_folders(scored: ScoredFolders) -> Confusion:
+    """Sum `boundary_confusion` over the images, int64 (num_classes + 1, num_classes + 1); reads them again."""
+    num_classes = len(scored.scores.classes)
 
     def count_own() -> Confusion:
         total = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-        for _, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index, share):
+        for _, maps in scored.named_maps():
             total += boundary_confusion(maps.labels, maps.counted_predictions, num_classes)
         return total
 
-    return np.sum(share.gather(count_own), axis=0)
+    return np.sum(scored.share.gather(count_own), axis=0)
 
 
-def objects_of_folders(
-    predictions: Path,
-    labels: Path,
-    folders: FolderConfusion,
-    scores: Scores,
-    truth: ObjectTruth,
-    ignore_index: int = IGNORE,
-    share: ImageShare = ALL_IMAGES,
-) -> list[CocoImage]:
-    """Return the true and the predicted objects of the images that were scored, after the matching of `scores`."""
+def objects_of_folders(scored: ScoredFolders, truth: ObjectTruth) -> list[CocoImage]:
+    """Return the true and the predicted objects of the images; reads them again."""
 
     def find_own() -> list[CocoImage]:
         images = []
-        for stem, maps in named_maps_of_folders(predictions, labels, folders, scores, ignore_index, share):
+        for stem, maps in scored.named_maps():
             instances = None if truth.read is None else truth.read(stem)
-            images.append(objects_of_maps(maps, scores.classes, instances, stem))
+            images.append(objects_of_maps(maps, scored.scores.classes, instances, stem))
         return images
 
-    return [image for images in share.gather(find_own) for image in images]
-
-
-def named_maps_of_folders(
-    predictions: Path,
-    labels: Path,
-    folders: FolderConfusion,
-    scores: Scores,
-    ignore_index: int = IGNORE,
-    share: ImageShare = ALL_IMAGES,
-) -> Iterator[tuple[str, NamedMaps]]:
-    """Yield the stem and the maps of this process's scored images, after the matching of `scores`; reads them again."""
-    prediction_paths, label_paths = label_map_paths(predictions), label_map_paths(labels)
-    names = names_by_matching(scores, *folders.confusion.shape)
-    for stem in share.own(folders.stems):
-        label_map, prediction = read_label_map(label_paths[stem]), read_label_map(prediction_paths[stem])
-        yield stem, name_maps(label_map, prediction, names, ignore_index)
+    return [image for images in scored.share.gather(find_own) for image in images]
 
 
 def label_map_paths(folder: Path) -> dict[str, Path]:

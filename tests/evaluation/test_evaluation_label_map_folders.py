@@ -11,6 +11,7 @@ from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.boundary import boundary_confusion
 from densessl.evaluation.confusion import accumulate_confusion
 from densessl.evaluation.label_map_folders import (
+    ScoredFolders,
     boundary_confusion_of_folders,
     confusion_of_folders,
     label_map_paths,
@@ -67,7 +68,7 @@ def test_boundary_counts_leave_out_ignored_labels_and_other_classes(tmp_path: Pa
     predictions, labels = write_maps(tmp_path / "p", {"a": guess}), write_maps(tmp_path / "l", {"a": truth})
     found = confusion_of_folders(predictions, labels, 3, are_clusters=True)
     scores = scores_from_confusion(found.confusion, 1, "hungarian", (1, 0))
-    counts = boundary_confusion_of_folders(predictions, labels, found, scores)
+    counts = boundary_confusion_of_folders(ScoredFolders(predictions, labels, found, scores))
     rows = np.array([1, 0, 2])  # class 1 first, class 2 is not scored
     expected = np.where(truth == 255, 2, rows[np.where(truth == 255, 0, truth)])
     assert np.array_equal(counts, boundary_confusion(expected, expected, 2))

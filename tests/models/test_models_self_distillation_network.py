@@ -43,7 +43,9 @@ def test_branches_are_left_out_in_training_alone() -> None:
 def test_tensors_of_the_encoder_fit_timms_network() -> None:
     tensors = _network().encoder_tensors()
     plain = timm.create_model("test_vit", num_classes=0, img_size=48)
-    plain.load_state_dict({name.removeprefix("encoder.backbone."): value for name, value in tensors.items()})
+    found = plain.load_state_dict({name.removeprefix("encoder.backbone."): value for name, value in tensors.items()})
+    assert not found.missing_keys
+    assert not found.unexpected_keys
 
 
 @pytest.mark.parametrize("encoder", ["test_resnet", "resnet18", "test_vit2"])
