@@ -3,7 +3,7 @@
     python -m densessl benchmark --encoder mobilenetv2_100 --weights mobilenet_v2_imagenet.safetensors \
         --output_stride 16 --image_size 320 --data ROOT/voc_animals --train_split train_aug \
         --masks ROOT/voc_animals/saliency_csnet --train_masks TRAIN_MASKS --classes 0,8,10,12,13,15,17 \
-        --protocols native,maskcontrast,stego320,leopart,linear,linear_exact,hummingbird,retrieval,finetune \
+        --protocols all \
         --linear.augmentation false --exact.strengths '[0.01]' --finetune.epochs 3 --out OUT
     python -m benchmarks.encoder_table --benchmark OUT --name "MobileNetV2, ImageNet labels"
 
@@ -41,6 +41,7 @@ def main() -> None:
                 "num_images": content["num_images"],
                 "image_size_px": content["image_size_px"],
                 "seeds": content["seeds"],
+                "precision": content["identity"].get("precision"),
                 "labels": content["labels"],
                 "seconds": round(content["seconds"], 1),
             },

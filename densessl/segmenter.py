@@ -15,6 +15,7 @@ from densessl.data.masks import MaskFolder
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.cluster_segmentation import label_map_of
 from densessl.evaluation.clustering import Clustering, assign
+from densessl.evaluation.encoder_features import AutocastFeatures
 from densessl.evaluation.extraction import EmbeddedImage, FeatureFunction, Foreground, embed_image, embed_images
 from densessl.evaluation.network_features import NetworkFeatures
 from densessl.evaluation.reopened_encoder import check_weights, reopen_encoder
@@ -79,6 +80,8 @@ class Segmenter:
             check_weights(weights, header, folder)
             model, _ = load_weights(weights)
             encode = NetworkFeatures(on_device(model, place), header.features)
+        if header.precision == "bf16":
+            encode = AutocastFeatures(encode, place)
         return cls(folder, header, clustering, encode, place, names)
 
     @property

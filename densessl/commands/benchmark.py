@@ -33,6 +33,7 @@ from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.pixel_protocols import LeopartSettings
 from densessl.files import make_folder, remove_abandoned_writes
 from densessl.models.dense_encoder import Normalisation
+from densessl.models.precision import Precision
 from densessl.training.finetuning import FinetuneSettings
 from densessl.training.run_folder import environment_record
 
@@ -70,7 +71,7 @@ def benchmark(
     normalisation: Normalisation = "auto",
     features: FeatureMap = "embedding",
     trust_file: bool = False,
-    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    precision: Precision = "auto",
     batch_size: int = 8,
     num_workers: int = -1,
     linear: LinearScheduleSettings = LinearScheduleSettings(),
@@ -114,7 +115,8 @@ def benchmark(
         normalisation: of the images that a timm name's network sees: imagenet, timm or auto.
         features: of a run: embedding, decoder or encoder. Linear probes take a run's decoder features, as published.
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
-        precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
+        precision: of the encoder: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in
+            hardware).
         batch_size: images per call of the encoder; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
         linear: of protocol linear; its augmentation takes a pass over the training images in every epoch.

@@ -1,6 +1,6 @@
 """The stage `cluster`: mask embeddings to a segmentation, scored where there are labels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -35,21 +35,18 @@ from densessl.evaluation.cluster_segmentation import (
     score_clusterings,
 )
 from densessl.evaluation.clustering import Clustering, silhouette, stability
-from densessl.evaluation.extraction import (
-    EmbeddedImage,
-    Extraction,
-    FeatureFunction,
-    Foreground,
-    embed_images,
-)
+from densessl.evaluation.embedded_parts import PARTS_FOLDER, Embedded, embed_in_parts, parts_identity, remove_parts
+from densessl.evaluation.encoder_features import FeatureEncoder
+from densessl.evaluation.extraction import EmbeddedImage, Extraction, Foreground, embed_images
 from densessl.evaluation.network_features import FeatureMap
 from densessl.evaluation.protocols import Algorithm, ClusterProtocol, protocol_by_name
 from densessl.evaluation.scores import check_classes
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, save_segmenter
-from densessl.files import make_folder
+from densessl.files import make_folder, state_of_files
 from densessl.machine import loader_processes
 from densessl.models.dense_encoder import Normalisation
-from densessl.structures import ImageSet
+from densessl.models.precision import Precision
+from densessl.structures import ImageRef, ImageSet
 from densessl.training.run_folder import environment_record
 
 DEFAULT_NUM_CLUSTERS = 21
@@ -98,8 +95,12 @@ def cluster(
     trust_file: bool = False,
     algorithm: Algorithm | None = None,
     choose_clusters: str | None = None,
+    precision: Precision = "auto",
 ) -> ClusterResult:
     """Cluster one embedding per mask into a segmentation; where there are labels, match the clusters and score them.
+
+    What is embedded is written down while it goes on: a call that was killed, or ended with an error, goes on when it
+    is repeated.
 
     Args:
         run: the run folder of `pretrain` (give this or --encoder; in Python None with an encoder).
@@ -134,6 +135,8 @@ def cluster(
         choose_clusters: the least and the most clusters, as in 2,30, background included where the foreground is
             given: each number is tried, stability and silhouette are written to num_clusters.json and
             num_clusters.png, and the most stable one is taken (no label is read; docs/protocols.md has the rule).
+        precision: of the encoder: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in
+            hardware).
 
     Raises:
         InputError: neither or both of run and encoder, fewer masks than clusters, missing masks or labels out of range;
@@ -148,14 +151,28 @@ def cluster(
     mask_folder = _open_masks(foreground, masks, image_set)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = EncoderSettings(
-        "" if encoder is None else encoder, weights, pretrained, output_stride, normalisation, features, trust_file
+        "" if encoder is None else encoder,
+        weights,
+        pretrained,
+        output_stride,
+        normalisation,
+        features,
+        trust_file,
+        precision,
     )
     opened = open_clustered_encoder(run, settings, device)
     check_foreground(foreground, opened.opened)
     make_folder(out)
     cluster_protocol = _with_algorithm(protocol_by_name(protocol, image_size), algorithm)
     extraction = _extract(
-        opened.opened.encode, image_set, cluster_protocol, foreground, mask_folder, batch_size, num_workers, device
+        out / PARTS_FOLDER,
+        opened.opened,
+        image_set,
+        cluster_protocol,
+        foreground,
+        mask_folder,
+        batch_size,
+        num_workers,
     )
     wanted = _num_fitted(num_clusters, chosen, extraction)
     number = None
@@ -188,6 +205,7 @@ def cluster(
     if scores is not None:
         provenance = provenance_of(opened, foreground, masks, scores)
         write_scores(out, record, cluster_protocol.name, scores, image_set.class_names, provenance)
+    remove_parts(out / PARTS_FOLDER)
     print_summary(Console(stderr=True), result, image_set.class_names)
     if foreground == "labels":
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"foreground: {ORACLE}")
@@ -239,26 +257,34 @@ def _scored_classes(classes: ClassSelection, images: ImageSet) -> tuple[int, ...
 
 
 def _extract(
-    encode: FeatureFunction,
+    parts: Path,
+    encoder: FeatureEncoder,
     images: ImageSet,
     protocol: ClusterProtocol,
     foreground: Foreground,
     masks: MaskFolder | None,
     batch_size: int,
     num_workers: int,
-    device: torch.device,
 ) -> Extraction:
-    results = embed_images(
-        images.images,
-        encode,
-        protocol,
-        foreground,
-        masks,
-        batch_size=batch_size,
-        num_workers=loader_processes(num_workers),
-        device=device,
-        labels=images.labels,
-    )
+    def embed(refs: Sequence[ImageRef]) -> Iterator[Embedded]:
+        return embed_images(
+            refs,
+            encoder.encode,
+            protocol,
+            foreground,
+            masks and masks.only(refs),
+            batch_size=batch_size,
+            num_workers=loader_processes(num_workers),
+            device=encoder.device,
+            labels=images.labels,
+        )
+
+    if encoder.fingerprint is None or foreground == "labels":  # no telling whether they are the same another time
+        results = embed(images.images)
+    else:
+        identity = parts_identity(encoder, protocol, foreground, masks)
+        states = [state_of_files(_files(ref, masks)) for ref in images.images]
+        results = embed_in_parts(parts, identity, images.images, states, embed, batch_size)
     embedded, rejected = [], []
     for item in track(results, "embed", total=len(images), console=Console(stderr=True)):
         if isinstance(item, EmbeddedImage):
@@ -268,6 +294,12 @@ def _extract(
     if not embedded:
         raise InputError(f"none of {len(images)} images could be embedded; the first: {rejected[0].reason}")
     return Extraction(tuple(embedded), tuple(rejected))
+
+
+def _files(ref: ImageRef, masks: MaskFolder | None) -> list[Path]:
+    """Return the files that an image is embedded from."""
+    mask = None if masks is None else masks.files.get(ref.stem)
+    return [ref.path] if mask is None else [ref.path, mask]
 
 
 def _num_fitted(asked: int | None, classes: tuple[int, ...] | None, extraction: Extraction) -> int:

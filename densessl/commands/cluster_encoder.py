@@ -11,6 +11,7 @@ from densessl.commands.encoder import (
     EncoderSettings,
     check_encoder_settings,
     encoder_kind,
+    in_precision,
     network_of_run,
     open_encoder,
     open_run_encoder,
@@ -74,6 +75,7 @@ def open_clustered_encoder(run: Path | None, settings: EncoderSettings, device: 
         settings, folder = replace(settings, encoder=str(run)), run
         check_encoder_settings(settings, "run")
         opened = open_run_encoder(run, str(settings.weights), settings.features, device)
+        opened = in_precision(opened, settings.precision, "run", device)
     return ClusteredEncoder(folder, "run", settings, opened)
 
 

@@ -79,6 +79,7 @@ def cluster_record(
         "seeds": list(seeds),
         "run": encoder.run and encoder.run.resolve(),
         **encoder.record(),
+        "precision": encoder.opened.precision,
         **({"foreground_note": ORACLE} if foreground == "labels" else {}),
         "images": {"data": data and data.resolve(), "images": images and images.resolve(), "split": split},
         "label_free": {"stability": result.stability, "silhouette": result.silhouette},

@@ -30,6 +30,7 @@ def segmenter_header(
         proposals=None if masks is None else _proposals(masks, out),
         provenance=provenance_of(encoder, foreground, masks, scores=None),
         encoder=None if encoder.run is not None else _reference(encoder),
+        precision=encoder.opened.precision,
     )
 
 

@@ -26,7 +26,7 @@ from densessl.models.exported_encoder import (
     exported_encoder,
     torchscript_encoder,
 )
-from densessl.models.precision import choose_precision, on_device
+from densessl.models.precision import Precision, choose_precision, on_device
 from densessl.training.run_folder import load_run_model, read_config, read_run_record, run_method
 
 EncoderKind = Literal["run", "timm", "torchscript", "export", "callable"]
@@ -51,7 +51,8 @@ class EncoderSettings:
             or auto (timm for pretrained weights, and for a file where the name has a tag after a dot; else imagenet).
         features: of a run: embedding (the trained head), decoder or encoder (the backbone's last feature map).
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
-        precision: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
+        precision: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in hardware; what a
+            program or a function computes is left to it).
         seed: of random weights.
     """
 
@@ -62,7 +63,7 @@ class EncoderSettings:
     normalisation: Normalisation = "auto"
     features: FeatureMap = "embedding"
     trust_file: bool = False
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Precision = "auto"
     seed: int = 0
 
 
@@ -128,10 +129,19 @@ def open_encoder(settings: EncoderSettings, device: torch.device) -> FeatureEnco
             function = settings.encoder
             dense = named_encoder(function, device) if isinstance(function, str) else callable_encoder(function, device)
             opened = of_dense_encoder(dense, device)
-    precision = choose_precision(settings.precision, device)
-    if precision == "bf16":
-        opened = replace(opened, encode=AutocastFeatures(opened.encode, device), precision=precision)
-    return opened
+    return in_precision(opened, settings.precision, kind, device)
+
+
+def in_precision(
+    encoder: FeatureEncoder, precision: Precision, kind: EncoderKind, device: torch.device
+) -> FeatureEncoder:
+    """Return the encoder as it computes in the precision that was asked for, or in that which `auto` comes to."""
+    if precision == "auto" and kind not in ("run", "timm"):
+        precision = "fp32"
+    chosen = choose_precision(precision, device)
+    if chosen == "fp32":
+        return encoder
+    return replace(encoder, encode=AutocastFeatures(encoder.encode, device), precision=chosen)
 
 
 def network_of_run(settings: EncoderSettings) -> EncoderSettings:

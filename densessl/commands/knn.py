@@ -14,6 +14,7 @@ from densessl.commands.single_protocol import ProtocolOutcome, run_alone
 from densessl.evaluation.labelled_protocols import HummingbirdSettings
 from densessl.evaluation.network_features import FeatureMap
 from densessl.models.dense_encoder import Normalisation
+from densessl.models.precision import Precision
 
 
 def knn(
@@ -33,7 +34,7 @@ def knn(
     normalisation: Normalisation = "auto",
     features: FeatureMap = "embedding",
     trust_file: bool = False,
-    precision: Literal["auto", "fp32", "bf16"] = "fp32",
+    precision: Precision = "auto",
     batch_size: int = 8,
     num_workers: int = -1,
     hummingbird: HummingbirdSettings = HummingbirdSettings(),
@@ -58,7 +59,8 @@ def knn(
         normalisation: of the images that a timm name's network sees: imagenet, timm or auto.
         features: of a run: embedding, decoder or encoder (the backbone's last feature map).
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
-        precision: of the encoder: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
+        precision: of the encoder: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in
+            hardware).
         batch_size: images per call of the encoder; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
         hummingbird: of the memory and the search.

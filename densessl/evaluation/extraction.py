@@ -91,7 +91,7 @@ def embed_images(
 
     Args:
         images: what to embed; a broken image, or one without mask, yields a `Rejection`.
-        encode: the dense feature function, in evaluation mode and fp32.
+        encode: the dense feature function, in evaluation mode; its features are float32.
         protocol: gives the image size and how masks are pooled.
         foreground: head (the encoder's saliency logits), masks (from `masks`), all (every pixel is clustered), or
             labels (the true foreground, as one mask).

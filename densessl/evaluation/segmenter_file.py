@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -65,6 +65,7 @@ class SegmenterHeader:
     weights_sha256: of that file, or of the network's state; empty where it is not known.
     proposals: how the masks were proposed; None where they were not, or came from elsewhere.
     encoder: what gave the features, where it was no run.
+    precision: that the features were computed in.
     """
 
     run: str
@@ -75,6 +76,7 @@ class SegmenterHeader:
     proposals: ProposedMasks | None
     provenance: Provenance
     encoder: EncoderReference | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 def save_segmenter(path: Path, header: SegmenterHeader, found: Clustering) -> None:
@@ -126,6 +128,7 @@ def _header(content: Mapping[str, Any]) -> SegmenterHeader:
         proposals=None if proposals is None else ProposedMasks(**proposals),
         provenance=Provenance(**{**provenance, "notes": tuple(provenance["notes"])}),
         encoder=None if encoder is None else _reference(encoder),
+        precision=_one_of(content.get("precision", "fp32"), ("fp32", "bf16")),
     )
 
 

@@ -5,10 +5,13 @@ from typing import Literal, TypeVar
 
 import torch
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""How a network computes: auto is bf16 where the machine multiplies it in hardware, else fp32."""
+
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
-def choose_precision(setting: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+def choose_precision(setting: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """Turn `auto` into bf16 where the device multiplies bf16 matrices in hardware, else fp32."""
     if setting != "auto":
         return setting

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,10 @@ from densessl.data.image_folder import open_image_folder
 from densessl.data.images import image_size
 from densessl.data.label_maps import read_label_map, write_label_map
 from densessl.data.synthetic import SYNTHETIC_CLASS_NAMES
+from densessl.evaluation.embedded_parts import PARTS_FOLDER, Embedded
+from densessl.evaluation.extraction import embed_images
+from densessl.segmenter import Segmenter
+from densessl.structures import ImageRef
 
 NUM_CLASSES = len(SYNTHETIC_CLASS_NAMES)
 
@@ -409,6 +415,45 @@ def test_truncated_image_is_left_out(folder: DrawnFolder, trained: Path, tmp_pat
     assert rejected["stem"] == "3"
     assert f"image {folder.images / '3.jpg'} cannot be read" in rejected["reason"]
     assert not (tmp_path / "out" / "label_maps" / "3.png").exists()
+
+
+def test_goes_on_after_an_interruption(
+    folder: DrawnFolder, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def embed_and_count(refs: Sequence[ImageRef], *args: Any, **kwargs: Any) -> Iterator[Embedded]:
+        asked.append(len(refs))
+        yield from embed_images(refs, *args, **kwargs)
+
+    monkeypatch.setattr("densessl.commands.cluster.embed_images", embed_and_count)
+    flags = *on_folder(folder), "--batch_size", "2"
+    assert cluster(trained, tmp_path / "whole", *flags).status == 0
+    good = (folder.masks / "4.png").read_bytes()
+    write_mask(folder, "4", 255, (10, 12))
+    assert cluster(trained, tmp_path / "out", *flags).status == 1
+    (folder.masks / "4.png").write_bytes(good)
+    assert cluster(trained, tmp_path / "out", *flags).status == 0
+    assert asked == [6, 6, 2]
+    assert not (tmp_path / "out" / PARTS_FOLDER).exists()
+    for name in ("label_maps/4.png", "label_maps/0.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    with np.load(tmp_path / "out/prototypes.npz") as found, np.load(tmp_path / "whole/prototypes.npz") as wanted:
+        np.testing.assert_array_equal(found["vectors"], wanted["vectors"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_precision_is_recorded_and_kept_by_predict(
+    folder: DrawnFolder, trained: Path, tmp_path: Path, precision: str
+) -> None:
+    out = tmp_path / "out"
+    assert cluster(trained, out, *on_folder(folder, "--precision", precision)).status == 0
+    assert read(out / "clusters.json")["precision"] == precision
+    segmenter = Segmenter.from_run(out)
+    assert segmenter.header.precision == precision
+    mask = (cv2.imread(str(folder.masks / "2.png"), cv2.IMREAD_GRAYSCALE) > 0).astype(np.uint8)
+    found = segmenter.predict(folder.images / "2.jpg", mask)
+    np.testing.assert_array_equal(found, read_label_map(out / "label_maps" / "2.png"))
 
 
 def test_only_truncated_images(folder: DrawnFolder, trained: Path, tmp_path: Path) -> None:
