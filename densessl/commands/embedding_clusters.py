@@ -89,7 +89,10 @@ def find_clusters(
 def _compared(header: SegmenterHeader, encoder: ClusteredEncoder) -> list[tuple[str, str, str]]:
     """Return what must be equal, as (name, there, here); what is unknown on one side is empty."""
     settings, reference = encoder.settings, header.encoder
-    rows = [("weights with SHA-256", header.weights_sha256[:16], (encoder.opened.fingerprint or "")[:16])]
+    rows = [
+        ("weights with SHA-256", header.weights_sha256[:16], (encoder.opened.fingerprint or "")[:16]),
+        ("precision", header.precision, encoder.opened.precision),
+    ]
     if encoder.run is not None:
         rows.append(("features", header.features, settings.features))
     if reference is not None and encoder.run is None:

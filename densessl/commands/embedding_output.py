@@ -36,6 +36,7 @@ def made_from(encoder: ClusteredEncoder, images: Sequence[ImageRef], pooling: Po
         {
             "encoder": encoder.opened.description,
             "fingerprint": encoder.opened.fingerprint,
+            "precision": encoder.opened.precision,
             "features": settings.features if encoder.run is not None else None,
             "output_stride": settings.output_stride,
             "normalisation": settings.normalisation,

@@ -34,6 +34,7 @@ from densessl.evaluation.typical_masks import cluster_medoids
 from densessl.files import make_folder, read_json, write_json
 from densessl.machine import loader_processes
 from densessl.models.dense_encoder import Normalisation
+from densessl.models.precision import Precision
 from densessl.report.embedding_page import write_embedding_page
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings
@@ -78,6 +79,7 @@ def embedding_space(
     trust_file: bool = False,
     batch_size: int = 8,
     num_workers: int = -1,
+    precision: Precision = "auto",
 ) -> EmbeddingSpaceResult:
     """Draw a map of masks by their embeddings, coloured by cluster, and strips of nearest neighbours. Reads no label.
 
@@ -117,6 +119,8 @@ def embedding_space(
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
         batch_size: images per forward pass; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
+        precision: of the encoder: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in
+            hardware).
 
     Raises:
         InputError: settings that contradict each other, clusters of another encoder, more clusters than masks, features
@@ -128,7 +132,14 @@ def embedding_space(
     queries = parse_queries(query, image_set.images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = EncoderSettings(
-        "" if encoder is None else encoder, weights, pretrained, output_stride, normalisation, features, trust_file
+        "" if encoder is None else encoder,
+        weights,
+        pretrained,
+        output_stride,
+        normalisation,
+        features,
+        trust_file,
+        precision,
     )
     opened = open_clustered_encoder(run, settings, device)
     fitted = None if clusters is None else open_clusters(clusters, opened)

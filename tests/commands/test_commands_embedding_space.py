@@ -13,6 +13,7 @@ from tiny_runs import DrawnFolder, Outcome, command, truncate, write_mask
 from densessl.commands.embedding_space import embedding_space as embedding_space_function
 from densessl.data.label_maps import read_label_map
 from densessl.errors import InputError
+from densessl.evaluation.segmenter_file import SEGMENTER_FILE, load_segmenter
 
 TIMM = ("--encoder", "test_resnet")
 
@@ -93,6 +94,11 @@ def test_prototypes_and_clusters_are_those_of_cluster(drawn: DrawnFolder, tmp_pa
     outcome = space(tmp_path / "other", *TIMM, "--output_stride", "16", *drawn.flags(), "--clusters", clusters)
     assert outcome.status == 1
     assert "clusters of another encoder's features (output_stride '8' there, '16' here)" in outcome.err
+    there = load_segmenter(clusters / SEGMENTER_FILE)[0].precision
+    here = "bf16" if there == "fp32" else "fp32"
+    outcome = space(tmp_path / "third", *TIMM, "--precision", here, *drawn.flags(), "--clusters", clusters)
+    assert outcome.status == 1
+    assert f"(precision {there!r} there, {here!r} here)" in outcome.err
 
 
 def test_everything_is_drawn_anew_without_the_encoder(drawn: DrawnFolder, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_a_name_means(trained: Path, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_run(trained: Path) -> None:
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for weights in ("final", "initial"):
-        opened = open_encoder(EncoderSettings(str(trained), weights), CPU)  # type: ignore[arg-type]
+        opened = open_encoder(EncoderSettings(str(trained), weights, precision="fp32"), CPU)  # type: ignore[arg-type]
         model, _ = load_run_model(trained, weights)
         with torch.no_grad():
             assert torch.allclose(opened.encode(images).features, model(images).embedding, atol=1e-5)
@@ -124,6 +124,13 @@ def test_precision_is_part_of_what_a_store_holds(drawn: DrawnFolder, tmp_path: P
     assert store.grid == (4, 4)
     with pytest.raises(InputError, match=r"precision: 'fp32' there, 'bf16' now"):
         store_features(tmp_path / "store", refs, other, Framing((32, 32)))
+
+
+def test_auto_precision_is_for_networks_that_are_built_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densessl.models.precision.has_fast_bf16_cpu", lambda: True)
+    assert open_encoder(EncoderSettings("test_resnet"), CPU).precision == "bf16"
+    assert open_encoder(EncoderSettings(colours), CPU).precision == "fp32"
+    assert open_encoder(EncoderSettings(colours, precision="bf16"), CPU).precision == "bf16"
 
 
 def test_an_output_of_a_wrong_shape_is_refused_by_the_store(drawn: DrawnFolder, tmp_path: Path) -> None:

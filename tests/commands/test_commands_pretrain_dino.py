@@ -88,12 +88,12 @@ def test_a_run_is_an_encoder_of_other_commands(dino: Path, drawn: DrawnFolder) -
     images = normalise_image(photo)[None]
     source = TimmSource("test_vit", weights=dino / "final.safetensors")
     expected = timm_encoder(source, CPU).function(images)
-    opened = open_encoder(EncoderSettings(str(dino)), CPU)
+    opened = open_encoder(EncoderSettings(str(dino), precision="fp32"), CPU)
     assert torch.equal(opened.encode(images).features, expected)
     assert (
         opened.supervision == "first weights: none (random weights); masks in training: none (dino sees images alone)"
     )
-    initial = open_encoder(EncoderSettings(str(dino), weights="initial"), CPU)
+    initial = open_encoder(EncoderSettings(str(dino), weights="initial", precision="fp32"), CPU)
     assert not torch.equal(initial.encode(images).features, expected)
     found = trainable_encoder(EncoderSettings(str(dino)), CPU)
     assert (found.name, found.encoder.stride) == ("test_vit", 16)
