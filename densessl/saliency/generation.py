@@ -1,6 +1,7 @@
 """Mask proposals for a whole set of images: in parallel, resumable, and the same whatever the number of workers."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,18 @@ from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
-from densessl.saliency.processing import one_thread, process_images
+from densessl.saliency.processing import one_thread, process_images, source_sha256
 from densessl.saliency.proposal_store import is_written, write_lists
 from densessl.saliency.proposals import SaliencySettings
-from densessl.saliency.record_journal import RecordPlace, append_record, drop_cut_line, index_records, open_records
-from densessl.structures import ImageSet
+from densessl.saliency.record_journal import (
+    ImageRecord,
+    RecordPlace,
+    append_record,
+    drop_cut_line,
+    index_records,
+    open_records,
+)
+from densessl.structures import ImageRef, ImageSet
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ def generate_proposals(
 ) -> SaliencySummary:
     """Propose masks for every image of a set and write them below `out` (layout: `proposal_store`).
 
-    A run that was killed goes on where it stopped; finished images are not done again, broken files are tried anew.
+    A run that was killed goes on where it stopped; finished images are not done again unless their files hold something
+    else now, broken files are tried anew.
     An image that cannot be read, or on which the estimator fails, costs one line and a place in `rejected.json`, and
     is tried again by the next run. `num_workers` processes share the work (0: none but this one; `None`: as many as
     there are cores, or as `max_workers` says, fewer for small sets) and change no result.
@@ -94,13 +103,15 @@ def generate_proposals(
     journal = out / shard.journal
     drop_cut_line(journal)
     own = images.images[shard.index :: shard.count]
-    places = index_records(out)
+    changes = _Changes(images.images, own, maps)
+    places = index_records(out, is_stale=changes.is_stale)
     todo = [image for image in own if not is_written(out, image.stem, places.get(image.stem), settings.keep_soft)]
     started = time.monotonic()
     for record in process_images(todo, out, settings, num_workers, max_workers, maps):
         append_record(journal, record)
+        changes.note(record)
     seconds = time.monotonic() - started
-    places = index_records(out, is_quiet=True)
+    places = index_records(out, is_stale=changes.is_stale, is_quiet=True)
     is_whole = all(image.stem in places for image in images.images)
     if is_whole:
         _finish_folder(images, out, settings, weights, places)
@@ -114,6 +125,38 @@ def generate_proposals(
         images_per_second=len(todo) / max(seconds, 1e-9),
         is_whole=is_whole,
     )
+
+
+class _Changes:
+    """Which records are of other files than those that bear the images' names now.
+
+    Those of images that another shard works on are looked at only where two of them differ.
+    """
+
+    def __init__(self, images: Sequence[ImageRef], own: Sequence[ImageRef], maps: MaskFolder | None) -> None:
+        self._images, self._maps = {image.stem: image for image in images}, maps
+        self._own = {image.stem for image in own}
+        self._digests: dict[str, str | None] = {}
+        self._seen: dict[str, str] = {}
+
+    def note(self, record: ImageRecord) -> None:
+        """Take a record that has just been made for the present state of its image."""
+        self._digests[record.stem] = record.file_sha256
+
+    def is_stale(self, record: ImageRecord) -> bool:
+        """Say whether a record is known to be of another file; those of earlier versions do not say.
+
+        A file that cannot be read now is given the benefit of the doubt.
+        """
+        image = self._images.get(record.stem)
+        if image is None or record.file_sha256 is None:
+            return False
+        seen = self._seen.setdefault(record.stem, record.file_sha256)
+        if record.stem not in self._own and seen == record.file_sha256:
+            return False
+        if record.stem not in self._digests:
+            self._digests[record.stem] = source_sha256(image, self._maps)
+        return self._digests[record.stem] not in (None, record.file_sha256)
 
 
 def _finish_folder(

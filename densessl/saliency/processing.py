@@ -1,11 +1,13 @@
 """Images through the estimator to files: in this process or shared among workers, a few images ahead at a time."""
 
 import functools
+import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
 from densessl.errors import InputError
+from densessl.files import file_sha256
 from densessl.machine import num_cores
-from densessl.saliency.proposal_store import write_image
+from densessl.saliency.proposal_store import remove_image, write_image
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.saliency.record_journal import ImageRecord
 from densessl.structures import ImageRef, Rejection
@@ -128,7 +131,25 @@ def _finish_images(
     return (_finish_image(out, settings, maps, image) for image in images)
 
 
+def source_sha256(image: ImageRef, maps: MaskFolder | None) -> str | None:
+    """Return the SHA-256 of an image's file, with that of its map where one is given; None where it cannot be read."""
+    given = None if maps is None else maps.files.get(image.stem)
+    try:
+        digest = file_sha256(image.path)
+        return digest if given is None else hashlib.sha256(f"{digest} {file_sha256(given)}".encode()).hexdigest()
+    except OSError:
+        return None
+
+
 def _finish_image(out: Path, settings: SaliencySettings, maps: MaskFolder | None, image: ImageRef) -> ImageRecord:
+    digest = source_sha256(image, maps)
+    record = _work_on(out, settings, maps, image)
+    if record.reason is not None:
+        remove_image(out, image.stem)
+    return replace(record, file_sha256=digest)
+
+
+def _work_on(out: Path, settings: SaliencySettings, maps: MaskFolder | None, image: ImageRef) -> ImageRecord:
     try:
         pixels = read_image(image.path)
         given = None if maps is None else maps.read(image, pixels.shape[:2]).soft

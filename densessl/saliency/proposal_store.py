@@ -42,6 +42,12 @@ def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageR
     return ImageRecord(result.stem, height, width, tuple(_annotation(part) for part in result.proposals))
 
 
+def remove_image(folder: Path, stem: str) -> None:
+    """Remove the mask and the soft map that an earlier run wrote of a file that had this image's name."""
+    for kind in ("masks", "soft"):
+        (folder / kind / f"{stem}.png").unlink(missing_ok=True)
+
+
 def is_written(folder: Path, stem: str, place: RecordPlace | None, keep_soft: bool) -> bool:
     """Say whether an image is finished: rejected for good, or with everything that its record stands for on disk."""
     if place is None or place.is_rejected:

@@ -5,7 +5,7 @@ reads all of them. Only the place of each line is kept in memory, so that the nu
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ class ImageRecord:
     """What is known of one finished image: its proposals as COCO annotations without ids, or why it has none.
 
     `is_unreadable` marks images whose file was broken or on which the estimator failed; they are tried again by the
-    next run. `file_sha256` is of the image's file, where the stage takes note of it.
+    next run. `file_sha256` is of the files that it was made from, the image's in most stages; None where the stage did
+    not take note of it.
     """
 
     stem: str
@@ -80,12 +81,14 @@ def append_record(path: Path, record: ImageRecord) -> None:
     append_text(path, json.dumps(asdict(record)) + "\n")
 
 
-def index_records(folder: Path, *, is_quiet: bool = False) -> dict[str, RecordPlace]:
+def index_records(
+    folder: Path, *, is_stale: Callable[[ImageRecord], bool] = lambda record: False, is_quiet: bool = False
+) -> dict[str, RecordPlace]:
     """Return the place of the last record of every finished image, by stem.
 
-    A last line that was cut short is passed over, and so is a line that is no record, so that its image counts as
-    unfinished; each journal with such lines costs one printed line, unless `is_quiet`. Where several journals know an
-    image, one that could read it wins.
+    A record that `is_stale` is passed over, as if it were not there. So is a last line that was cut short, and a line
+    that is no record; their images count as unfinished, and each journal with such lines costs one printed line, unless
+    `is_quiet`. Where several journals know an image, one that could read it wins.
     """
     places: dict[str, RecordPlace] = {}
     for path in sorted(folder.glob("records*.jsonl")):
@@ -95,6 +98,8 @@ def index_records(folder: Path, *, is_quiet: bool = False) -> dict[str, RecordPl
                 record = _parse(line, path, offset)
             except InputError as error:
                 broken.append(error)
+                continue
+            if is_stale(record):
                 continue
             place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable, record.file_sha256)
             before = places.get(record.stem)

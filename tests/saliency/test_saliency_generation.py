@@ -215,6 +215,38 @@ def test_a_second_run_does_only_what_is_missing_or_was_broken(images, tmp_path, 
     assert [rejection.stem for rejection in read_rejected(out)] == ["plain"]
 
 
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_another_image_of_the_same_name_is_done_again(images, tmp_path, num_parts):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(keep_soft=True), num_workers=0)
+    draw(tmp_path / "in/0.png", 77)
+    draw(tmp_path / "in/2.png", 0, plain=True)
+    parts = [
+        generate_proposals(images, out, SaliencySettings(keep_soft=True), 0, Shard(index, num_parts))
+        for index in range(num_parts)
+    ]
+    assert sum(part.num_reused for part in parts) == 4  # of 7: two changed, and the broken one is tried again
+    assert parts[-1].num_rejected + (parts[0].num_rejected if num_parts == 2 else 0) == 3
+    assert set(read_proposals(out)) == {"0", "4", "deep/1", "deep/3"}
+    assert not (out / "masks/2.png").exists()
+    assert not (out / "soft/2.png").exists()
+    generate_proposals(images, tmp_path / "new", SaliencySettings(keep_soft=True), num_workers=0)
+    for name in ("masks/0.png", "soft/0.png", "proposals.json"):
+        assert (out / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+    again = generate_proposals(images, out, SaliencySettings(keep_soft=True), num_workers=0)
+    assert again.num_reused == 6
+
+
+def test_another_map_of_method_file_is_read_again(images, tmp_path):
+    generate_proposals(images, tmp_path / "maps", SaliencySettings(keep_soft=True), num_workers=0)
+    settings = SaliencySettings(method="file", masks=tmp_path / "maps/masks")
+    generate_proposals(images, tmp_path / "out", settings, num_workers=0)
+    cv2.imwrite(str(tmp_path / "maps/masks/0.png"), np.full((48, 64), 255, np.uint8) * (np.arange(64) < 20))
+    summary = generate_proposals(images, tmp_path / "out", settings, num_workers=0)
+    assert summary.num_images - summary.num_reused == 3  # the changed map, the broken image, and the one without a map
+    assert cv2.imread(str(tmp_path / "out/masks/0.png"), cv2.IMREAD_UNCHANGED)[:, :20].all()
+
+
 def test_nothing_left_to_do_is_said(images, tmp_path):
     (tmp_path / "in/broken.jpg").unlink()
     images = open_image_folder(tmp_path / "in")
