@@ -30,6 +30,7 @@ COMMANDS = {
     "predict": "give new images the clusters that `cluster` found, and overlays",
     "segment": "segment what points or a box show, or everything, with a promptable model (SAM)",
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
+    "paste": "paste objects of other images into images, to train a promptable model on scenes of several objects",
     "train_promptable": "train a model that gives masks from points and boxes, on masks of any source",
     "export_promptable": "write a promptable model as ONNX and torch.export files, compared with it; int8 on wish",
     "evaluate": "score a folder of label maps against a folder of labels",
@@ -78,6 +79,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.segment import segment as stage  # type: ignore[assignment]
         case "self_label":
             from densessl.commands.self_label import self_label as stage  # type: ignore[assignment]
+        case "paste":
+            from densessl.commands.paste import paste as stage  # type: ignore[assignment]
         case "train_promptable":
             from densessl.commands.train_promptable import train_promptable as stage  # type: ignore[assignment]
         case "export_promptable":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from densessl.data.pasted_set import RECORD_FILE as PASTED_FILE
 from densessl.files import read_json
 from densessl.models.weights import WeightReport
 from densessl.saliency.generation import made_elsewhere
@@ -11,8 +12,8 @@ def masks_provenance(masks: Path) -> str:
     """Say where a folder of masks came from and what supervision that implies.
 
     Folders that `saliency` (or `pretrain`, or `run`) wrote name their estimator in `saliency.json`, those of `segment`
-    their model's supervision in `segment.json`; all others are made elsewhere; those made of other masks
-    (`--method file`) are traced to them.
+    their model's supervision in `segment.json`, the objects of `paste` the masks that it was given in `pasted.json`;
+    all others are made elsewhere; those made of other masks (`--method file`) are traced to them.
     """
     record = masks / "saliency.json"
     content = read_json(record, "the settings of `saliency`") if record.is_file() else None
@@ -34,6 +35,11 @@ def masks_provenance(masks: Path) -> str:
     match content:
         case {"supervision": str(supervision)}:
             return f"automatic masks of a promptable model (labels that trained it: {supervision})"
+    record = masks.parent.parent / PASTED_FILE
+    content = read_json(record, "the record of `paste`") if masks.is_file() and record.is_file() else None
+    match content:
+        case {"supervision": str(supervision)}:
+            return f"{supervision}; objects pasted into other images"
     return made_elsewhere(masks)
 
 

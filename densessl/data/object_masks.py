@@ -52,6 +52,11 @@ class ObjectSettings:
 class ObjectSource(Protocol):
     """Reads the objects of an image; cheap to pickle, so that loader processes can hold it."""
 
+    @property
+    def files(self) -> Iterable[Path]:
+        """The files that the objects are read from."""
+        ...
+
     def describe(self) -> str:
         """Say in one line what the objects are read from."""
         ...
@@ -111,6 +116,10 @@ class MaskFolderObjects:
     folder: MaskFolder
     parts: Literal["ids", "connected"]
 
+    @property
+    def files(self) -> Iterable[Path]:
+        return self.folder.files.values()
+
     def describe(self) -> str:
         what = "each id an object" if self.parts == "ids" else "each connected part of an id an object"
         return f"{self.folder.describe()}; {what}"
@@ -132,6 +141,10 @@ class CocoObjects:
 
     path: Path
     records: Mapping[str, bytes] = field(repr=False)
+
+    @property
+    def files(self) -> Iterable[Path]:
+        return (self.path,)
 
     def describe(self) -> str:
         return f"objects of {len(self.records):,} images in {self.path}"

@@ -1,0 +1,284 @@
+"""A data set of pasted scenes, in the COCO layout: every image of a set with objects of other images in it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as run_lengths
+
+from densessl.data.images import image_size, read_image
+from densessl.data.object_masks import ChosenObjects
+from densessl.data.pasted_scenes import PasteSettings, Scene, cut_out, paste
+from densessl.data.synthetic import encode_jpeg
+from densessl.errors import InputError
+from densessl.files import (
+    check_unused_folder,
+    make_folder,
+    read_json,
+    remove_abandoned_writes,
+    state_of_files,
+    write_bytes,
+    write_json,
+)
+from densessl.machine import num_cores
+from densessl.structures import ImageRef, ImageSet, MaskArray, Rejection
+
+SPLIT = "train"
+RECORD_FILE = "pasted.json"
+ANNOTATIONS_FILE = f"annotations/instances_{SPLIT}.json"
+VERSION = 1  # raised whenever the same settings give other bytes
+
+_TRIALS = 8
+"""Objects and places that are drawn before an image gets one object less."""
+_DONOR_AREAS = (0.03, 0.5)
+"""Shares of its image that an object may cover to be pasted: smaller ones are blurred, larger ones often scenery."""
+_CHUNK = 8
+_IMAGES_PER_WORKER = 64
+
+
+@dataclass(frozen=True)
+class PastedSet:
+    """What was written: images, their objects, those of them that were pasted, and images left out with the reason."""
+
+    folder: Path
+    num_images: int
+    num_objects: int
+    num_pasted: int
+    rejected: tuple[Rejection, ...]
+
+    @property
+    def annotations(self) -> Path:
+        """The objects, in the COCO instances format."""
+        return self.folder / ANNOTATIONS_FILE
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One image after its turn; `masks` as run lengths, the last `num_pasted` of them pasted."""
+
+    stem: str
+    size: tuple[int, int]
+    masks: tuple[dict[str, Any], ...]
+    num_pasted: int
+    reason: str | None = None
+
+
+def write_pasted_set(
+    images: ImageSet,
+    objects: ChosenObjects,
+    out: Path,
+    settings: PasteSettings,
+    seed: int,
+    supervision: str,
+    num_workers: int | None = None,
+) -> PastedSet:
+    """Paste objects of other images into the images of a set, and write all of them into `out`, in the COCO layout.
+
+    Pasted are objects that are the only one of their image and cover 3 to 50 % of it: of several it is not known
+    whether they are parts of one. Written are train/STEM.jpg, annotations/instances_train.json with the visible masks,
+    and pasted.json. What becomes of an image depends on the seed, its place in the set, and the set. A call that was
+    stopped goes on when it is repeated with the same settings.
+
+    Args:
+        images: the set. objects: of its images.
+        out: new, empty, or begun by this function with the same settings, images and objects.
+        settings: how objects are pasted.
+        seed: 0 or above.
+        supervision: which labels touched the masks, in words; pasted.json and the annotations say so.
+        num_workers: processes that share the work and change no byte; 0 for none but this one, `None` for as many as
+            there are cores, fewer for small sets.
+
+    Raises:
+        InputError: numbers out of range, a folder of something else, no image with a single object, an image that lies
+            in `out`, and where a process was killed.
+    """
+    if seed < 0 or (num_workers is not None and num_workers < 0):
+        raise InputError(f"seed is {seed} and num_workers {num_workers}; neither may be negative")
+    donors = _donors(images.images, objects)
+    if not donors:
+        low, high = _DONOR_AREAS
+        raise InputError(
+            f"none of {len(images)} images has a single object of {low:.0%} to {high:.0%} of its area, so there is "
+            "nothing to paste; check the masks"
+        )
+    _claim(out, images.images, objects, settings, seed, supervision)
+    paster = _Paster(images.images, objects, donors, settings, seed, out / SPLIT)
+    results = list(_in_order(paster, range(len(images)), _choose_num_workers(len(images), num_workers)))
+    good = [result for result in results if result.reason is None]
+    if not good:
+        raise InputError(f"none of {len(images)} images can be read; the first: {results[0].reason}")
+    _write_annotations(out / ANNOTATIONS_FILE, good, supervision)
+    rejected = tuple(Rejection(result.stem, result.reason) for result in results if result.reason is not None)
+    num_objects, num_pasted = sum(len(item.masks) for item in good), sum(item.num_pasted for item in good)
+    return PastedSet(out, len(good), num_objects, num_pasted, rejected)
+
+
+def _donors(images: Sequence[ImageRef], objects: ChosenObjects) -> tuple[int, ...]:
+    """Return the places of the images whose only object may be pasted."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda ref: _is_donor(ref, objects), images))
+    return tuple(np.flatnonzero(found).tolist())
+
+
+def _is_donor(ref: ImageRef, objects: ChosenObjects) -> bool:
+    try:
+        masks = objects.read(ref, image_size(ref.path))
+    except InputError:
+        return False  # said where the image has its own turn
+    return len(masks) == 1 and _DONOR_AREAS[0] <= float(masks[0].mean()) <= _DONOR_AREAS[1]
+
+
+def _claim(
+    out: Path,
+    images: Sequence[ImageRef],
+    objects: ChosenObjects,
+    settings: PasteSettings,
+    seed: int,
+    supervision: str,
+) -> None:
+    """Make the folder one of these settings; raises `InputError` where it is one of others, or of something else."""
+    make_folder(out)
+    remove_abandoned_writes(out)
+    now = {
+        "version": VERSION,
+        "images": state_of_files(ref.path for ref in images),
+        "objects": objects.source.describe(),
+        "masks": state_of_files(objects.source.files),
+        "areas": asdict(objects.settings),
+        "paste": asdict(settings),
+        "seed": seed,
+        "supervision": supervision,
+    }
+    record = out / RECORD_FILE
+    if not record.is_file():
+        check_unused_folder(out, "paste", RECORD_FILE)
+        write_json(record, now)
+        return
+    found = read_json(record, "the settings of `paste`")
+    known = found if isinstance(found, dict) else {}
+    differences = [f"{key} {known.get(key)!r} there, {now[key]!r} now" for key in now if known.get(key) != now[key]]
+    if differences:
+        raise InputError(
+            f"{out} was begun with other settings ({'; '.join(differences)}); use those, or another output folder"
+        )
+
+
+@dataclass(frozen=True)
+class _Paster:
+    """Makes one image of the set after the other; `donors` are places in `images`."""
+
+    images: Sequence[ImageRef]
+    objects: ChosenObjects
+    donors: Sequence[int]
+    settings: PasteSettings
+    seed: int
+    folder: Path
+
+    def __call__(self, index: int) -> _Result:
+        """Make and write the image at a place of the set, unless it is there."""
+        ref = self.images[index]
+        try:
+            scene = self._read(ref)
+        except InputError as error:
+            return _Result(ref.stem, (0, 0), (), 0, str(error))
+        generator = np.random.default_rng((self.seed, index))
+        num_own = len(scene.masks)
+        if generator.random() < self.settings.share:
+            for _ in range(int(generator.integers(1, self.settings.max_objects + 1))):
+                scene = self._with_another(scene, index, generator)
+        path = self.folder / f"{ref.stem}.jpg"
+        if not path.is_file():
+            write_bytes(path, encode_jpeg(scene.image))
+        height, width = scene.image.shape[:2]
+        masks = tuple(_annotation(mask) for mask in scene.masks)
+        return _Result(ref.stem, (height, width), masks, len(masks) - num_own)
+
+    def _read(self, ref: ImageRef) -> Scene:
+        image = read_image(ref.path)
+        return Scene(image, self.objects.read(ref, (image.shape[0], image.shape[1])))
+
+    def _with_another(self, scene: Scene, index: int, generator: np.random.Generator) -> Scene:
+        """Return the scene with one more object, or as it is where none can be placed."""
+        for _ in range(_TRIALS):
+            chosen = self.donors[int(generator.integers(len(self.donors)))]
+            if chosen == index:
+                continue
+            try:
+                donor = self._read(self.images[chosen])
+            except InputError:
+                continue  # said where that image has its own turn
+            pasted = paste(scene, cut_out(donor.image, donor.masks[0]), self.settings, generator)
+            if pasted is not None:
+                return pasted
+        return scene
+
+
+def _annotation(mask: MaskArray) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {
+        "segmentation": {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")},
+        "bbox": [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
+        "area": int(mask.sum()),
+        "iscrowd": 0,
+    }
+
+
+def _write_annotations(path: Path, results: Sequence[_Result], supervision: str) -> None:
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, result in enumerate(results, start=1):
+        height, width = result.size
+        name = {"file_name": f"{result.stem}.jpg", "stem": result.stem}
+        entries.append({"id": number, **name, "height": height, "width": width})
+        for mask in result.masks:
+            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, **mask})
+    content = {
+        "info": {"description": "objects of images, some of them pasted in", "supervision": supervision},
+        "images": entries,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    write_json(path, content, indent=None)
+
+
+def _in_order(paster: _Paster, indices: Iterable[int], num_workers: int) -> Iterator[_Result]:
+    if num_workers == 0:
+        yield from map(paster, indices)
+        return
+    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker, (paster,)) as executor:
+        try:
+            yield from executor.map(_work, indices, chunksize=_CHUNK)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that pastes ended, most likely for want of memory; run again with a smaller num_workers, or "
+                "0, which starts none (finished images are kept)"
+            ) from error
+
+
+_paster: _Paster | None = None  # of a worker process, which gets it once
+
+
+def _start_worker(paster: _Paster) -> None:
+    global _paster
+    cv2.setNumThreads(1)
+    _paster = paster
+
+
+def _work(index: int) -> _Result:
+    assert _paster is not None  # set when the worker started
+    return _paster(index)
+
+
+def _choose_num_workers(num_images: int, asked: int | None) -> int:
+    if asked is not None:
+        return asked
+    num_workers = min(num_cores(), num_images // _IMAGES_PER_WORKER)
+    return num_workers if num_workers > 1 else 0
