@@ -1,21 +1,19 @@
 """A data set of pasted scenes, in the COCO layout: every image of a set with objects of other images in it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as run_lengths
 
+from densessl.data.coco_annotations import mask_annotation
 from densessl.data.images import image_size, read_image
 from densessl.data.object_masks import ChosenObjects
 from densessl.data.pasted_scenes import PasteSettings, Scene, cut_out, paste
 from densessl.data.synthetic import encode_jpeg
+from densessl.data.worker_pool import choose_num_workers, in_order
 from densessl.errors import InputError
 from densessl.files import (
     check_unused_folder,
@@ -26,8 +24,7 @@ from densessl.files import (
     write_bytes,
     write_json,
 )
-from densessl.machine import num_cores
-from densessl.structures import ImageRef, ImageSet, MaskArray, Rejection
+from densessl.structures import ImageRef, ImageSet, Rejection
 
 SPLIT = "train"
 RECORD_FILE = "pasted.json"
@@ -38,7 +35,6 @@ _TRIALS = 8
 """Objects and places that are drawn before an image gets one object less."""
 _DONOR_AREAS = (0.03, 0.5)
 """Shares of its image that an object may cover to be pasted: smaller ones are blurred, larger ones often scenery."""
-_CHUNK = 8
 _IMAGES_PER_WORKER = 64
 
 
@@ -109,7 +105,8 @@ def write_pasted_set(
         )
     _claim(out, images.images, objects, settings, seed, supervision)
     paster = _Paster(images.images, objects, donors, settings, seed, out / SPLIT)
-    results = list(_in_order(paster, range(len(images)), _choose_num_workers(len(images), num_workers)))
+    workers = choose_num_workers(len(images), _IMAGES_PER_WORKER) if num_workers is None else num_workers
+    results = list(in_order(paster, range(len(images)), workers))
     good = [result for result in results if result.reason is None]
     if not good:
         raise InputError(f"none of {len(images)} images can be read; the first: {results[0].reason}")
@@ -196,7 +193,7 @@ class _Paster:
         if not path.is_file():
             write_bytes(path, encode_jpeg(scene.image))
         height, width = scene.image.shape[:2]
-        masks = tuple(_annotation(mask) for mask in scene.masks)
+        masks = tuple(mask_annotation(mask) for mask in scene.masks)
         return _Result(ref.stem, (height, width), masks, len(masks) - num_own)
 
     def _read(self, ref: ImageRef) -> Scene:
@@ -219,17 +216,6 @@ class _Paster:
         return scene
 
 
-def _annotation(mask: MaskArray) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {
-        "segmentation": {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")},
-        "bbox": [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-    }
-
-
 def _write_annotations(path: Path, results: Sequence[_Result], supervision: str) -> None:
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -246,39 +232,3 @@ def _write_annotations(path: Path, results: Sequence[_Result], supervision: str)
         "categories": [{"id": 1, "name": "object"}],
     }
     write_json(path, content, indent=None)
-
-
-def _in_order(paster: _Paster, indices: Iterable[int], num_workers: int) -> Iterator[_Result]:
-    if num_workers == 0:
-        yield from map(paster, indices)
-        return
-    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), _start_worker, (paster,)) as executor:
-        try:
-            yield from executor.map(_work, indices, chunksize=_CHUNK)
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that pastes ended, most likely for want of memory; run again with a smaller num_workers, or "
-                "0, which starts none (finished images are kept)"
-            ) from error
-
-
-_paster: _Paster | None = None  # of a worker process, which gets it once
-
-
-def _start_worker(paster: _Paster) -> None:
-    global _paster
-    cv2.setNumThreads(1)
-    _paster = paster
-
-
-def _work(index: int) -> _Result:
-    assert _paster is not None  # set when the worker started
-    return _paster(index)
-
-
-def _choose_num_workers(num_images: int, asked: int | None) -> int:
-    if asked is not None:
-        return asked
-    num_workers = min(num_cores(), num_images // _IMAGES_PER_WORKER)
-    return num_workers if num_workers > 1 else 0

@@ -1,28 +1,21 @@
 """The synthetic data set of nested objects, in the COCO layout: the same bytes for the same settings."""
 
 import functools
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as run_lengths
 
+from densessl.data.coco_annotations import mask_annotation
 from densessl.data.synthetic import check_settings, encode_jpeg, open_folder, val_indices
 from densessl.data.synthetic_nested import LEVELS, NestedScene, render_nested_scene
+from densessl.data.worker_pool import choose_num_workers, in_order
 from densessl.errors import InputError
 from densessl.files import write_bytes, write_json
-from densessl.machine import num_cores
-from densessl.structures import MaskArray
 
 NESTED_RENDERER_VERSION = 1  # raised whenever the same settings give other bytes
 _SMALLEST_PX = 64
 _IMAGES_PER_WORKER = 128  # a scene takes a tenth of a second, and starting a process a second
-_CHUNK = 16
 _ImageAndMasks = tuple[dict[str, Any], list[dict[str, Any]]]  # what the json says of them; the masks have no number yet
 
 
@@ -56,7 +49,7 @@ def render_nested_set(
     in_val = val_indices(num_images, val_fraction)
     for split in ("train", "val"):
         indices = [index for index in range(num_images) if (index in in_val) == (split == "val")]
-        workers = _choose_num_workers(len(indices)) if num_workers is None else num_workers
+        workers = choose_num_workers(len(indices), _IMAGES_PER_WORKER) if num_workers is None else num_workers
         _write_split(out, split, indices, functools.partial(_write_image, out / split, size_px, seed), workers)
     return out
 
@@ -71,30 +64,12 @@ def _write_split(
 ) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for image, masks in _in_order(work, indices, num_workers):
+    for image, masks in in_order(work, indices, num_workers):
         images.append(image)
         annotations += [{"id": number, **mask} for number, mask in enumerate(masks, start=len(annotations) + 1)]
     categories = [{"id": number, "name": name} for number, name in enumerate(LEVELS, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(out / "annotations" / f"instances_{split}.json", content, indent=None)
-
-
-def _in_order(
-    work: "functools.partial[_ImageAndMasks]", indices: list[int], num_workers: int
-) -> Iterator[_ImageAndMasks]:
-    if num_workers == 0:
-        yield from map(work, indices)
-        return
-    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), cv2.setNumThreads, (1,)) as executor:
-        try:
-            yield from executor.map(work, indices, chunksize=_CHUNK)
-        except BrokenProcessPool as error:
-            raise InputError(
-                "a process that renders scenes ended, most likely for want of memory, or because the script that calls "
-                "this has no `if __name__ == '__main__'`; run again with a smaller num_workers, or 0, which starts "
-                "none (finished images are kept)"
-            ) from error
 
 
 def _write_image(folder: Path, size_px: int, seed: int, index: int) -> _ImageAndMasks:
@@ -104,23 +79,7 @@ def _write_image(folder: Path, size_px: int, seed: int, index: int) -> _ImageAnd
     if not (folder / name).is_file():
         write_bytes(folder / name, encode_jpeg(scene.image))
     masks = [
-        {"image_id": index + 1, "category_id": level, **_annotation(mask)}
+        {"image_id": index + 1, "category_id": level, **mask_annotation(mask)}
         for level, mask in enumerate(scene.masks, start=1)
     ]
     return {"id": index + 1, "file_name": name, "height": height, "width": width}, masks
-
-
-def _choose_num_workers(num_images: int) -> int:
-    num_workers = min(num_cores(), num_images // _IMAGES_PER_WORKER)
-    return num_workers if num_workers > 1 else 0
-
-
-def _annotation(mask: MaskArray) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    encoded = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {
-        "segmentation": {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")},
-        "bbox": [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1],
-        "area": int(mask.sum()),
-        "iscrowd": 0,
-    }

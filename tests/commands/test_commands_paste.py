@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from tiny_runs import DrawnFolder, Outcome, command, draw_folder, truncate, write_mask
 
 from densessl.commands.provenance import masks_provenance
+from densessl.data import worker_pool
 from densessl.data.layouts import open_data_set
 from densessl.data.object_masks import ObjectSettings, open_objects
 
@@ -50,7 +51,10 @@ def test_objects_of_other_images_come_into_every_image(folder: DrawnFolder, tmp_
     assert changed > 5
 
 
-def test_the_same_for_any_number_of_workers_and_after_a_stop(folder: DrawnFolder, tmp_path: Path) -> None:
+def test_the_same_for_any_number_of_workers_and_after_a_stop(
+    folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "_CHUNK", 1)  # so that each gets some
     assert paste(folder, tmp_path / "one", "--num_workers", "0").status == 0
     assert paste(folder, tmp_path / "two", "--num_workers", "2").status == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "two")

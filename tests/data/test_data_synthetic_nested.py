@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densessl.data import synthetic_nested_set
+from densessl.data import worker_pool
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.object_masks import ObjectSettings, open_objects
@@ -70,7 +70,7 @@ def test_same_settings_give_the_same_bytes_and_a_stopped_run_is_completed(tmp_pa
 
 
 def test_processes_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic_nested_set, "_CHUNK", 1)  # so that each gets some
+    monkeypatch.setattr(worker_pool, "_CHUNK", 1)  # so that each gets some
     alone = render_nested_set(tmp_path / "alone", num_images=5, size_px=64, seed=2, num_workers=0)
     shared = render_nested_set(tmp_path / "shared", num_images=5, size_px=64, seed=2, num_workers=2)
     assert _digests(alone) == _digests(shared)

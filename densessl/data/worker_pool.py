@@ -1,0 +1,61 @@
+"""Work on numbered items shared among processes, results in order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import cv2
+
+from densessl.errors import InputError
+from densessl.machine import num_cores
+
+ResultT = TypeVar("ResultT")
+
+_CHUNK = 16
+
+_work: Callable[[int], Any] | None = None  # of a worker process, which gets it once
+
+
+def in_order(work: Callable[[int], ResultT], indices: Iterable[int], num_workers: int) -> Iterator[ResultT]:
+    """Yield what `work` gives for each index, in order; OpenCV has one thread in the processes that share it.
+
+    Args:
+        work: can be pickled.
+        indices: of the items.
+        num_workers: processes; 0 for none but this one.
+
+    Raises:
+        InputError: a process was killed.
+    """
+    if num_workers == 0:
+        yield from map(work, indices)
+        return
+    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), _start, (work,)) as executor:
+        try:
+            yield from executor.map(_call, indices, chunksize=_CHUNK)
+        except BrokenProcessPool as error:
+            raise InputError(
+                "a process that makes images ended, most likely for want of memory, or because the script that calls "
+                "this has no `if __name__ == '__main__'`; run again with a smaller num_workers, or 0, which starts "
+                "none (finished images are kept)"
+            ) from error
+
+
+def choose_num_workers(num_images: int, images_per_worker: int) -> int:
+    """Return as many processes as there are cores, fewer where each would get too few images; 0 in place of 1."""
+    num_workers = min(num_cores(), num_images // images_per_worker)
+    return num_workers if num_workers > 1 else 0
+
+
+def _start(work: Callable[[int], Any]) -> None:
+    global _work
+    cv2.setNumThreads(1)
+    _work = work
+
+
+def _call(index: int) -> Any:
+    assert _work is not None  # set when the process started
+    return _work(index)
