@@ -164,8 +164,9 @@ def cluster(
     check_foreground(foreground, opened.opened)
     make_folder(out)
     cluster_protocol = _with_algorithm(protocol_by_name(protocol, image_size), algorithm)
+    is_known = opened.opened.fingerprint is not None and opened.kind != "callable" and foreground != "labels"
     extraction = _extract(
-        out / PARTS_FOLDER,
+        out / PARTS_FOLDER if is_known else None,
         opened.opened,
         image_set,
         cluster_protocol,
@@ -257,7 +258,7 @@ def _scored_classes(classes: ClassSelection, images: ImageSet) -> tuple[int, ...
 
 
 def _extract(
-    parts: Path,
+    parts: Path | None,
     encoder: FeatureEncoder,
     images: ImageSet,
     protocol: ClusterProtocol,
@@ -266,6 +267,8 @@ def _extract(
     batch_size: int,
     num_workers: int,
 ) -> Extraction:
+    """Embed the images; `parts` is the folder for what is finished, None where it might be another thing next time."""
+
     def embed(refs: Sequence[ImageRef]) -> Iterator[Embedded]:
         return embed_images(
             refs,
@@ -279,7 +282,7 @@ def _extract(
             labels=images.labels,
         )
 
-    if encoder.fingerprint is None or foreground == "labels":  # no telling whether they are the same another time
+    if parts is None:
         results = embed(images.images)
     else:
         identity = parts_identity(encoder, protocol, foreground, masks)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class FittedClusters:
     names: dict[int, str]
 
 
+def clusters_precision(path: Path) -> Literal["fp32", "bf16"]:
+    """Return the precision of the features that a clusters folder, or a run that holds one, was made of."""
+    return load_segmenter(clusters_folder(path) / SEGMENTER_FILE)[0].precision
+
+
 def open_clusters(path: Path, encoder: ClusteredEncoder) -> FittedClusters:
     """Open a clusters folder (or a run that holds one) for the encoder whose masks it clustered.
 
@@ -59,7 +65,7 @@ def open_clusters(path: Path, encoder: ClusteredEncoder) -> FittedClusters:
     if differences:
         raise InputError(
             f"{folder} holds clusters of another encoder's features ({'; '.join(differences)}); give the encoder that "
-            "was clustered, or leave --clusters out"
+            "was clustered (in its --precision), or leave --clusters out"
         )
     return FittedClusters(folder, clustering, read_cluster_names(folder, clustering.num_clusters))
 

@@ -11,7 +11,7 @@ from densessl.commands.attention_output import say
 from densessl.commands.cluster_encoder import ClusteredEncoder, open_clustered_encoder
 from densessl.commands.cluster_output import provenance_of
 from densessl.commands.embedded_masks import EMBEDDINGS_FILE, Pooling, pool_masks, write_embeddings
-from densessl.commands.embedding_clusters import MaskClusters, find_clusters, open_clusters
+from densessl.commands.embedding_clusters import MaskClusters, clusters_precision, find_clusters, open_clusters
 from densessl.commands.embedding_drawing import Space, draw_space
 from densessl.commands.embedding_output import (
     RECORD_FILE,
@@ -119,8 +119,8 @@ def embedding_space(
         trust_file: open a TorchScript or torch.export file, which can run code when it is loaded.
         batch_size: images per forward pass; it does not change the result.
         num_workers: loader processes; -1 chooses by the number of cores.
-        precision: of the encoder: fp32, bf16, or auto (bf16 for runs and timm names where the machine multiplies it in
-            hardware).
+        precision: of the encoder: fp32, bf16, or auto (that of --clusters, else bf16 for runs and timm names where the
+            machine multiplies it in hardware).
 
     Raises:
         InputError: settings that contradict each other, clusters of another encoder, more clusters than masks, features
@@ -139,7 +139,7 @@ def embedding_space(
         normalisation,
         features,
         trust_file,
-        precision,
+        clusters_precision(clusters) if precision == "auto" and clusters is not None else precision,
     )
     opened = open_clustered_encoder(run, settings, device)
     fitted = None if clusters is None else open_clusters(clusters, opened)

@@ -26,7 +26,7 @@ def paste(
 
     Proposals of foregrounds hold whatever stands together. Of images with a single object it is cut out and pasted
     beside, before and behind others, at random sizes and places, so that its outline there is known. No label is read.
-    A call that was stopped goes on when it is repeated. Train on the result with
+    A call that was stopped is repeated. Train on the result with
     `train_promptable --data OUT --split train --masks OUT/annotations/instances_train.json`.
 
     Args:
@@ -47,9 +47,10 @@ def paste(
     """
     image_set = open_images(images, data, split, out)
     chosen = open_objects(masks, image_set.images, objects)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console.print(chosen.source.describe())
     supervision = masks_provenance(masks.parent if masks.name == PROPOSALS_FILE else masks)
     made = write_pasted_set(image_set, chosen, out, pasting, seed, supervision, num_workers)
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for item in made.rejected:
         console.print(f"left out {item.stem}: {item.reason}")
     left_out = f", {len(made.rejected)} left out" if made.rejected else ""

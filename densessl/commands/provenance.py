@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from densessl.data.pasted_set import ANNOTATIONS_FILE
 from densessl.data.pasted_set import RECORD_FILE as PASTED_FILE
 from densessl.files import read_json
 from densessl.models.weights import WeightReport
@@ -35,8 +36,9 @@ def masks_provenance(masks: Path) -> str:
     match content:
         case {"supervision": str(supervision)}:
             return f"automatic masks of a promptable model (labels that trained it: {supervision})"
-    record = masks.parent.parent / PASTED_FILE
-    content = read_json(record, "the record of `paste`") if masks.is_file() and record.is_file() else None
+    scenes = masks.resolve().parent.parent
+    is_pasted = masks.resolve() == scenes / ANNOTATIONS_FILE and (scenes / PASTED_FILE).is_file()
+    content = read_json(scenes / PASTED_FILE, "the record of `paste`") if is_pasted else None
     match content:
         case {"supervision": str(supervision)}:
             return f"{supervision}; objects pasted into other images"

@@ -75,6 +75,7 @@ def _write_scores(path: Path, result: ProtocolResult, data: ProtocolData, second
             "name": data.encoder.name,
             "description": opened.description,
             "fingerprint": opened.fingerprint,
+            "precision": opened.precision,
             "supervision": opened.supervision,
         },
         "data": settings.data.resolve(),
@@ -105,6 +106,7 @@ def _save_probe(path: Path, result: ProtocolResult, data: ProtocolData) -> None:
         "encoder": data.encoder.name,
         "encoder_description": opened.description,
         "encoder_fingerprint": opened.fingerprint,
+        "encoder_precision": opened.precision,
     }
     tensors = {
         "weight": torch.from_numpy(np.ascontiguousarray(probe.weight)),

@@ -48,7 +48,7 @@ class PasteSettings:
                 f"pasting.min_area {self.min_area} and pasting.max_area {self.max_area} are shares of an image with "
                 "0 < min_area <= max_area <= 1; 0.03 and 0.3 are usual"
             )
-        if self.max_scale <= 0 or self.feather_px < 0:
+        if not self.max_scale > 0 or not self.feather_px >= 0:  # NaN too
             raise InputError(
                 f"pasting.max_scale is {self.max_scale} and pasting.feather_px {self.feather_px}; a scale is above 0, "
                 "a deviation 0 or more"
@@ -57,7 +57,10 @@ class PasteSettings:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, uint8 RGB (height, width, 3), and its objects, each bool (height, width); none hides another."""
+    """An image, uint8 RGB (height, width, 3), and its objects, each bool (height, width).
+
+    What is pasted hides others, and is taken from their masks.
+    """
 
     image: ImageArray
     masks: tuple[MaskArray, ...]

@@ -76,10 +76,11 @@ def write_pasted_set(
 ) -> PastedSet:
     """Paste objects of other images into the images of a set, and write all of them into `out`, in the COCO layout.
 
-    Pasted are objects that are the only one of their image and cover 3 to 50 % of it: of several it is not known
-    whether they are parts of one. Written are train/STEM.jpg, annotations/instances_train.json with the visible masks,
-    and pasted.json. What becomes of an image depends on the seed, its place in the set, and the set. A call that was
-    stopped goes on when it is repeated with the same settings.
+    Pasted are objects that are the only one of their image within the areas of `objects`, and cover 3 to 50 % of it: of
+    several it is not known whether they are parts of one. Written are train/STEM.jpg,
+    annotations/instances_train.json with the visible masks, and pasted.json. What becomes of an image depends on the
+    seed, its place in the set, and the set. A call that was stopped is repeated with the same settings: images that are
+    there are not written again.
 
     Args:
         images: the set. objects: of its images.
@@ -91,8 +92,8 @@ def write_pasted_set(
             there are cores, fewer for small sets.
 
     Raises:
-        InputError: numbers out of range, a folder of something else, no image with a single object, an image that lies
-            in `out`, and where a process was killed.
+        InputError: numbers out of range, a folder of something else, no image with a single object, and where a process
+            was killed.
     """
     if seed < 0 or (num_workers is not None and num_workers < 0):
         raise InputError(f"seed is {seed} and num_workers {num_workers}; neither may be negative")
@@ -145,9 +146,8 @@ def _claim(
     now = {
         "version": VERSION,
         "images": state_of_files(ref.path for ref in images),
-        "objects": objects.source.describe(),
         "masks": state_of_files(objects.source.files),
-        "areas": asdict(objects.settings),
+        "objects": asdict(objects.settings),
         "paste": asdict(settings),
         "seed": seed,
         "supervision": supervision,
@@ -159,11 +159,17 @@ def _claim(
         return
     found = read_json(record, "the settings of `paste`")
     known = found if isinstance(found, dict) else {}
-    differences = [f"{key} {known.get(key)!r} there, {now[key]!r} now" for key in now if known.get(key) != now[key]]
+    differences = [_difference(key, known.get(key), now[key]) for key in now if known.get(key) != now[key]]
     if differences:
         raise InputError(
             f"{out} was begun with other settings ({'; '.join(differences)}); use those, or another output folder"
         )
+
+
+def _difference(key: str, there: object, now: object) -> str:
+    if key in ("images", "masks"):
+        return f"the {key} are others, or were changed since"
+    return f"{key} {there!r} there, {now!r} now"
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ class _Paster:
     folder: Path
 
     def __call__(self, index: int) -> _Result:
-        """Make and write the image at a place of the set, unless it is there."""
+        """Make the image at a place of the set, and write it unless it is there."""
         ref = self.images[index]
         try:
             scene = self._read(ref)

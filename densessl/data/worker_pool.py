@@ -15,7 +15,7 @@ ResultT = TypeVar("ResultT")
 
 _CHUNK = 16
 
-_work: Callable[[int], Any] | None = None  # of a worker process, which gets it once
+_work: Callable[[int], Any]  # of a worker process, which gets it when it starts
 
 
 def in_order(work: Callable[[int], ResultT], indices: Iterable[int], num_workers: int) -> Iterator[ResultT]:
@@ -57,5 +57,4 @@ def _start(work: Callable[[int], Any]) -> None:
 
 
 def _call(index: int) -> Any:
-    assert _work is not None  # set when the process started
     return _work(index)

@@ -1,7 +1,6 @@
 """Embedded images on the disk, a part at a time, so that a call which was stopped does not embed them again."""
 
 import contextlib
-import io
 import json
 import shutil
 import time
@@ -19,12 +18,14 @@ from densessl.data.masks import MaskFolder
 from densessl.evaluation.encoder_features import FeatureEncoder
 from densessl.evaluation.extraction import EmbeddedImage, Foreground, mask_weighting
 from densessl.evaluation.protocols import ClusterProtocol
-from densessl.files import check_unused_folder, make_folder, write_bytes, write_json
+from densessl.files import check_unused_folder, make_folder, write_atomically, write_json
 from densessl.structures import ImageRef, Rejection
 
 PARTS_FOLDER = "embedded_parts"
 PART_SECONDS = 10.0
 """A part is written this often, and when the work ends with an error; a kill loses no more."""
+PART_BYTES = 2**28
+"""So it is where this much waits: grids of features are large."""
 
 _IDENTITY_FILE = "identity.json"
 _TEXTS = ("stems", "states", "reasons")
@@ -42,7 +43,8 @@ def embed_in_parts(
 ) -> Iterator[Embedded]:
     """Yield what `embed` gives for each image, in order; what an earlier call wrote down is read in place of that.
 
-    Parts hold whole batches, so that a call which goes on forms the same batches as one that was never stopped.
+    Parts hold whole batches, so that a call which goes on forms the same batches as one that was never stopped. Images
+    that were left out are tried again.
 
     Args:
         folder: of the parts; made where it is not there.
@@ -55,36 +57,60 @@ def embed_in_parts(
     Raises:
         InputError: the folder holds something else, or cannot be written.
     """
-    number = _begin(folder, identity)
+    writer = _PartWriter(folder, _begin(folder, identity), batch_size)
     known = dict(_read_parts(folder))
     state_of = {ref.stem: state for ref, state in zip(images, states, strict=True)}
-    results = {stem: item for stem, (state, item) in known.items() if state_of.get(stem) == state}
-    todo = [ref for ref in images if ref.stem not in results]
-    waiting: list[Embedded] = []
-    new = embed(todo)
-    last_write = time.monotonic()
-
-    def write_waiting() -> None:
-        nonlocal number, last_write
-        num_whole = len(waiting) // batch_size * batch_size
-        if num_whole:
-            part, waiting[:] = waiting[:num_whole], waiting[num_whole:]
-            write_bytes(folder / f"{number:06d}.npz", _encoded(part, [state_of[item.stem] for item in part]))
-            number += 1
-        last_write = time.monotonic()
-
+    known = {stem: (state, item) for stem, (state, item) in known.items() if state_of.get(stem) == state}
+    is_tried_again = {stem for stem, (_, item) in known.items() if isinstance(item, Rejection)}
+    new = embed([ref for ref in images if ref.stem not in known])
+    again = embed([ref for ref in images if ref.stem in is_tried_again])
     try:
         for ref in images:
-            if ref.stem in results:
-                yield results.pop(ref.stem)
-                continue
-            item = next(new)
-            waiting.append(item)
-            if time.monotonic() - last_write >= PART_SECONDS:
-                write_waiting()
-            yield item
+            if ref.stem in is_tried_again:
+                yield next(again)
+            elif ref.stem in known:
+                yield known.pop(ref.stem)[1]
+            else:
+                item = next(new)
+                writer.add(state_of[ref.stem], item)
+                yield item
     finally:
-        write_waiting()
+        writer.write()
+
+
+class _PartWriter:
+    """Collects results and writes them in whole batches, every few seconds or megabytes."""
+
+    def __init__(self, folder: Path, number: int, batch_size: int) -> None:
+        self._folder, self._number, self._batch_size = folder, number, batch_size
+        self._waiting: list[tuple[str, Embedded]] = []
+        self._num_bytes = 0
+        self._last_write = time.monotonic()
+
+    def add(self, state: str, item: Embedded) -> None:
+        """Take a result; it may be written now, or later."""
+        self._waiting.append((state, item))
+        self._num_bytes += _num_bytes(item)
+        if time.monotonic() - self._last_write >= PART_SECONDS or self._num_bytes >= PART_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """Write the whole batches that wait; the rest waits on."""
+        num_whole = len(self._waiting) // self._batch_size * self._batch_size
+        if num_whole:
+            arrays = _encoded(self._waiting[:num_whole])
+            path = self._folder / f"{self._number:06d}.npz"
+            write_atomically(path, lambda temporary: np.savez(temporary, **arrays))  # type: ignore[arg-type]
+            del self._waiting[:num_whole]
+            self._number += 1
+        self._num_bytes = sum(_num_bytes(item) for _, item in self._waiting)
+        self._last_write = time.monotonic()
+
+
+def _num_bytes(item: Embedded) -> int:
+    if isinstance(item, Rejection):
+        return 0
+    return item.vectors.nbytes + len(item.instances) + (0 if item.features is None else item.features.nbytes)
 
 
 def parts_identity(
@@ -147,14 +173,15 @@ def _read_parts(folder: Path) -> Iterator[tuple[str, tuple[str, Embedded]]]:
             yield item.stem, (state, item)
 
 
-def _encoded(part: Sequence[Embedded], states: Sequence[str]) -> bytes:
-    """Return results as the bytes of an .npz file; images' arrays lie one behind the other."""
-    images = [item for item in part if isinstance(item, EmbeddedImage)]
+def _encoded(part: Sequence[tuple[str, Embedded]]) -> dict[str, NDArray[Any]]:
+    """Return states and results as arrays; those of the images lie one behind the other."""
+    states, items = zip(*part, strict=True)
+    images = [item for item in items if isinstance(item, EmbeddedImage)]
     grids = [image.features for image in images if image.features is not None]
     arrays: dict[str, NDArray[Any]] = {
-        "stems": np.array([item.stem for item in part]),
+        "stems": np.array([item.stem for item in items]),
         "states": np.array(states),
-        "reasons": np.array([item.reason if isinstance(item, Rejection) else "" for item in part]),
+        "reasons": np.array([item.reason if isinstance(item, Rejection) else "" for item in items]),
         "sizes": np.array([image.size for image in images], dtype=np.int64).reshape(-1, 2),
         "counts": np.array([len(image.vectors) for image in images], dtype=np.int64),
         "lengths": np.array([len(image.instances) for image in images], dtype=np.int64),
@@ -165,9 +192,7 @@ def _encoded(part: Sequence[Embedded], states: Sequence[str]) -> bytes:
         arrays["has_prototype"] = np.concatenate([image.has_prototype for image in images])
     if grids:
         arrays["features"] = np.stack(grids)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return arrays
 
 
 def _decoded(arrays: Mapping[str, NDArray[Any]]) -> list[tuple[str, Embedded]]:

@@ -23,7 +23,7 @@ from pycocotools import mask as run_lengths
 
 from densessl.data.coco_segments import segment_to_mask
 from densessl.errors import InputError
-from densessl.files import read_json, write_atomically, write_bytes, write_json
+from densessl.files import read_json, writable_folder, write_atomically, write_bytes, write_json
 from densessl.saliency.record_journal import ImageRecord, RecordPlace
 from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 
@@ -44,8 +44,9 @@ def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageR
 
 def remove_image(folder: Path, stem: str) -> None:
     """Remove the mask and the soft map that an earlier run wrote of a file that had this image's name."""
-    for kind in ("masks", "soft"):
-        (folder / kind / f"{stem}.png").unlink(missing_ok=True)
+    with writable_folder(folder):
+        for kind in ("masks", "soft"):
+            (folder / kind / f"{stem}.png").unlink(missing_ok=True)
 
 
 def is_written(folder: Path, stem: str, place: RecordPlace | None, keep_soft: bool) -> bool:

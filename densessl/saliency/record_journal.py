@@ -86,9 +86,9 @@ def index_records(
 ) -> dict[str, RecordPlace]:
     """Return the place of the last record of every finished image, by stem.
 
-    A record that `is_stale` is passed over, as if it were not there. So is a last line that was cut short, and a line
-    that is no record; their images count as unfinished, and each journal with such lines costs one printed line, unless
-    `is_quiet`. Where several journals know an image, one that could read it wins.
+    A record that `is_stale` is passed over, with those before it in its journal. So is a last line that was cut short,
+    and a line that is no record; their images count as unfinished, and each journal with such lines costs one printed
+    line, unless `is_quiet`. Where several journals know an image, one that could read it wins.
     """
     places: dict[str, RecordPlace] = {}
     for path in sorted(folder.glob("records*.jsonl")):
@@ -99,10 +99,12 @@ def index_records(
             except InputError as error:
                 broken.append(error)
                 continue
+            before = places.get(record.stem)
             if is_stale(record):
+                if before is not None and before.journal == path:
+                    del places[record.stem]  # what was written of it has been replaced
                 continue
             place = RecordPlace(path, offset, record.reason is not None, record.is_unreadable, record.file_sha256)
-            before = places.get(record.stem)
             if before is None or before.journal == path or not place.is_unreadable:
                 places[record.stem] = place
         if broken and not is_quiet:

@@ -74,7 +74,7 @@ def test_another_seed_other_images_or_a_foreign_folder_are_refused(folder: Drawn
     write_mask(folder, "3", 0)
     outcome = paste(folder, tmp_path / "out")
     assert outcome.status == 1
-    assert "masks '" in outcome.err
+    assert "the masks are others, or were changed since" in outcome.err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     outcome = paste(folder, tmp_path / "mine")
@@ -111,3 +111,6 @@ def test_the_labels_behind_the_masks_are_passed_on(folder: DrawnFolder, tmp_path
     assert masks_provenance(objects).startswith("fitted to none (estimator fused;")
     assert masks_provenance(objects).endswith("; objects pasted into other images")
     assert json.loads(objects.read_text())["info"]["supervision"].startswith("fitted to none")
+    drawn_by_hand = objects.with_name("by_hand.json")
+    drawn_by_hand.write_bytes(objects.read_bytes())
+    assert masks_provenance(drawn_by_hand).startswith("made elsewhere")

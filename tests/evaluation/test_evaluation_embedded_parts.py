@@ -85,7 +85,8 @@ def test_goes_on_at_a_batch_and_gives_the_same(tmp_path: Path, stop: int, pixels
     stop_at(tmp_path, f"image_{stop}", pixels)
     second = Embedder(pixels=pixels)
     found = embed(tmp_path, second)
-    assert second.done == [ref.stem for ref in IMAGES[stop // BATCH_SIZE * BATCH_SIZE :]]
+    left = [ref.stem for ref in IMAGES[stop // BATCH_SIZE * BATCH_SIZE :]]
+    assert sorted(second.done) == sorted({*left, "image_3"})  # which had been left out
     check_same(found, list(Embedder(pixels=pixels)(IMAGES)))
 
 
@@ -99,7 +100,31 @@ def test_an_image_that_changed_is_embedded_again(tmp_path: Path) -> None:
     embed(tmp_path, Embedder())
     again = Embedder()
     embed(tmp_path, again, states=[*STATES[:4], "changed", *STATES[5:]])
-    assert again.done == ["image_4"]
+    assert again.done == ["image_3", "image_4"]
+
+
+def test_what_was_left_out_is_tried_again(tmp_path: Path) -> None:
+    class Mended(Embedder):
+        def __call__(self, refs: Sequence[ImageRef]) -> Iterator[Embedded]:
+            for item in super().__call__(refs):
+                vectors, nothing = np.ones((1, 5), np.float32), np.ones(1, bool)
+                is_left_out = isinstance(item, Rejection)
+                yield EmbeddedImage(item.stem, vectors, nothing, b"x", None, (4, 4)) if is_left_out else item
+
+    stop_at(tmp_path, "image_7")
+    found = embed(tmp_path, Mended())
+    assert [item.stem for item in found] == [ref.stem for ref in IMAGES]
+    assert not any(isinstance(item, Rejection) for item in found)
+
+
+def test_parts_are_written_by_their_size_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_parts, "PART_SECONDS", 1e9)
+    monkeypatch.setattr(embedded_parts, "PART_BYTES", 100)
+    results = embed_in_parts(tmp_path, IDENTITY, IMAGES, STATES, Embedder(pixels=True), BATCH_SIZE)
+    for _ in range(6):
+        next(results)
+    assert list(tmp_path.glob("*.npz"))
+    results.close()
 
 
 def test_parts_of_another_identity_are_not_used(tmp_path: Path) -> None:
@@ -115,7 +140,7 @@ def test_a_damaged_part_is_embedded_again(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:100])
     again = Embedder()
     check_same(embed(tmp_path, again), list(Embedder()(IMAGES)))
-    assert again.done == ["image_2", "image_3"]
+    assert again.done == ["image_2", "image_3"]  # both, in one batch
 
 
 def test_a_folder_of_something_else_is_refused_and_stays(tmp_path: Path) -> None:

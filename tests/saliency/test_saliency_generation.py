@@ -237,6 +237,19 @@ def test_another_image_of_the_same_name_is_done_again(images, tmp_path, num_part
     assert again.num_reused == 6
 
 
+def test_an_image_that_comes_back_is_done_again(images, tmp_path):
+    out, path = tmp_path / "out", tmp_path / "in/0.png"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    first, mask = path.read_bytes(), (out / "masks/0.png").read_bytes()
+    draw(path, 77)
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert (out / "masks/0.png").read_bytes() != mask
+    path.write_bytes(first)
+    assert generate_proposals(images, out, SaliencySettings(), num_workers=0).num_reused == 5
+    assert (out / "masks/0.png").read_bytes() == mask
+    assert generate_proposals(images, out, SaliencySettings(), num_workers=0).num_reused == 6
+
+
 def test_another_map_of_method_file_is_read_again(images, tmp_path):
     generate_proposals(images, tmp_path / "maps", SaliencySettings(keep_soft=True), num_workers=0)
     settings = SaliencySettings(method="file", masks=tmp_path / "maps/masks")
