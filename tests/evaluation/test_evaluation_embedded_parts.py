@@ -93,7 +93,9 @@ def test_goes_on_at_a_batch_and_gives_the_same(tmp_path: Path, stop: int, pixels
 def test_stopped_again_and_again(tmp_path: Path) -> None:
     for stop in (3, 5, 8):
         stop_at(tmp_path, f"image_{stop}")
-    check_same(embed(tmp_path, Embedder()), list(Embedder()(IMAGES)))
+    last = Embedder()
+    check_same(embed(tmp_path, last), list(Embedder()(IMAGES)))
+    assert sorted(last.done) == ["image_3", "image_8", "image_9"]  # the one left out, and those after the last stop
 
 
 def test_an_image_that_changed_is_embedded_again(tmp_path: Path) -> None:
