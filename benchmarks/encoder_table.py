@@ -15,7 +15,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.rows import Row, append_row, latest, markdown_table, measured_on
+from benchmarks.rows import Row, all_measured_on, append_row, latest, markdown_table
 from densessl.commands.benchmark_cards import read_card
 
 
@@ -62,7 +62,7 @@ def encoder_table(rows: list[Row]) -> str:
         f"{table}\n\nmIoU in percent on {newest[-1]['num_images']} val photographs of animals (7 classes), images at "
         f"{', '.join(sizes)}: mean ± spread over clustering seeds, (interval over resampled images, that of the first "
         "seed, which the mean need not lie in the middle of). Foreground of the mask protocols: saliency_csnet. "
-        f"Measured on {measured_on(newest[-1])}. Rows, with which labels touched what: `results/encoder_table.jsonl`."
+        f"Measured on {all_measured_on(newest)}. Rows, with which labels touched what: `results/encoder_table.jsonl`."
     )
 
 

@@ -6,7 +6,7 @@ benchmarks.promptable_export (int8).
 
 from pathlib import Path
 
-from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
+from benchmarks.rows import Row, all_measured_on, latest, markdown_table, read_rows, replace_block
 
 PAGE = Path("docs/promptable.md")
 PROMPTS = ("click_1", "click_3", "click_5", "box")
@@ -43,7 +43,7 @@ def objects_table(rows: list[Row]) -> str:
     return (
         f"{table}\n\nMean IoU ± standard error over images. Objects are connected regions of the label maps (VOC) or "
         "annotated instances (COCO), of 1 % of the image or more; void pixels and crowds count for nothing. Clicks and "
-        f"boxes come from the labels. Measured on {_where(newest)}. Rows: `results/promptable.jsonl`."
+        f"boxes come from the labels. Measured on {all_measured_on(newest)}. Rows: `results/promptable.jsonl`."
     )
 
 
@@ -61,7 +61,9 @@ def nested_table(rows: list[Row]) -> str:
         for row in newest
     ]
     header = ["model", "scenes", "all three above 0.8", "mean IoU of whole", "of part", "of subpart", "chosen by"]
-    return f"{markdown_table(header, lines)}\n\nMeasured on {_where(newest)}. Rows: `results/promptable.jsonl`."
+    return (
+        f"{markdown_table(header, lines)}\n\nMeasured on {all_measured_on(newest)}. Rows: `results/promptable.jsonl`."
+    )
 
 
 def export_table(rows: list[Row]) -> str:
@@ -84,7 +86,7 @@ def export_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table([*header, 'labels behind the model'], lines)}\n\nSizes of the ONNX files, and medians with "
         "onnxruntime for an image (encoder) and a click (decoder, masks brought to the image's size), fp32 -> int8. "
-        f"Measured on {_where(newest)}. Rows: `results/promptable_export.jsonl`."
+        f"Measured on {all_measured_on(newest)}. Rows: `results/promptable_export.jsonl`."
     )
 
 
@@ -94,7 +96,3 @@ def _saved(row: Row, part: str, quantised: str) -> str:
     if part not in quantised:
         return f"{size:.1f} MB, {time:.0f} ms"
     return f"{size:.1f} -> {row['bytes'][f'{part}.int8.onnx'] / 1e6:.1f} MB, {time:.0f} -> {times['int8']:.0f} ms"
-
-
-def _where(rows: list[Row]) -> str:
-    return "; ".join(sorted({measured_on(row) for row in rows}))

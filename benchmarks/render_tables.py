@@ -10,7 +10,7 @@ from benchmarks.curve_plot import draw_training_curve
 from benchmarks.encoder_table import encoder_table
 from benchmarks.evaluation_tables import render_evaluation_tables
 from benchmarks.promptable_tables import render_promptable_tables
-from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
+from benchmarks.rows import Row, all_measured_on, latest, markdown_table, measured_on, read_rows, replace_block
 from benchmarks.saliency_tables import render_saliency_tables
 
 RESULTS = Path("results")
@@ -239,7 +239,7 @@ def ablation_table(rows: list[Row]) -> str:
         )
     header = ["recipe, scored on", "variant", "changed", "seeds", "mIoU, encoder", "mIoU, embedding"]
     header += ["embedding against the recipe, paired", "epochs", "CPU-minutes"]
-    where = "; ".join(sorted({measured_on(runs[0]) for runs in found.values()}))
+    where = all_measured_on(runs[0] for runs in found.values())
     return f"{markdown_table(header, lines)}\n\nMeasured on {where}. Rows: `results/ablation.jsonl`."
 
 

@@ -52,6 +52,11 @@ def measured_on(row: Row) -> str:
     return f"{row['hardware']['device']}, {cores} core{'s' if cores != 1 else ''}, {row['date']}"
 
 
+def all_measured_on(rows: Iterable[Row]) -> str:
+    """Return in words where and when rows were measured, each place and day once."""
+    return "; ".join(sorted({measured_on(row) for row in rows}))
+
+
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     table = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]

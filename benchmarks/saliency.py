@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.rows import Row, append_row, latest, markdown_table, measured_on, read_rows, replace_block
+from benchmarks.rows import Row, all_measured_on, append_row, latest, markdown_table, read_rows, replace_block
 from densessl.commands.classes import parse_classes
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
@@ -169,8 +169,7 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     header = ["data, images", "classes", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
     header.append("k-means mIoU")
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
-    places = sorted({measured_on(row) for row in newest})
-    return f"{table}\n\nMeasured on {'; '.join(places)}. Rows: `results/saliency.jsonl`."
+    return f"{table}\n\nMeasured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
 
 
 def _classes(row: Row) -> str:

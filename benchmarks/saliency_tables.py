@@ -6,7 +6,7 @@ and benchmarks.classical_saliency.
 
 from pathlib import Path
 
-from benchmarks.rows import Row, latest, markdown_table, measured_on, read_rows, replace_block
+from benchmarks.rows import Row, all_measured_on, latest, markdown_table, measured_on, read_rows, replace_block
 
 PAGE = Path("docs/saliency.md")
 
@@ -50,8 +50,7 @@ def cost_table(rows: list[Row]) -> str:
         f"last holds the end of the workers, some hundred MiB of each whatever the number of images). {_where(row)}"
         for row in memory
     ]
-    where = "; ".join(sorted({measured_on(row) for row in rates}))
-    return f"{markdown_table(header, lines)}\n\nMeasured on {where}." + "".join(notes)
+    return f"{markdown_table(header, lines)}\n\nMeasured on {all_measured_on(rates)}." + "".join(notes)
 
 
 def classical_table(rows: list[Row]) -> str:
