@@ -89,7 +89,8 @@ class PromptableTrainingSettings:
         epochs: passes over the images.
         batch_size: images per step over all processes; an epoch's last incomplete batch is dropped.
         learning_rate: of AdamW after the warm-up.
-        encoder_lr_scale: the image encoder learns at learning_rate times this.
+        encoder_lr_scale: the image encoder learns at learning_rate times this; of a timm backbone the backbone alone,
+            the layers between it and the decoder learn at learning_rate.
         weight_decay: decoupled; of matrices and filters, not of biases and norms.
         schedule: step (a tenth from two thirds of the steps on, a hundredth at the very end, as published), cosine,
             poly or constant.

@@ -133,9 +133,12 @@ def prepare_encoder(model: PromptableModel, trained: Literal["all", "neck", "non
 def build_optimizer(model: PromptableModel, training: PromptableTrainingSettings) -> torch.optim.Optimizer:
     """Return AdamW (betas 0.9 and 0.999, as published) over what is trained of a model.
 
-    The image encoder's groups carry its `lr_scale`; vectors (biases, norms) do not decay.
+    `encoder_lr_scale` is that of the groups of the image encoder, of a timm backbone without its neck, which is new;
+    vectors (biases, norms) do not decay.
     """
-    inside = {id(parameter) for parameter in model.image_encoder.parameters()}
+    encoder = model.image_encoder
+    begun = encoder.encoder if isinstance(encoder, BackboneEncoder) else encoder
+    inside = {id(parameter) for parameter in begun.parameters()}
     groups = []
     for is_inside in (True, False):
         for is_matrix in (True, False):

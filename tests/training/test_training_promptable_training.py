@@ -20,6 +20,7 @@ from densessl.training import promptable_steps, promptable_training, training_lo
 from densessl.training.checkpoints import list_checkpoints, load_checkpoint
 from densessl.training.interaction import InteractionResult
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
+from densessl.training.promptable_training import build_optimizer
 from densessl.training.run_log import read_metrics
 
 
@@ -172,6 +173,15 @@ def test_what_is_not_trained_stays_as_it_is(root: Path, tmp_path: Path, trained:
     ]
     assert any(name.startswith("mask_decoder.") for name in moved)
     assert "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix" not in moved
+
+
+def test_the_rate_of_the_encoder_is_not_that_of_the_layers_behind_it() -> None:
+    """The neck of a timm backbone is new, however good the backbone's weights are."""
+    model = build()
+    optimizer = build_optimizer(model, _changed(encoder_lr_scale=0.1))
+    scale_of = {id(value): group["lr_scale"] for group in optimizer.param_groups for value in group["params"]}
+    slow = {name for name, value in model.named_parameters() if scale_of[id(value)] == 0.1}
+    assert slow == {name for name, _ in model.named_parameters() if name.startswith("image_encoder.encoder.")}
 
 
 @pytest.mark.parametrize(("batch_norm", "is_frozen"), [("frozen", True), ("batch", False), ("auto", False)])
