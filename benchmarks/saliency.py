@@ -45,7 +45,20 @@ from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, Labe
 
 PAGE = Path(__file__).parents[1] / "docs/saliency.md"
 MASK_THRESHOLD = 0.5
-MEASURES = ("mae", "max_f", "weighted_f", "s_measure", "mean_e")
+MEASURES = {
+    "mae": "MAE",
+    "max_f": "max F",
+    "mean_f": "mean F",
+    "adaptive_f": "adaptive F",
+    "weighted_f": "weighted F",
+    "s_measure": "S",
+    "max_e": "max E",
+    "mean_e": "mean E",
+    "adaptive_e": "adaptive E",
+    "iou": "IoU",
+    "accuracy": "accuracy",
+}
+"""Of the soft map, as `saliency_metrics` names them, and their heads in the table."""
 
 
 class Measured(NamedTuple):
@@ -148,7 +161,9 @@ def measure(
 
 def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
-    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in downstream}
+    run = {key: downstream[-1].get(key) for key in ("config", "training_seed", "weights_sha256")} if downstream else {}
+    same_run = [row for row in downstream if all(row.get(key) == value for key, value in run.items())]
+    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in same_run}
     newest = latest(
         rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
     )
@@ -159,17 +174,23 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
             row["method"],
             row["refine"],
             f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
-            *(f"{row[name]:.3f}" for name in MEASURES),
+            *(f"{row[name]:.3f}" if name in row else "-" for name in MEASURES),
             _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
             row["labels"],
         ]
         for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
     ]
-    header = ["data, images", "classes", "method", "refine", "mask IoU", "MAE", "max F", "weighted F", "S", "mean E"]
-    header.append("k-means mIoU")
+    header = ["data, images", "classes", "method", "refine", "mask IoU", *MEASURES.values(), "k-means mIoU"]
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
-    return f"{table}\n\nMeasured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
+    note = (
+        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`, seed {run['training_seed']}, selected and "
+        f"pooled by these masks, mean ± spread over {same_run[-1]['clustering_seeds']} clustering seeds "
+        "(`results/saliency_downstream.jsonl`). "
+        if same_run
+        else ""
+    )
+    return f"{table}\n\n{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
 
 
 def _classes(row: Row) -> str:

@@ -5,9 +5,9 @@
     python -m benchmarks.saliency_downstream --run RUN --data ROOT --predictions ROOT/saliency_csnet
 
 Rows go to results/saliency_downstream.jsonl: k-means mIoU on val under protocol `native`, mean and spread over
-clustering seeds. The run is one of the configurations `voc_animals_*`, trained with our default masks; only the masks
-that select and pool its embeddings change. `benchmarks.saliency --render-table` puts the newest row of each method into
-its table. Labels name the clusters (Hungarian on IoU) and score them.
+clustering seeds. The run is that of a shipped configuration, trained with our default masks; only the masks that select
+and pool its embeddings change. `benchmarks.saliency --render-table` puts the newest row of each method into its table
+(of the run that was measured last). Labels name the clusters (Hungarian on IoU) and score them.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import json
 from pathlib import Path
 
 from benchmarks.rows import append_row
+from benchmarks.run_config import config_of
 from benchmarks.saliency import add_method_arguments, described, labels_behind, settings_from
 from benchmarks.voc_animals import cluster_val
 from densessl.data.layouts import open_images
+from densessl.files import file_sha256, read_json
 from densessl.saliency.generation import generate_proposals
 
 
@@ -52,7 +54,9 @@ def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: st
             "benchmark": "saliency_downstream",
             "data": arguments.data.name,
             "split": "val",
-            "config": arguments.config_name,
+            "config": config_of(arguments.run),
+            "training_seed": read_json(arguments.run / "run.json", "the record of a run").get("seed"),
+            "weights_sha256": file_sha256(arguments.run / "final.safetensors")[:16],
             "method": method,
             "refine": refine,
             "labels": labels,
@@ -68,7 +72,6 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="the folder voc_animals")
-    parser.add_argument("--config-name", required=True, help="which configuration the run is of")
     add_method_arguments(parser)
     parser.add_argument("--image_size", type=int, default=None, help="side that images are clustered at")
     parser.add_argument("--seeds", type=int, default=20)
