@@ -12,6 +12,7 @@ the model.
 """
 
 import argparse
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from densessl.data.coco import CocoLabels
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_coco_objects
+from densessl.data.worker_pool import in_order
 from densessl.evaluation.image_objects import Instances, connected_regions
 from densessl.evaluation.nested_masks import nested_match
 from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
@@ -98,30 +100,53 @@ class ObjectScore:
 def main() -> None:
     """Score one method on one split."""
     arguments = _parse()
-    image_set = open_data_set(arguments.data, arguments.split)
-    images = image_set.images[: arguments.num_images]
     row: dict[str, Any] = {"data": arguments.data.name, "split": arguments.split, "task": arguments.task}
     row |= _method_record(arguments)
     if arguments.task == "objects":
-        method = GrabCutMethod() if arguments.method == "grabcut" else ModelMethod(_predictor(arguments.weights))
-        row |= score_objects(method, image_set, images)
+        weights = None if arguments.method == "grabcut" else arguments.weights
+        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights)
+        row |= score_objects(scorer, arguments.num_workers)
     else:
+        image_set = open_data_set(arguments.data, arguments.split)
+        images = image_set.images[: arguments.num_images]
         annotations = arguments.data / "annotations" / f"instances_{image_set.name}.json"
         row |= score_nested(_predictor(arguments.weights), annotations, images)
     print(append_row(arguments.results, {"benchmark": "promptable", **row}))
 
 
-def score_objects(method: Method, image_set: ImageSet, images: Sequence[ImageRef]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ObjectScorer:
+    """Scores the objects of the image at a place of a split; each process that it is sent to opens what it needs.
+
+    num_images: the first ones alone. weights: of a promptable model; GrabCut without.
+    """
+
+    data: Path
+    split: str
+    num_images: int | None
+    weights: Path | None
+
+    def __call__(self, index: int) -> list[ObjectScore]:
+        images, truth_of, method = _opened(self)
+        truth = truth_of(images[index])
+        method.set_image(read_image(images[index].path))
+        return [score_object(method, mask, truth.ignored) for mask in truth.masks]
+
+
+@functools.cache
+def _opened(scorer: ObjectScorer) -> tuple[tuple[ImageRef, ...], Callable[[ImageRef], Instances], Method]:
+    image_set = open_data_set(scorer.data, scorer.split)
+    images = image_set.images[: scorer.num_images]
+    method = GrabCutMethod() if scorer.weights is None else ModelMethod(_predictor(scorer.weights))
+    return images, open_truth(image_set, images), method
+
+
+def score_objects(scorer: ObjectScorer, num_workers: int) -> dict[str, Any]:
     """Return the mean IoU over all objects of the images, with its standard error over images."""
-    truth_of = open_truth(image_set, images)
-    by_image: list[list[ObjectScore]] = []
-    for ref in images:
-        image = read_image(ref.path)
-        truth = truth_of(ref)
-        method.set_image(image)
-        by_image.append([score_object(method, mask, truth.ignored) for mask in truth.masks])
+    num_images = len(open_data_set(scorer.data, scorer.split).images[: scorer.num_images])
+    by_image = list(in_order(scorer, range(num_images), num_workers))
     scores = [score for scores in by_image for score in scores]
-    row: dict[str, Any] = {"num_images": len(images), "num_objects": len(scores)}
+    row: dict[str, Any] = {"num_images": num_images, "num_objects": len(scores)}
     values = {f"click_{count}": [score.clicks[count - 1] for score in scores] for count in (1, 3, 5)}
     values["box"] = [score.box for score in scores]
     counts = [len(scores) for scores in by_image]
@@ -211,6 +236,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="any file of a promptable model")
     parser.add_argument("--name", help="of the model, in the table")
     parser.add_argument("--selection", default="none: scored once", help="which scores were seen before it was chosen")
+    parser.add_argument("--num_workers", type=int, default=0, help="processes that share the images")
     parser.add_argument("--num_images", type=int, help="the first ones alone, to try it")
     parser.add_argument("--results", type=Path, default=Path("results/promptable.jsonl"))
     return parser.parse_args()
