@@ -133,3 +133,22 @@ def test_the_published_measures_of_vit_b(tmp_path: Path) -> None:
     part = replace(encoder_part(model), compared=sizes)
     write_onnx(trace_part(part), part, tmp_path / "encoder.onnx")
     compare_part(part, open_onnx(tmp_path / "encoder.onnx"), "encoder.onnx")
+
+
+@pytest.mark.slow
+def test_the_published_measures_of_the_decoder(tmp_path: Path) -> None:
+    """256 channels, 8 heads, perceptrons of 2048, on the grid of 1024 px and on another; to 1e-4 as above."""
+    torch.manual_seed(0)
+    settings = PromptableSettings("test_resnet", 1024)
+    assert (settings.dim, settings.decoder_heads, settings.decoder_mlp_dim) == (256, 8, 2048)
+    model = build_promptable_model(settings).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # some begin at zero
+    sizes = (
+        {"batch": 1, "num_prompts": 2, "num_points": 3, "rows": 64, "columns": 64},
+        {"batch": 2, "num_prompts": 5, "num_points": 0, "rows": 28, "columns": 17},
+    )
+    part = replace(decoder_part(model), compared=sizes)
+    write_onnx(trace_part(part), part, tmp_path / "decoder.onnx")
+    compare_part(part, open_onnx(tmp_path / "decoder.onnx"), "decoder.onnx", 1e-4)
