@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, get_args
 
 import yaml
@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     parser = build_parser(words[0], stage)
     try:
-        values = parser.parse_args(_config_first(_methods_spelt_out(words[1:])))
+        flags = _bare_flags_spelt_out(words[1:], _bool_flags(parser))
+        values = parser.parse_args(_config_first(_methods_spelt_out(flags)))
     except ArgumentError as error:
         print(f"densessl {words[0]}: {error}{_suggestion(str(error), parser)}", file=sys.stderr)
         print(f"`{parser.prog} --help` lists every flag and setting", file=sys.stderr)
@@ -206,6 +207,21 @@ def _methods_spelt_out(words: list[str]) -> list[str]:
         elif word.startswith("--objective=") and word.partition("=")[2] in methods:
             spelt[index] = f"--objective.method={word.partition('=')[2]}"
     return spelt
+
+
+def _bare_flags_spelt_out(words: list[str], bool_flags: Collection[str]) -> list[str]:
+    """Write a flag of yes or no that stands without a value, `--everything`, as `--everything true`."""
+    spelt: list[str] = []
+    for index, word in enumerate(words):
+        is_bare = word in bool_flags and all(following.startswith("--") for following in words[index + 1 : index + 2])
+        spelt += [word, "true"] if is_bare else [word]
+    return spelt
+
+
+def _bool_flags(parser: ArgumentParser) -> frozenset[str]:
+    """Return the flags of type bool, those of settings too: `--resume`, `--linear.augmentation`."""
+    actions = [action for action in parser._actions if getattr(action, "_typehint", None) is bool]
+    return frozenset(flag for action in actions for flag in action.option_strings)
 
 
 def _suggestion(message: str, parser: ArgumentParser) -> str:

@@ -313,3 +313,42 @@ def test_a_method_may_stand_for_its_group(words: tuple[str, ...]) -> None:
     assert parsed("pretrain", *spelt, "--out", "RUN").objective.method == "dino"
     assert command_line._methods_spelt_out(["--objective", "settings.yaml"]) == ["--objective", "settings.yaml"]
     assert command_line._methods_spelt_out(["--objective"]) == ["--objective"]
+
+
+BARE_FLAGS = [
+    ((), ()),
+    (("--everything",), ("--everything", "true")),
+    (("--everything", "--out", "o"), ("--everything", "true", "--out", "o")),
+    (("--out", "o", "--everything", "--pretrained"), ("--out", "o", "--everything", "true", "--pretrained", "true")),
+    (("--everything", "true", "--pretrained", "false"), ("--everything", "true", "--pretrained", "false")),
+    (("--everything=false", "--out"), ("--everything=false", "--out")),  # of another type: still wrong usage
+    (("--everything", "photo.jpg"), ("--everything", "photo.jpg")),
+]
+
+
+@pytest.mark.parametrize(("words", "spelt"), BARE_FLAGS)
+def test_a_bare_flag_of_type_bool_means_true(words: tuple[str, ...], spelt: tuple[str, ...]) -> None:
+    assert command_line._bare_flags_spelt_out(list(words), {"--everything", "--pretrained"}) == list(spelt)
+
+
+def test_which_flags_may_stand_bare() -> None:
+    flags = {name: command_line._bool_flags(build_parser(name, stage_function(name))) for name in ("segment", "linear")}
+    assert flags["segment"] == {"--multimask", "--everything", "--pretrained"}
+    assert flags["linear"] == {"--pretrained", "--trust_file", "--linear.augmentation"}
+
+
+@pytest.mark.parametrize(
+    ("words", "augmentation", "pretrained"),
+    [
+        (("--linear.augmentation", "--pretrained"), True, True),
+        (("--pretrained", "--linear.augmentation", "false"), False, True),
+        (("--linear.augmentation=false", "--pretrained", "false"), False, False),
+    ],
+)
+def test_bare_flags_reach_the_stage(
+    words: tuple[str, ...], augmentation: bool, pretrained: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = ("--encoder", "resnet18", "--data", "d", "--out", "o")
+    status, out, _ = run(capsys, "linear", *words, *needed, "--print_config")
+    printed = load_yaml_strictly(out)
+    assert (status, printed["linear"]["augmentation"], printed["pretrained"]) == (0, augmentation, pretrained)
