@@ -1,6 +1,6 @@
 """Automatic masks beside the package segment-anything: time, peak memory, agreement, and time of a single prompt.
 
-    python -m benchmarks.automatic_masks --images JPEGImages --encoders small vit_b
+    python -m benchmarks.automatic_masks --images ROOT/tiny_coco/val2017 --encoders small vit_b --large
 
 Both get the same file of random weights (`benchmarks.random_sam`), the same photographs and settings, in fp32, each in
 a process of its own, one after the other, with the same number of threads. The threshold of predicted IoU is set so
@@ -73,7 +73,8 @@ def _row(
     ours, theirs = found["ours"], found["theirs"]
     own = ("seconds", "cpu_seconds", "peak_gib", "peak_above_load_gib", "prompt_ms", "num_masks")
     row: dict[str, Any] = {"benchmark": "automatic_masks", "encoder": encoder, "size_px": arguments.size_px}
-    row |= {"num_images": len(paths), "settings": asdict(settings), "passing": arguments.passing}
+    row |= {"num_images": len(paths), "images": [Path(path).name for path in paths]}
+    row |= {"settings": asdict(settings), "passing": arguments.passing}
     row |= {"max_memory_gb": MAX_MEMORY_GB, "threads": torch.get_num_threads()}
     row |= {name: ours[name] for name in own} | {f"{name}_segment_anything": theirs[name] for name in own}
     row |= {"mean_iou": _agreement(ours["masks"], theirs["masks"]), "same_run_lengths": _num_same(ours, theirs)}
@@ -223,7 +224,7 @@ def _memory(key: str) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, help="a folder of photographs")
+    parser.add_argument("--images", type=Path, help="a folder of photographs (required)")
     parser.add_argument("--encoders", nargs="+", choices=SHAPES, default=["small", "vit_b"])
     parser.add_argument("--size-px", type=int, default=1024)
     parser.add_argument("--num-images", type=int, default=3)
@@ -235,7 +236,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--child", choices=("ours", "theirs", "large"), help=argparse.SUPPRESS)
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.images is None and arguments.child is None:
+        parser.error("the following arguments are required: --images")
+    return arguments
 
 
 if __name__ == "__main__":
