@@ -78,7 +78,8 @@ def segment(
         automatic: how masks of everything are proposed and chosen.
         map: which of them the maps hold.
         max_memory_gb: bound on the memory that decoding and restoring masks of everything take, in 10^9 bytes; the
-            weights, the encoder's own work, the image and the finished masks come on top.
+            weights, the encoder's own work, the image and the runs of all masks that pass the thresholds (16 bytes a
+            run, before duplicates are removed) come on top.
         precision: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
         seed: of the random weights of a model named by encoder.
 
