@@ -19,8 +19,6 @@ import functools
 import json
 import random
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,6 +29,7 @@ from densessl.commands.classes import parse_classes
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.worker_pool import open_pool
 from densessl.errors import InputError
 from densessl.evaluation.saliency_scores import ImageMeasures, average_measures, measure_image
 from densessl.evaluation.saliency_truth import only_classes
@@ -101,8 +100,7 @@ def _measure(
     """Measure one method and append its row; `settings` None reads the maps of `arguments.predictions`."""
     classes = parse_classes(arguments.classes)
     work = functools.partial(measure, arguments.data, arguments.split, classes, settings, arguments.predictions)
-    context = get_context("spawn")
-    with ProcessPoolExecutor(arguments.num_workers, context, _start_worker, (settings,)) as executor:
+    with open_pool(arguments.num_workers, _start_worker, settings) as executor:
         results = list(executor.map(work, images, chunksize=4))
     overlaps = np.array([result.mask_iou for result in results])
     scores = average_measures(result.measures for result in results)

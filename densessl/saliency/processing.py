@@ -4,11 +4,10 @@ import functools
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder
+from densessl.data.worker_pool import open_pool
 from densessl.errors import InputError
 from densessl.files import file_sha256
 from densessl.machine import num_cores
@@ -98,9 +98,7 @@ def _run(
         with one_thread():
             yield from work(maps, images)
         return
-    # A fresh interpreter: forking a process that has used threads (torch, OpenCV) can hang the child.
-    context = get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, context, initializer=use_one_thread)
+    executor = open_pool(num_workers, use_one_thread)
     try:
         pending: deque[Future[list[ImageRecord]]] = deque()  # a few chunks ahead, so that memory stays bounded
         for first in range(0, len(images), _CHUNK):

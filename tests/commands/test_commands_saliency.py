@@ -4,13 +4,16 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
 import pytest
 from safetensors.torch import save_file
+from tiny_runs import command, draw_folder
 
 from densessl.commands import saliency as stage
 from densessl.commands.saliency import saliency
@@ -80,6 +83,46 @@ def test_parts_share_a_folder_and_the_last_writes_lists_and_gallery(tmp_path, mo
     assert (tmp_path / "out/gallery/index.html").is_file()
     assert len(json.loads((tmp_path / "out/proposals.json").read_text())["images"]) == 3
     assert "the lists are written when the other shards are finished" in capsys.readouterr().out
+
+
+def test_a_killed_call_leaves_no_process_behind_and_goes_on(tmp_path):
+    drawn, out, whole = draw_folder(tmp_path, num_images=60), tmp_path / "out", tmp_path / "whole"
+    words = ("saliency", "--images", drawn.images, "--gallery", "false", "--num_workers")
+    killed = subprocess.Popen(
+        (sys.executable, "-m", "densessl", *words, "2", "--out", out),
+        stdout=subprocess.PIPE,  # which its workers inherit: it ends when the last of them has ended
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        while not (out / "records.jsonl").exists() and killed.poll() is None:
+            time.sleep(0.01)
+        killed.kill()
+        killed.communicate(timeout=10)
+    finally:
+        if killed.returncode is None:
+            os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert command(*words, "0", "--out", whole).status == 0
+    assert 0 < len(list_masks(out)) < len(list_masks(whole))
+    for path in list_masks(out):
+        assert path.read_bytes() == (whole / "masks" / path.name).read_bytes()
+    finished = {json.loads(line)["stem"] for line in (out / "records.jsonl").read_text().splitlines()}
+    before = {path: path.stat().st_mtime_ns for path in list_masks(out) if path.stem in finished}
+    outcome = command(*words, "0", "--out", out)  # the number of workers changes no result
+    assert outcome.status == 0
+    assert f", {len(finished)} finished before;" in outcome.out
+    assert before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert contents(out) == contents(whole)
+
+
+def list_masks(out):
+    return [path for path in (out / "masks").glob("*.png") if not path.name.startswith(".")]
+
+
+def contents(out):
+    return {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow  # starts two interpreters

@@ -62,7 +62,7 @@ def draw_folder(root: Path, num_images: int = 8) -> DrawnFolder:
         mask = np.zeros((48, 64) if index % 2 == 0 else (64, 48), np.uint8)
         mask[12:36, 8:40] = 255
         image = generator.integers(0, 60, (*mask.shape, 3)).astype(np.uint8)
-        image[mask > 0] += np.array([150, 20 * index, 90], np.uint8)
+        image[mask > 0] += np.array([150, 20 * index % 256, 90], np.uint8)
         cv2.imwrite(str(folder.images / f"{index}.jpg"), image)
         cv2.imwrite(str(folder.masks / f"{index}.png"), mask)
     return folder

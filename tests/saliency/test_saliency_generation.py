@@ -1,6 +1,7 @@
 """The stage as a whole: layout, resume after a kill, broken images, number of workers, refusals."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import cv2
@@ -64,6 +65,17 @@ def test_workers_change_nothing(images, tmp_path):
     generate_proposals(images, tmp_path / "alone", SaliencySettings(), num_workers=0)
     generate_proposals(images, tmp_path / "shared", SaliencySettings(), num_workers=2)
     assert contents(tmp_path / "alone") == contents(tmp_path / "shared")
+
+
+def test_a_killed_worker_is_said_and_finished_images_are_kept(images, tmp_path):
+    many = images.images[:2] * 30  # more than are handed out at once
+    records = processing.process_images(many, tmp_path / "out", SaliencySettings(), num_workers=1)
+    next(records)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(InputError, match=r"a saliency worker was killed.*\(finished images are kept\)"):
+        list(records)
+    assert cv2.imread(str(tmp_path / f"out/masks/{many[0].stem}.png"), cv2.IMREAD_UNCHANGED) is not None
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
