@@ -11,6 +11,7 @@ from rich.console import Console
 
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.images import read_image
+from densessl.data.masks import open_mask_folder
 from densessl.data.soft_targets import SoftMaps, decidedness
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256, make_folder, read_json, write_json
@@ -29,6 +30,7 @@ from densessl.saliency.feature_settings import ENCODER_METHODS
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.network_saliency import network_logits, network_view
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
+from densessl.saliency.processing import source_sha256
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageArray, ImageRef, ImageSet
 from densessl.training.devices import make_fabric
@@ -38,6 +40,7 @@ from densessl.training.self_training import SelfTrainingSettings, train_saliency
 _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
 _RECORD = "self_training.json"
+_CONTENTS = "contents_sha256"
 NUM_CALIBRATED = 300
 """At most so many images, spread evenly over the set, on which a trained network's threshold is found."""
 MIN_CALIBRATED = 50
@@ -201,12 +204,16 @@ def _check_encoders(
 def _describe(
     images: ImageSet, saliency: SaliencySettings, settings: SelfTrainingSettings, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Return what a folder's network depends on; files of weights by their content, images by their names."""
+    """Return what a folder's network depends on; files of weights and images by their content."""
     stems = "\n".join(image.stem for image in images.images)
     record = {
         "saliency": {**saliency.plain(), "weights_sha256": _digest_of_file(saliency.weights)},
         "self_training": {**asdict(settings), "weights_sha256": _digest_of_file(settings.weights)},
-        "images": {"number": len(images), "names_sha256": hashlib.sha256(stems.encode()).hexdigest()},
+        "images": {
+            "number": len(images),
+            "names_sha256": hashlib.sha256(stems.encode()).hexdigest(),
+            _CONTENTS: _digest_of_images(images, saliency, settings),
+        },
         "training": {"seed": seed},
     }
     for key in _FREE:
@@ -224,8 +231,14 @@ def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
     before = read_json(path, "the settings of a self-training run")
     if not isinstance(before, dict) or not all(isinstance(before.get(section), dict) for section in now):
         raise InputError(f"{path} holds no settings of a self-training run; choose another output folder (--out)")
+    if _CONTENTS not in before["images"]:
+        before["images"][_CONTENTS] = now["images"][_CONTENTS]
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"{path} is of an earlier version and does not say what the images held; taken to be what they hold now "
+            "(another --out trains a new network)"
+        )
     differences = [
-        f"{section}.{key} {before[section].get(key)!r} there, {value!r} now"
+        _difference(f"{section}.{key}", before[section].get(key), value)
         for section, values in now.items()
         for key, value in values.items()
         if key != "weights" and before[section].get(key) != value  # a file of weights may move
@@ -237,6 +250,22 @@ def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
             f"{out} was begun with other settings or images ({'; '.join(differences)}); use those, or another output "
             f"folder (--out){way_out}"
         )
+
+
+def _difference(name: str, there: object, now: object) -> str:
+    if name == f"images.{_CONTENTS}":
+        return "images or given maps hold something else now than they did then"
+    return f"{name} {there!r} there, {now!r} now"
+
+
+def _digest_of_images(images: ImageSet, saliency: SaliencySettings, settings: SelfTrainingSettings) -> str:
+    """Return a SHA-256 of what all images hold, and of the maps of teacher `file`."""
+    masks = saliency.masks if "file" in settings.teachers else None
+    maps = None if masks is None else open_mask_folder(masks, images.images)
+    digest = hashlib.sha256()
+    for image in images.images:
+        digest.update(f"{image.stem} {source_sha256(image, maps)}\n".encode())
+    return digest.hexdigest()
 
 
 def _digest_of_file(path: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """`saliency --method self_trained`: one command trains and makes masks, resumes, and serves other folders."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -10,12 +11,15 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_runs import DrawnFolder, command, draw_folder, truncate
+from tiny_runs import DrawnFolder, command, draw_folder, truncate, write_mask
 
 from densessl.commands import self_training as stage
+from densessl.data.image_folder import open_image_folder
 from densessl.data.soft_targets import SoftMaps
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
+from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef
+from densessl.training.self_training import SelfTrainingSettings
 
 FLAGS = (
     *("--method", "self_trained", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
@@ -104,6 +108,40 @@ def test_a_finished_network_is_not_reused_for_other_images(trained: Path, tmp_pa
     assert outcome.status == 1
     assert "images.number 8 there, 9 now" in outcome.err
     assert f"--network {trained / 'self_training' / 'network.safetensors'}" in outcome.err
+
+
+def test_a_finished_network_is_not_reused_for_other_contents_of_the_same_names(trained: Path, tmp_path: Path) -> None:
+    out, moved = tmp_path / "out", draw_folder(tmp_path)
+    shutil.copytree(trained, out)
+    words = ("saliency", "--images", moved.images, "--out", out, *FLAGS)
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+    assert "all were finished before" in outcome.out
+    assert "earlier version" not in outcome.err
+    shutil.copy(moved.images / "5.jpg", moved.images / "3.jpg")
+    outcome = command(*words)
+    assert outcome.status == 1
+    assert "(images or given maps hold something else now than they did then); use those, or another" in outcome.err
+    assert f"--network {out / 'self_training' / 'network.safetensors'}" in outcome.err
+    record = out / "self_training" / "self_training.json"
+    content = json.loads(record.read_text())
+    del content["images"]["contents_sha256"]
+    record.write_text(json.dumps(content))
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+    assert f"{record} is of an earlier version and does not say what the images held" in outcome.err
+    assert "7 finished before" in outcome.out  # masks are known by content all the same
+    assert json.loads(record.read_text()) == content
+
+
+@pytest.mark.parametrize(("teachers", "is_noticed"), [(("file",), True), (("centre",), False)])
+def test_given_maps_are_known_by_their_content(teachers: tuple[str, ...], is_noticed: bool, tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path)
+    images = open_image_folder(folder.images)
+    settings = SaliencySettings(method="self_trained", masks=folder.masks), SelfTrainingSettings(teachers=teachers)
+    before = stage._describe(images, *settings, 0)
+    write_mask(folder, "3", 255)
+    assert (stage._describe(images, *settings, 0) != before) == is_noticed
 
 
 def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
