@@ -18,7 +18,7 @@ from densessl.data.image_folder import open_image_folder
 from densessl.data.soft_targets import SoftMaps
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
 from densessl.saliency.proposals import SaliencySettings
-from densessl.structures import ImageRef
+from densessl.structures import ImageRef, ImageSet
 from densessl.training.self_training import SelfTrainingSettings
 
 FLAGS = (
@@ -142,6 +142,38 @@ def test_given_maps_are_known_by_their_content(teachers: tuple[str, ...], is_not
     before = stage._describe(images, *settings, 0)
     write_mask(folder, "3", 255)
     assert (stage._describe(images, *settings, 0) != before) == is_noticed
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.25])
+def test_targets_are_the_moving_average_of_the_maps(
+    averaging: float, drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = open_image_folder(drawn.images)
+    generator, maps, seen = np.random.default_rng(0), {}, []
+
+    def draw_maps(image_set: ImageSet, folder: Path, *_: object) -> None:
+        (folder / "soft").mkdir(parents=True)
+        for ref in image_set.images:
+            maps[folder.name, ref.stem] = generator.integers(0, 256, (4, 6), dtype=np.uint8)
+            Image.fromarray(maps[folder.name, ref.stem]).save(folder / "soft" / f"{ref.stem}.png")
+
+    def note_targets(*given: object) -> float:
+        targets = cast(SoftMaps, given[3])
+        seen.append({ref.stem: targets.read(ref.stem) for ref in images.images})
+        return 0.0
+
+    monkeypatch.setattr(stage, "generate_proposals", draw_maps)
+    monkeypatch.setattr(stage, "train_saliency_network", note_targets)
+    monkeypatch.setattr(stage, "masks_provenance", lambda folder: "drawn")
+    settings = SelfTrainingSettings(teachers=("fused", "centre"), rounds=3, averaging=averaging, encoder="resnet10t")
+    stage.self_train(images, tmp_path / "out", SaliencySettings(method="self_trained"), settings, seed=0)
+    assert len(seen) == 3
+    for ref in images.images:
+        target = (maps["fused", ref.stem] / 255 + maps["centre", ref.stem] / 255) / 2
+        np.testing.assert_allclose(seen[0][ref.stem], target, atol=1e-6)
+        for number in (1, 2):  # the share `averaging` of the earlier targets is kept
+            target = averaging * target + (1 - averaging) * maps[f"round-{number}", ref.stem] / 255
+            np.testing.assert_allclose(seen[number][ref.stem], target, atol=1e-6)
 
 
 def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
