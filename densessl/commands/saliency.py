@@ -79,7 +79,7 @@ def saliency(
         output_stride: image pixels per cell of a convolutional encoder's features.
         feature_size_px: long side that images are brought to for the encoder.
         network: file of the network of self_trained; without it one is trained on these images first, below
-            OUT/self_training, and kept there for use on other images.
+            OUT/self_training, and kept there for use on other images (in one process, not in shards).
         masks: folder of the masks or soft maps of method file, one named like each image; 0/1, 0/255, palette, ids and
             soft maps are told apart. An image without one, or with one of another size, is rejected.
         attention_layer: of method attention: the layer, from 0, or from the end: -1 is the last.
@@ -88,8 +88,10 @@ def saliency(
         attention_mass: of method attention: the share of the head's attention that the mask keeps.
         self_training: how that network is trained.
         seed: of everything random in that training.
-        num_workers: processes that share the work; 0 for none but this one, by default one for each core, and under
-            torchrun or srun one for each core that is this process's share.
+        num_workers: processes that share the work; 0 for none but this one. By default as many as there are cores,
+            under torchrun or srun this process's share of them, but no more than one for every 64 images, and none
+            below 128: starting one takes some seconds. Give a number where an image takes long, as with dense_crf or a
+            large encoder.
         shard: the part of the images to do, such as 2/4 for the second of four; parts may run at the same time, on
             machines that share --out, and the last to end writes the lists. By default auto: all of them, or under
             torchrun or srun the part of this process.
