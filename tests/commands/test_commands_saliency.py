@@ -125,6 +125,22 @@ def contents(out):
     return {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def test_processes_of_torchrun_give_what_one_process_gives(tmp_path):
+    drawn, shared, alone = draw_folder(tmp_path, num_images=20), tmp_path / "shared", tmp_path / "alone"
+    words = ("saliency", "--images", drawn.images, "--num_workers", "0", "--gallery", "false", "--out")
+    launcher = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    launched = (sys.executable, "-m", *launcher, "-m", "densessl", *words, shared)
+    subprocess.run(launched, check=True, timeout=250, capture_output=True)
+    assert command(*words, alone).status == 0
+    journals = {path.name: len(path.read_text().splitlines()) for path in shared.glob("*.jsonl")}
+    assert journals == {"records-1-of-2.jsonl": 10, "records-2-of-2.jsonl": 10}
+    assert without_journals(shared) == without_journals(alone)
+
+
+def without_journals(out):
+    return {path: content for path, content in contents(out).items() if path.suffix != ".jsonl"}
+
+
 @pytest.mark.slow  # starts two interpreters
 def test_parts_at_the_same_time_give_what_one_process_gives(tmp_path):
     draw(tmp_path / "in", "abcdefgh")
