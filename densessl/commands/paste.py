@@ -6,7 +6,7 @@ from rich.console import Console
 
 from densessl.commands.provenance import masks_provenance
 from densessl.data.layouts import open_images
-from densessl.data.object_masks import PROPOSALS_FILE, ObjectSettings, open_objects
+from densessl.data.object_masks import ObjectSettings, open_objects
 from densessl.data.pasted_scenes import PasteSettings
 from densessl.data.pasted_set import SPLIT, PastedSet, write_pasted_set
 
@@ -49,7 +49,7 @@ def paste(
     chosen = open_objects(masks, image_set.images, objects)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     console.print(chosen.source.describe())
-    supervision = masks_provenance(masks.parent if masks.name == PROPOSALS_FILE else masks)
+    supervision = masks_provenance(masks)
     made = write_pasted_set(image_set, chosen, out, pasting, seed, supervision, num_workers)
     for item in made.rejected:
         console.print(f"left out {item.stem}: {item.reason}")

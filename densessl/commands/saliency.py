@@ -47,7 +47,8 @@ def saliency(
 
     The methods tokencut, deep_spectral, lost, found_seeds and attention look through a pretrained encoder, whose
     weights may have seen labels, and self_trained through a network, which may have seen them through its teachers or
-    through self_training.weights: saliency.json says what is known of that. All others load no weights.
+    through self_training.weights: saliency.json and the last line printed say what is known of that. All others load no
+    weights.
 
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
@@ -140,6 +141,7 @@ def saliency(
     if gallery and summary.is_whole:
         is_idle = summary.num_reused == summary.num_images
         write_gallery(out, image_set, images_per_second=None if is_idle else summary.images_per_second)
+    print(f"supervision: {summary.supervision}")
     return summary
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from densessl.commands.pretrain_claim import claim_run
 from densessl.commands.provenance import first_weights_provenance, masks_provenance
 from densessl.data.layouts import open_images
-from densessl.data.object_masks import PROPOSALS_FILE, ChosenObjects, ObjectSettings, open_objects
+from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
 from densessl.files import make_folder, write_json
 from densessl.models.weights import WeightReport
@@ -108,7 +108,7 @@ def train_promptable(
     with fabric.rank_zero_first():
         chosen = _objects(image_set, masks, out, saliency, objects)
     usable, left_out = images_with_objects(image_set, chosen)
-    provenance = Provenance(backbone=supervision, masks=_masks_provenance(masks, out))
+    provenance = Provenance(backbone=supervision, masks=masks_provenance(masks or out / "proposals"))
     if fabric.is_global_zero:
         _report_start(out, usable, left_out, chosen, provenance)
     result = train_promptable_model(
@@ -173,11 +173,6 @@ def _objects(
     if masks is None:
         generate_proposals(images, out / "proposals", saliency, None)
     return open_objects(masks or out / "proposals", images.images, settings)
-
-
-def _masks_provenance(masks: Path | None, out: Path) -> str:
-    place = masks or out / "proposals"
-    return masks_provenance(place.parent if place.name == PROPOSALS_FILE else place)
 
 
 def _report_start(

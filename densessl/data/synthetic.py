@@ -18,7 +18,7 @@ SYNTHETIC_CLASS_NAMES = ("background", *(shape for shape, _ in OBJECT_CLASSES))
 
 RENDERER_VERSION = 1  # raised whenever the same settings give other bytes
 JPEG_QUALITY = 95
-_SETTINGS_FILE = "synth.json"
+RECORD_FILE = "synth.json"
 
 
 def render_data_set(out: Path, num_images: int, size_px: int, seed: int, val_fraction: float = 0.25) -> Path:
@@ -75,7 +75,7 @@ def check_settings(num_images: int, size_px: int, seed: int, val_fraction: float
 def open_folder(out: Path, description: dict[str, Any]) -> None:
     """Make the folder and record the settings, or check that it was begun with the same ones."""
     make_folder(out)
-    record = out / _SETTINGS_FILE
+    record = out / RECORD_FILE
     if record.is_file():
         found = read_json(record, "the settings of a synthetic data set")
         if found != description:
@@ -85,7 +85,7 @@ def open_folder(out: Path, description: dict[str, Any]) -> None:
             )
     elif any(out.iterdir()):
         raise InputError(
-            f"{out} is not empty and has no {_SETTINGS_FILE}, so it is not a synthetic data set; "
+            f"{out} is not empty and has no {RECORD_FILE}, so it is not a synthetic data set; "
             "pass a new or an empty output folder"
         )
     else:

@@ -13,6 +13,9 @@ from densessl.data.worker_pool import choose_num_workers, in_order
 from densessl.errors import InputError
 from densessl.files import write_bytes, write_json
 
+SPLITS = ("train", "val")
+ANNOTATIONS_FILES = tuple(f"annotations/instances_{split}.json" for split in SPLITS)
+NESTED_FORMAT = "densessl nested objects"
 NESTED_RENDERER_VERSION = 1  # raised whenever the same settings give other bytes
 _SMALLEST_PX = 64
 _IMAGES_PER_WORKER = 128  # a scene takes a tenth of a second, and starting a process a second
@@ -44,10 +47,10 @@ def render_nested_set(
         "seed": seed,
         "val_fraction": val_fraction,
     }
-    description = {"format": "densessl nested objects", "version": NESTED_RENDERER_VERSION, "settings": settings}
+    description = {"format": NESTED_FORMAT, "version": NESTED_RENDERER_VERSION, "settings": settings}
     open_folder(out, description)
     in_val = val_indices(num_images, val_fraction)
-    for split in ("train", "val"):
+    for split in SPLITS:
         indices = [index for index in range(num_images) if (index in in_val) == (split == "val")]
         workers = choose_num_workers(len(indices), _IMAGES_PER_WORKER) if num_workers is None else num_workers
         _write_split(out, split, indices, functools.partial(_write_image, out / split, size_px, seed), workers)

@@ -12,6 +12,7 @@ from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
+from densessl.saliency.mask_provenance import masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
 from densessl.saliency.proposal_store import is_written, write_lists
 from densessl.saliency.proposals import SaliencySettings
@@ -49,7 +50,8 @@ class SaliencySummary:
 
     num_images: images in the set, or in the shard; num_masks: those with a mask; num_rejected: those without;
     num_reused: those finished by an earlier run; images_per_second: of this run, 0 where it had nothing to do;
-    is_whole: every image of the set is finished, and the lists are written.
+    is_whole: every image of the set is finished, and the lists are written; supervision: which labels touched the
+    masks, in words.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class SaliencySummary:
     num_reused: int
     images_per_second: float
     is_whole: bool = True
+    supervision: str = ""
 
     def __str__(self) -> str:
         done = f"{self.num_masks} masks from {self.num_images} images, {self.num_rejected} rejected"
@@ -68,6 +71,26 @@ class SaliencySummary:
             reused = f", {self.num_reused} finished before" if self.num_reused else ""
             done = f"{done}{reused}; {self.images_per_second:.1f} images a second: {self.folder}"
         return done if self.is_whole else f"{done}; the lists are written when the other shards are finished"
+
+
+@dataclass(frozen=True)
+class FolderRecord:
+    """What `saliency.json` says of a folder.
+
+    weights: of an encoder or a network: `weights_sha256` of their file, by which they are compared, so that a file may
+        move but not change, and `supervision`; of method `file` how the maps are read; None for all others.
+    supervision: which labels touched the masks, in words, as far as it is known now: the masks of method `file` may
+        move later.
+    """
+
+    settings: SaliencySettings
+    weights: dict[str, Any] | None
+    supervision: str
+
+    def to_json(self, counts: dict[str, int] | None) -> dict[str, Any]:
+        """Return the content of the file; counts: of images, masks and rejected images, None while some are to do."""
+        features = {} if self.weights is None else {"features": self.weights}
+        return {"settings": self.settings.plain(), "supervision": self.supervision, **features, "counts": counts}
 
 
 def generate_proposals(
@@ -98,8 +121,8 @@ def generate_proposals(
     make_folder(out)
     settings = _settled(images, out, settings)
     maps = _open_maps(settings.masks, images, out) if settings.method == "file" and settings.masks else None
-    weights = _describe_weights(settings) if maps is None else _describe_maps(maps)
-    claim_folder(out, settings, weights)
+    description = _describe_folder(settings, maps)
+    claim_folder(out, description)
     journal = out / shard.journal
     drop_cut_line(journal)
     own = images.images[shard.index :: shard.count]
@@ -114,7 +137,7 @@ def generate_proposals(
     places = index_records(out, is_stale=changes.is_stale, is_quiet=True)
     is_whole = all(image.stem in places for image in images.images)
     if is_whole:
-        _finish_folder(images, out, settings, weights, places)
+        _finish_folder(images, out, description, places)
     num_masks = sum(not places[image.stem].is_rejected for image in own)
     return SaliencySummary(
         folder=out,
@@ -124,6 +147,7 @@ def generate_proposals(
         num_reused=len(own) - len(todo),
         images_per_second=len(todo) / max(seconds, 1e-9),
         is_whole=is_whole,
+        supervision=description.supervision,
     )
 
 
@@ -159,31 +183,23 @@ class _Changes:
         return self._digests[record.stem] not in (None, record.file_sha256)
 
 
-def _finish_folder(
-    images: ImageSet,
-    out: Path,
-    settings: SaliencySettings,
-    weights: dict[str, Any] | None,
-    places: dict[str, RecordPlace],
-) -> None:
+def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: dict[str, RecordPlace]) -> None:
     """Write the lists and the counts of a folder whose images are all finished."""
     with open_records([places[image.stem] for image in images.images]) as records:
         write_lists(out, records)
     num_masks = sum(not places[image.stem].is_rejected for image in images.images)
     counts = {"images": len(images), "masks": num_masks, "rejected": len(images) - num_masks}
-    _write_settings(out, settings, weights, counts)
+    write_json(out / "saliency.json", record.to_json(counts))
 
 
-def claim_folder(out: Path, settings: SaliencySettings, weights: dict[str, Any] | None = None) -> None:
-    """Record the settings in `saliency.json`; raises `InputError` where the folder was begun with other ones.
+def claim_folder(out: Path, record: FolderRecord) -> None:
+    """Write `saliency.json`; raises `InputError` where the folder was begun with other settings or weights.
 
-    `weights` describes an encoder's weights: `weights_sha256` of their file, by which they are compared, so that a
-    file may move but not change, and `supervision`. Settings that a folder does not record, because it was written
-    before they existed, count as the defaults.
+    Settings that a folder does not record, because it was written before they existed, count as the defaults.
     """
     path = out / "saliency.json"
     if not path.exists():
-        _write_settings(out, settings, weights, None)
+        write_json(path, record.to_json(None))
         return
     content = read_json(path, "the settings of a run of `densessl saliency`")
     recorded = content.get("settings") if isinstance(content, dict) else None
@@ -192,7 +208,7 @@ def claim_folder(out: Path, settings: SaliencySettings, weights: dict[str, Any] 
     before = _compared({**_defaults(), **recorded}, content.get("features"))
     differences = [
         f"{name} {before.get(name)!r} there, {value!r} now"
-        for name, value in _compared(settings.plain(), weights).items()
+        for name, value in _compared(record.settings.plain(), record.weights).items()
         if before.get(name) != value
     ]
     if differences:
@@ -222,6 +238,12 @@ def _settled(images: ImageSet, out: Path, settings: SaliencySettings) -> Salienc
         return settle_head(images, out, settings)
 
 
+def _describe_folder(settings: SaliencySettings, maps: MaskFolder | None) -> FolderRecord:
+    weights = _describe_weights(settings) if maps is None else _describe_maps(maps)
+    supervision = recorded_supervision({"settings": settings.plain(), "features": weights})
+    return FolderRecord(settings, weights, supervision or "unknown")
+
+
 def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     if settings.method == "self_trained":
         from densessl.saliency.network_saliency import network_record  # timm again
@@ -249,16 +271,4 @@ def _open_maps(masks: Path, images: ImageSet, out: Path) -> MaskFolder:
 
 def _describe_maps(maps: MaskFolder) -> dict[str, Any]:
     """Return what the folder must say of masks that somebody else made."""
-    return {"encoding": str(maps.code), "supervision": made_elsewhere(maps.folder)}
-
-
-def made_elsewhere(masks: Path) -> str:
-    """Return what is known of the labels behind a folder of masks that somebody else made."""
-    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
-
-
-def _write_settings(
-    out: Path, settings: SaliencySettings, weights: dict[str, Any] | None, counts: dict[str, int] | None
-) -> None:
-    features = {} if weights is None else {"features": weights}
-    write_json(out / "saliency.json", {"settings": settings.plain(), **features, "counts": counts})
+    return {"encoding": str(maps.code), "supervision": masks_provenance(maps.folder)}

@@ -31,7 +31,12 @@ def test_folder_in_masks_out(tmp_path, capsys):
     assert (summary.num_images, summary.num_masks) == (1, 1)
     assert (tmp_path / "out/masks/a.png").is_file()
     assert (tmp_path / "out/soft/a.png").is_file()
-    assert "1 masks from 1 images, 0 rejected" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 masks from 1 images, 0 rejected" in printed
+    supervision = json.loads((tmp_path / "out/saliency.json").read_text())["supervision"]
+    assert supervision == "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
+    assert printed.splitlines()[-1] == f"supervision: {supervision}"
+    assert printed.count("supervision: ") == 1
 
 
 def test_an_encoder_is_chosen_by_flags(tmp_path):

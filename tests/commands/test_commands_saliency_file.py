@@ -1,6 +1,7 @@
 """`saliency --method file`: masks made elsewhere, in any usual encoding, are checked and become proposals."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -107,7 +108,14 @@ def test_masks_that_densessl_made_keep_their_provenance(images: Path, tmp_path: 
     saliency(tmp_path / "first", images=images, method="barrier_distance", num_workers=0, gallery=False)
     out = tmp_path / "out"
     saliency(out, images=images, method="file", masks=tmp_path / "first", num_workers=0, gallery=False)
-    assert masks_provenance(out).startswith("fitted to none (estimator barrier_distance")
+    supervision = "fitted to none (estimator barrier_distance; docs/saliency.md says which labels its design saw)"
+    assert masks_provenance(out) == supervision
+    saliency(tmp_path / "inner", images=images, method="file", masks=out / "masks", num_workers=0, gallery=False)
+    shutil.rmtree(tmp_path / "first")
+    shutil.rmtree(out)
+    assert masks_provenance(tmp_path / "inner/masks") == supervision
+    record = json.loads((tmp_path / "inner/saliency.json").read_text())
+    assert record["supervision"] == record["features"]["supervision"] == supervision
 
 
 def test_masks_are_not_written_over(images: Path, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_one_command_trains_and_makes_masks(trained: Path) -> None:
     assert list((trained / "self_training" / "round-1" / "soft").iterdir())
     assert not (trained / "self_training" / "round-2" / "soft").exists()
     record = json.loads((trained / "saliency.json").read_text())
+    assert record["supervision"] == f"self-trained network ({record['features']['supervision']})"
     assert record["features"]["supervision"].startswith(
         "initial weights: none (random weights); targets: fitted to none"
     )

@@ -118,8 +118,13 @@ def test_the_record_names_the_weights_and_their_labels(images, tmp_path):
     assert record["settings"]["weights"] == str(settings.weights)
     assert re.fullmatch("[0-9a-f]{64}", record["features"]["weights_sha256"])
     assert "unknown" in record["features"]["supervision"]
+    assert record["supervision"] == (
+        "fitted to none (estimator tokencut); labels that trained its features (test_vit, weights "
+        f"{settings.weights.name}): {record['features']['supervision']}"
+    )
     generate_proposals(images, tmp_path / "plain", SaliencySettings(), num_workers=0)
-    assert "features" not in json.loads((tmp_path / "plain/saliency.json").read_text())
+    plain = json.loads((tmp_path / "plain/saliency.json").read_text())
+    assert plain.keys() == {"settings", "supervision", "counts"}
 
 
 def test_resuming_with_other_weights_is_refused_and_with_moved_ones_goes_on(images, tmp_path):

@@ -1,0 +1,93 @@
+"""Which labels touched masks, in words: from the record that the command which made them left."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from densessl.data.pasted_set import ANNOTATIONS_FILE
+from densessl.data.pasted_set import RECORD_FILE as PASTED_FILE
+from densessl.data.synthetic import RECORD_FILE as RENDERED_FILE
+from densessl.data.synthetic_nested_set import ANNOTATIONS_FILES, NESTED_FORMAT
+from densessl.files import read_json
+
+_INNER_NAMES = ("masks", "soft", "proposals.json")
+"""What may be given of a folder of `saliency` or `segment` in its place."""
+
+
+def masks_provenance(masks: Path) -> str:
+    """Say where masks came from and what supervision that implies.
+
+    Folders that `saliency` (or `pretrain`, or `run`) wrote say it in `saliency.json`, those of `segment` in
+    `segment.json`; so it is where their `masks`, `soft` or `proposals.json` is given. The objects of `paste` follow the
+    masks that it was given (`pasted.json`), those of `synth --scenes nested` are the renderer's (`synth.json`). All
+    others are made elsewhere.
+    """
+    for folder in _places_of_records(masks):
+        record = folder / "saliency.json"
+        found = recorded_supervision(read_json(record, "the settings of `saliency`")) if record.is_file() else None
+        if found is not None:
+            return found
+        record = folder / "segment.json"
+        content = read_json(record, "the record of `segment`") if record.is_file() else None
+        match content:
+            case {"supervision": str(supervision)}:
+                return automatic_supervision(supervision)
+    return _scenes_supervision(masks) or made_elsewhere(masks)
+
+
+def recorded_supervision(content: Any) -> str | None:
+    """Return which labels touched the masks that a `saliency.json` describes; None where it is no such record.
+
+    It stands there under `supervision`. Records of earlier versions lack that, and so does a new one; it then follows
+    from the settings and what is known of the weights, and masks made of others (`--method file`) are traced to them.
+    """
+    match content:
+        case {"settings": {"method": str()}, "supervision": str(supervision)}:
+            return supervision
+        case {"settings": {"method": "file", "masks": str(source)}}:
+            return masks_provenance(Path(source))
+        case {"settings": {"method": "self_trained"}, "features": {"supervision": str(supervision)}}:
+            return f"self-trained network ({supervision})"
+        case {
+            "settings": {"method": str(method), "encoder": str(encoder), "weights": weights},
+            "features": {"supervision": str(supervision)},
+        }:
+            source = encoder if weights is None else f"{encoder}, weights {Path(str(weights)).name}"
+            return f"fitted to none (estimator {method}); labels that trained its features ({source}): {supervision}"
+        case {"settings": {"method": str(method)}}:
+            return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
+    return None
+
+
+def automatic_supervision(supervision: str) -> str:
+    """Return which labels touched automatic masks; supervision: which trained the promptable model."""
+    return f"automatic masks of a promptable model (labels that trained it: {supervision})"
+
+
+def made_elsewhere(masks: Path) -> str:
+    """Return what is known of the labels behind a folder of masks that somebody else made."""
+    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
+
+
+def _places_of_records(masks: Path) -> Iterator[Path]:
+    yield masks
+    place = masks.absolute()  # a relative path may be `.`
+    if place.name in _INNER_NAMES:
+        yield place.parent
+
+
+def _scenes_supervision(masks: Path) -> str | None:
+    """Return which labels touched a file of annotations that `paste` or `synth` wrote; None for any other."""
+    scenes = masks.resolve().parent.parent
+    name = masks.resolve().relative_to(scenes).as_posix()
+    is_pasted = name == ANNOTATIONS_FILE and (scenes / PASTED_FILE).is_file()
+    content = read_json(scenes / PASTED_FILE, "the record of `paste`") if is_pasted else None
+    match content:
+        case {"supervision": str(supervision)}:
+            return f"{supervision}; objects pasted into other images"
+    is_rendered = name in ANNOTATIONS_FILES and (scenes / RENDERED_FILE).is_file()
+    content = read_json(scenes / RENDERED_FILE, "the record of `synth`") if is_rendered else None
+    match content:
+        case {"format": str(found)} if found == NESTED_FORMAT:
+            return "exact masks of rendered scenes (synth, nested objects)"
+    return None
