@@ -36,6 +36,11 @@ class ImageRef:
     stem: str
     path: Path
 
+    @property
+    def file_name(self) -> str:
+        """The file's path below the data set's image folder, with `/` between parts."""
+        return f"{self.stem}{self.path.suffix}"
+
 
 LabelReader = Callable[[ImageRef], LabelMap]
 """Returns the label map of an image at the image's native size; raises `InputError` where it is unusable."""

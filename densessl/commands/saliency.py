@@ -53,9 +53,10 @@ def saliency(
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
 
-    Writes masks/STEM.png (0 and 255), proposals.json (COCO layout), rejected.json, saliency.json and
-    gallery/index.html below --out. A run that was stopped goes on where it ended when it is started again. An image
-    that cannot be read, or on which the estimator fails, is rejected with the reason, and tried again by the next run.
+    Writes masks/STEM.png (0 and 255), proposals.json (COCO layout, with the image ids of a --data in that layout),
+    proposals_results.json (for COCO.loadRes), rejected.json, saliency.json and gallery/index.html below --out. A run
+    that was stopped goes on where it ended when it is started again. An image that cannot be read, or on which the
+    estimator fails, is rejected with the reason, and tried again by the next run.
 
     Args:
         out: folder to write; new, empty, or begun by this command with the same settings.

@@ -13,7 +13,7 @@ its stem; one whose file has changed, or another of that stem, is done again and
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.mask_map import MapSettings, mask_map
 from densessl.promptable.predictor import Predictor
 from densessl.report.prompted_masks import draw_mask_map
-from densessl.saliency.proposal_store import write_lists
+from densessl.saliency.mask_provenance import automatic_supervision
+from densessl.saliency.proposal_store import ListedImage, write_lists
 from densessl.saliency.record_journal import (
     ImageRecord,
     RecordPlace,
@@ -90,6 +91,7 @@ def segment_everything(
     for ref in track(todo, "segment", console=console, disable=not console.is_terminal):
         started = time.monotonic()
         finished = _segment(predictor, ref, out, settings, map_settings, max_memory_gb)
+        finished = replace(finished, file_name=ref.file_name)
         append_record(journal, finished)
         found = finished.reason or f"{len(finished.annotations)} masks, {time.monotonic() - started:.1f} seconds"
         console.print(f"{ref.stem}: {found}")
@@ -103,7 +105,9 @@ def _finish_folder(out: Path, record: dict[str, Any]) -> dict[str, int]:
     """Write the lists and counts of all images that the folder knows; returns the masks of each that has some."""
     places = index_records(out, is_quiet=True)
     with open_records([places[stem] for stem in sorted(places)]) as records:
-        write_lists(out, records, _DESCRIPTION)
+        names = [item.file_name or f"masks/{item.stem}.png" for item in records]  # earlier versions kept no name
+        listed = [ListedImage(number, name) for number, name in enumerate(names, start=1)]
+        write_lists(out, records, listed, automatic_supervision(record["supervision"]), _DESCRIPTION)
         num_masks = {item.stem: len(item.annotations) for item in records if item.reason is None}
     counts = {"images": len(places), "segmented": len(num_masks), "rejected": len(places) - len(num_masks)}
     write_segment_record(out, {**record, "counts": {**counts, "masks": sum(num_masks.values())}})

@@ -25,13 +25,16 @@ class CocoLabels:
     """Reads label and instance maps of one COCO split; cheap to pickle, so that worker processes can hold it.
 
     `records` holds for every stem the compressed JSON of `[height, width, [[label, is crowd, segmentation,
-    id]]]`.
+    id]]]`, and `image_ids` the id of its image in the file. `category_ids`
+    are those of labels 1, 2, ...
     """
 
     source: Path
     num_classes: int
     num_stray_annotations: int
     records: Mapping[str, bytes] = field(repr=False)
+    image_ids: Mapping[str, Any] = field(repr=False)
+    category_ids: tuple[Any, ...]
 
     def __call__(self, ref: ImageRef) -> LabelMap:
         """Return the label map (height, width): 0 background, 1.. classes, `IGNORE` in crowds.
@@ -107,6 +110,22 @@ def read_instances(image_set: ImageSet, ref: ImageRef) -> InstanceMap:
     return image_set.labels.instances(ref)
 
 
+def image_ids(image_set: ImageSet) -> tuple[Any, ...]:
+    """Return the id of each image in the COCO file that the set was opened from; of other sets 1, 2, ... in order."""
+    if isinstance(image_set.labels, CocoLabels):
+        return tuple(image_set.labels.image_ids[ref.stem] for ref in image_set.images)
+    return tuple(range(1, len(image_set) + 1))
+
+
+def result_category(image_set: ImageSet) -> Any:
+    """Return the category id that results without classes must have: 1, or else the first of the set's COCO file.
+
+    `COCOeval` passes over results of categories that the data set lacks, with `useCats` 0 too.
+    """
+    known = image_set.labels.category_ids if isinstance(image_set.labels, CocoLabels) else ()
+    return known[0] if known and 1 not in known else 1
+
+
 def coco_splits(root: Path) -> tuple[str, ...]:
     """Return the names of the splits that have an instances file, sorted; empty where the layout is not
     COCO's."""
@@ -145,10 +164,17 @@ def _parse(content: Any, folder: Path, source: Path) -> tuple[tuple[ImageRef, ..
         by_image[annotation["image_id"]].append(_record(annotation, label_of, source))
     paths: dict[str, Path] = {}
     records: dict[str, bytes] = {}
+    stems: dict[Any, str] = {}
     for image in content["images"]:
         stem, path = _locate(image["file_name"], folder, source)
         if stem in paths:
             raise InputError(f"{source} lists image {stem} twice; list every image once")
+        first = stems.setdefault(image["id"], stem)
+        if first != stem:
+            raise InputError(
+                f"{source} gives the images {first} and {stem} the id {image['id']!r}; ids must differ, since "
+                "annotations name their image by it"
+            )
         paths[stem] = path
         record = [
             _side(image, "height", source),
@@ -159,7 +185,8 @@ def _parse(content: Any, folder: Path, source: Path) -> tuple[tuple[ImageRef, ..
     if not paths:
         raise InputError(f"{source} lists no image; a split needs one at least")
     num_stray = sum(len(annotations) for annotations in by_image.values())
-    labels = CocoLabels(source, len(label_of) + 1, num_stray, records)
+    ids = {stem: identity for identity, stem in stems.items()}
+    labels = CocoLabels(source, len(label_of) + 1, num_stray, records, ids, tuple(label_of))
     images = tuple(ImageRef(stem, paths[stem]) for stem in sorted(paths))
     return images, labels, ("background", *(name for _, name in categories))
 

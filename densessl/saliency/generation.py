@@ -8,13 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from densessl.data.coco import image_ids, result_category
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.mask_provenance import masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
-from densessl.saliency.proposal_store import is_written, write_lists
+from densessl.saliency.proposal_store import ListedImage, is_written, write_lists, write_results
 from densessl.saliency.proposals import SaliencySettings
 from densessl.saliency.record_journal import (
     ImageRecord,
@@ -185,8 +186,12 @@ class _Changes:
 
 def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: dict[str, RecordPlace]) -> None:
     """Write the lists and the counts of a folder whose images are all finished."""
+    listed = [
+        ListedImage(identity, image.file_name) for identity, image in zip(image_ids(images), images.images, strict=True)
+    ]
     with open_records([places[image.stem] for image in images.images]) as records:
-        write_lists(out, records)
+        write_lists(out, records, listed, record.supervision)
+        write_results(out, records, listed, result_category(images))
     num_masks = sum(not places[image.stem].is_rejected for image in images.images)
     counts = {"images": len(images), "masks": num_masks, "rejected": len(images) - num_masks}
     write_json(out / "saliency.json", record.to_json(counts))

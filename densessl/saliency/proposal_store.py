@@ -3,16 +3,18 @@
 <folder>/masks/<stem>.png   the foreground at the image's size, 0 and 255
 <folder>/soft/<stem>.png    the soft map, 0-255, where it was asked for
 <folder>/proposals.json     every connected part, in the COCO instances layout with compressed RLE masks, so that
-                            `pycocotools.coco.COCO(file)` loads it; extra keys: `stem` of the image and `score`
-                            of the part
+                            `pycocotools.coco.COCO(file)` loads it; extra keys: `stem` of the image, `score` of
+                            the part, and in `info` which labels touched the masks
+<folder>/proposals_results.json   the parts as the list of results that `COCO.loadRes` takes, of `saliency` alone
 <folder>/rejected.json      a list of {"stem", "reason"}
-<folder>/saliency.json      the settings, and the number of images, masks and rejections once all are done
+<folder>/saliency.json      the settings, which labels touched the masks, and the number of images, masks and
+                            rejections once all are done
 <folder>/records*.jsonl     one line for each finished image (`record_journal`): what a run that was killed goes on from
 """
 
-import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,14 @@ DESCRIPTION = "connected parts of the saliency masks"
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
 
 _EXPECTED = "a folder written by `densessl saliency`"
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """How the lists name an image: by its id, and by its file's path below the image folder."""
+
+    identity: Any
+    file_name: str
 
 
 def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageRecord:
@@ -57,46 +67,77 @@ def is_written(folder: Path, stem: str, place: RecordPlace | None, keep_soft: bo
     return all((folder / kind / f"{stem}.png").is_file() for kind in kinds)
 
 
-def write_lists(folder: Path, records: Sequence[ImageRecord], description: str = DESCRIPTION) -> None:
+def write_lists(
+    folder: Path,
+    records: Sequence[ImageRecord],
+    images: Sequence[ListedImage],
+    supervision: str,
+    description: str = DESCRIPTION,
+) -> None:
     """Write `proposals.json` and `rejected.json` from the records of all images, in their order, one at a time.
 
-    description: of what the proposals are, for the file.
+    images: one for each record. supervision: which labels touched the proposals. description: of what they are.
     """
-    write_atomically(folder / "proposals.json", functools.partial(_write_proposals, records, description))
+    info = {"description": description, "supervision": supervision}
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as handle:
+            handle.write(f'{{"info": {json.dumps(info)}, "images": [')
+            _write_entries(handle.write, _image_entries(records, images))
+            handle.write('], "annotations": [')
+            _write_entries(handle.write, _annotation_entries(records, images))
+            handle.write(f'], "categories": {json.dumps([CATEGORY])}}}\n')
+
+    write_atomically(folder / "proposals.json", write)
     write_json(
         folder / "rejected.json",
         [{"stem": record.stem, "reason": record.reason} for record in records if record.reason is not None],
     )
 
 
-def _write_proposals(records: Sequence[ImageRecord], description: str, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as handle:
-        handle.write(f'{{"info": {json.dumps({"description": description})}, "images": [')
-        for piece in _joined(_image_entries(records)):
-            handle.write(piece)
-        handle.write('], "annotations": [')
-        for piece in _joined(_annotation_entries(records)):
-            handle.write(piece)
-        handle.write(f'], "categories": {json.dumps([CATEGORY])}}}\n')
+def write_results(
+    folder: Path, records: Sequence[ImageRecord], images: Sequence[ListedImage], category_id: Any = CATEGORY["id"]
+) -> None:
+    """Write `proposals_results.json`, whose parts are all of one category; further arguments as `write_lists`.
+
+    Boxes are left out: `COCO.loadRes` would take their areas for those of the masks.
+    """
+    entries = (
+        {
+            "image_id": entry["image_id"],
+            "category_id": category_id,
+            "segmentation": entry["segmentation"],
+            "score": entry["score"],
+        }
+        for entry in _annotation_entries(records, images)
+    )
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as handle:
+            handle.write("[")
+            _write_entries(handle.write, entries)
+            handle.write("]\n")
+
+    write_atomically(folder / "proposals_results.json", write)
 
 
-def _joined(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _write_entries(write: Callable[[str], Any], entries: Iterable[dict[str, Any]]) -> None:
     for number, entry in enumerate(entries):
-        yield (", " if number else "") + json.dumps(entry, allow_nan=False)
+        write((", " if number else "") + json.dumps(entry, allow_nan=False))
 
 
-def _image_entries(records: Sequence[ImageRecord]) -> Iterator[dict[str, Any]]:
-    accepted = (record for record in records if record.reason is None)
-    for number, record in enumerate(accepted, start=1):
-        size = {"height": record.height, "width": record.width}
-        yield {"id": number, "file_name": f"masks/{record.stem}.png", "stem": record.stem, **size}
+def _image_entries(records: Sequence[ImageRecord], images: Sequence[ListedImage]) -> Iterator[dict[str, Any]]:
+    for record, image in zip(records, images, strict=True):
+        if record.reason is None:
+            name = {"id": image.identity, "file_name": image.file_name, "stem": record.stem}
+            yield {**name, "height": record.height, "width": record.width}
 
 
-def _annotation_entries(records: Sequence[ImageRecord]) -> Iterator[dict[str, Any]]:
-    accepted = (record for record in records if record.reason is None)
-    parts = ((number, part) for number, record in enumerate(accepted, start=1) for part in record.annotations)
-    for identity, (number, part) in enumerate(parts, start=1):
-        yield {"id": identity, "image_id": number, "category_id": CATEGORY["id"], **part}
+def _annotation_entries(records: Sequence[ImageRecord], images: Sequence[ListedImage]) -> Iterator[dict[str, Any]]:
+    accepted = ((record, image) for record, image in zip(records, images, strict=True) if record.reason is None)
+    parts = ((image.identity, part) for record, image in accepted for part in record.annotations)
+    for identity, (image_id, part) in enumerate(parts, start=1):
+        yield {"id": identity, "image_id": image_id, "category_id": CATEGORY["id"], **part}
 
 
 def read_rejected(folder: Path) -> tuple[Rejection, ...]:

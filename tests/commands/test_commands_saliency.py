@@ -35,6 +35,7 @@ def test_folder_in_masks_out(tmp_path, capsys):
     assert "1 masks from 1 images, 0 rejected" in printed
     supervision = json.loads((tmp_path / "out/saliency.json").read_text())["supervision"]
     assert supervision == "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
+    assert json.loads((tmp_path / "out/proposals.json").read_text())["info"]["supervision"] == supervision
     assert printed.splitlines()[-1] == f"supervision: {supervision}"
     assert printed.count("supervision: ") == 1
 

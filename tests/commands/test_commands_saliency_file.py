@@ -116,6 +116,7 @@ def test_masks_that_densessl_made_keep_their_provenance(images: Path, tmp_path: 
     assert masks_provenance(tmp_path / "inner/masks") == supervision
     record = json.loads((tmp_path / "inner/saliency.json").read_text())
     assert record["supervision"] == record["features"]["supervision"] == supervision
+    assert json.loads((tmp_path / "inner/proposals.json").read_text())["info"]["supervision"] == supervision
 
 
 def test_masks_are_not_written_over(images: Path, tmp_path: Path) -> None:

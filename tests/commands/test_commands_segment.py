@@ -19,6 +19,7 @@ from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_model import build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import save_promptable_model
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposal_store import read_proposals
 from densessl.structures import ImageRef
 from densessl.training.run_log import read_metrics
@@ -128,6 +129,11 @@ def test_everything_in_a_folder(segment: Weights, folder: DrawnFolder, tmp_path:
     assert "broken: image" in outcome.err
     coco, proposals = COCO(out / "proposals.json"), read_proposals(out)
     assert set(proposals) == {"0", "1", "2"}
+    assert {image["id"]: image["file_name"] for image in coco.imgs.values()} == {1: "0.jpg", 2: "1.jpg", 3: "2.jpg"}
+    trained_by = "labels that trained it: none (random weights that were trained)"
+    assert coco.dataset["info"]["supervision"] == f"automatic masks of a promptable model ({trained_by})"
+    for path in (out, out / "masks", out / "proposals.json"):
+        assert masks_provenance(path) == coco.dataset["info"]["supervision"]
     for annotation in coco.anns.values():
         mask = coco.annToMask(annotation)
         assert mask.sum() == annotation["area"]

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from densessl.data.coco import CocoLabels, coco_splits, open_coco, read_instances
+from densessl.data.coco import CocoLabels, coco_splits, image_ids, open_coco, read_instances, result_category
 from densessl.data.coco_segments import SegmentError, segment_to_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.structures import ImageSet
@@ -51,6 +52,25 @@ def write_tree(root: Path, annotations: list[dict[str, Any]], name: str = "val20
 def labels_of(image_set: ImageSet) -> np.ndarray:
     assert image_set.labels is not None
     return image_set.labels(image_set.images[0])
+
+
+def test_ids_of_images_and_categories_are_kept(tmp_path: Path) -> None:
+    size = {"height": 5, "width": 8}
+    images = [{"id": 70, "file_name": "b/a.jpg", **size}, {"id": 9, "file_name": "a.jpg", **size}]
+    tree = write_tree(tmp_path, [], images=images)
+    image_set = open_coco(tree, "val")
+    assert [ref.file_name for ref in image_set.images] == ["a.jpg", "b/a.jpg"]
+    assert image_ids(image_set) == (9, 70)
+    assert image_ids(replace(image_set, images=image_set.images[1:])) == (70,)
+    assert image_ids(ImageSet("folder", image_set.images)) == (1, 2)
+    assert result_category(image_set) == 3
+    assert result_category(ImageSet("folder", image_set.images)) == 1
+    write_tree(tmp_path, [], categories=[{"id": 0, "name": "all"}, {"id": 1, "name": "cup"}], images=images)
+    assert result_category(open_coco(tree, "val")) == 1
+    images[1]["id"] = 70
+    write_tree(tmp_path, [], images=images)
+    with pytest.raises(InputError, match=r"gives the images b/a and a the id 70; ids must differ"):
+        open_coco(tree, "val")
 
 
 def test_smaller_over_larger_crowd_is_ignored(tmp_path: Path) -> None:

@@ -58,12 +58,12 @@ def test_file_names_stand_in_for_stems(tmp_path: Path) -> None:
 
 
 def test_file_that_saliency_wrote(tmp_path: Path) -> None:
-    from densessl.saliency.proposal_store import write_image, write_lists
+    from densessl.saliency.proposal_store import ListedImage, write_image, write_lists
     from densessl.structures import ImageProposals, Proposal
 
     part = Proposal(LEFT, 0.9, 6, (0, 0, 2, 3), True)
     record = write_image(tmp_path, ImageProposals("sub/a", LEFT.astype(np.float32), LEFT, (part,)), keep_soft=False)
-    write_lists(tmp_path, [record])
+    write_lists(tmp_path, [record], [ListedImage(7, "a.jpg")], "none")
     file = read_proposal_file(tmp_path / "proposals.json")
     assert score_proposal_file(file, refs("sub/a"), source(LEFT)).ar_100 == pytest.approx(1)
 

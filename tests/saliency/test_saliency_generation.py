@@ -104,6 +104,22 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
     assert (stopped / "rejected.json").read_bytes() == (whole / "rejected.json").read_bytes()
 
 
+def test_ids_do_not_depend_on_which_images_are_accepted(images, tmp_path):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    before = {image["stem"]: image for image in json.loads((out / "proposals.json").read_text())["images"]}
+    assert [(image["id"], image["file_name"]) for image in before.values()] == [
+        *[(1, "0.png"), (2, "2.png"), (3, "4.png")],
+        *[(5, "deep/1.png"), (6, "deep/3.png")],  # broken.jpg is the fourth, plain.png the last
+    ]
+    draw(tmp_path / "drawn.png", 9)
+    (tmp_path / "in/broken.jpg").write_bytes((tmp_path / "drawn.png").read_bytes())
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    content = json.loads((out / "proposals.json").read_text())
+    assert [image["id"] for image in content["images"]] == [1, 2, 3, 4, 5, 6]
+    assert before.items() < {image["stem"]: image for image in content["images"]}.items()
+
+
 def test_shards_in_any_order_give_what_one_run_gives(images, tmp_path):
     whole, shared = tmp_path / "whole", tmp_path / "shared"
     generate_proposals(images, whole, SaliencySettings(), num_workers=0)
@@ -114,7 +130,7 @@ def test_shards_in_any_order_give_what_one_run_gives(images, tmp_path):
     generate_proposals(images, shared, SaliencySettings(), 0, Shard(0, 3))
     last = generate_proposals(images, shared, SaliencySettings(), 0, Shard(1, 3))
     assert last.is_whole
-    for name in ("proposals.json", "rejected.json", "saliency.json"):
+    for name in ("proposals.json", "proposals_results.json", "rejected.json", "saliency.json"):
         assert (shared / name).read_bytes() == (whole / name).read_bytes()
     again = generate_proposals(images, shared, SaliencySettings(), num_workers=0)
     assert (again.num_images, again.num_reused) == (7, 6)  # the broken file is tried again
@@ -133,7 +149,7 @@ def test_a_run_in_parts_goes_on_with_another_number_of_parts(images, tmp_path):
     rest = [generate_proposals(images, shared, SaliencySettings(), 0, Shard(index, 2)) for index in (0, 1)]
     assert [(summary.num_images, summary.num_reused) for summary in rest] == [(4, 1), (3, 1)]
     assert [summary.is_whole for summary in rest] == [False, True]
-    for name in ("proposals.json", "rejected.json", "saliency.json"):
+    for name in ("proposals.json", "proposals_results.json", "rejected.json", "saliency.json"):
         assert (shared / name).read_bytes() == (whole / name).read_bytes()
 
 

@@ -28,7 +28,9 @@ def result(stem, seed):
 def folder(tmp_path):
     first, second = result("a", 0), result("deep/b", 1)
     records = [store.write_image(tmp_path, first, True), store.write_image(tmp_path, second, False)]
-    store.write_lists(tmp_path, [*records, ImageRecord("c", reason="too dark")])
+    listed = [store.ListedImage(identity, name) for identity, name in ((7, "a.jpg"), (3, "deep/b.png"), (5, "c.jpg"))]
+    store.write_lists(tmp_path, [*records, ImageRecord("c", reason="too dark")], listed, "none")
+    store.write_results(tmp_path, [*records, ImageRecord("c", reason="too dark")], listed)
     return tmp_path, first, second
 
 
@@ -57,12 +59,17 @@ def test_proposals_come_back_equal(folder):
 def test_the_lists_are_plain_json_whatever_they_hold(tmp_path):
     records = [store.write_image(tmp_path, result(stem, seed), False) for seed, stem in enumerate(['a"b', "\u00fc/c"])]
     for chosen in ([], records, [ImageRecord("c", reason="too dark")]):
-        store.write_lists(tmp_path, chosen)
-        text = (tmp_path / "proposals.json").read_text()
-        assert text == json.dumps(json.loads(text)) + "\n"
-        assert [image["id"] for image in json.loads(text)["images"]] == list(
-            range(1, len(json.loads(text)["images"]) + 1)
-        )
+        listed = [store.ListedImage(f"id {record.stem}", f"{record.stem}.jpg") for record in chosen]
+        store.write_lists(tmp_path, chosen, listed, 'labels of "others"')
+        store.write_results(tmp_path, chosen, listed)
+        for name in ("proposals.json", "proposals_results.json"):
+            text = (tmp_path / name).read_text()
+            assert text == json.dumps(json.loads(text)) + "\n"
+        content = json.loads((tmp_path / "proposals.json").read_text())
+        assert content["info"]["supervision"] == 'labels of "others"'
+        assert [(image["id"], image["file_name"]) for image in content["images"]] == [
+            (f"id {record.stem}", f"{record.stem}.jpg") for record in chosen if record.reason is None
+        ]
 
 
 def test_coco_tools_load_the_file(folder):
@@ -71,7 +78,7 @@ def test_coco_tools_load_the_file(folder):
         coco = COCO(str(path / "proposals.json"))
     assert coco.loadCats([1])[0]["name"] == "foreground"
     (image,) = [image for image in coco.loadImgs(coco.getImgIds()) if image["stem"] == "a"]
-    assert (image["height"], image["width"]) == (30, 44)
+    assert (image["id"], image["file_name"], image["height"], image["width"]) == (7, "a.jpg", 30, 44)
     annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
     masks = np.array([coco.annToMask(annotation) for annotation in annotations], dtype=bool)
     np.testing.assert_array_equal(masks.any(axis=0), first.foreground)
@@ -79,6 +86,19 @@ def test_coco_tools_load_the_file(folder):
         assert annotation["area"] == mask.sum()
         left, top, width, height = annotation["bbox"]
         assert mask[top : top + height, left : left + width].sum() == mask.sum()
+
+
+def test_results_are_the_same_masks_with_their_own_areas(folder):
+    path, _, _ = folder
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(path / "proposals.json"))
+        results = coco.loadRes(str(path / "proposals_results.json"))
+    assert len(results.anns) == len(coco.anns) > 2
+    for found, expected in zip(results.anns.values(), coco.anns.values(), strict=True):
+        assert {key: found[key] for key in ("image_id", "category_id", "score", "area")} == {
+            key: expected[key] for key in ("image_id", "category_id", "score", "area")
+        }
+        np.testing.assert_array_equal(results.annToMask(found), coco.annToMask(expected))
 
 
 def test_masks_of_any_shape_survive_run_lengths():
