@@ -37,6 +37,7 @@ from densessl.saliency.attention_saliency import attention_record
 from densessl.saliency.deep_estimator import feature_record
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
+from densessl.saliency.mask_provenance import recorded_supervision
 from densessl.saliency.network_saliency import network_record
 from densessl.saliency.processing import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, estimate, propose_from
@@ -269,7 +270,7 @@ def labels_behind(settings: SaliencySettings) -> str:
         return attention_record(settings.features)["supervision"]
     if settings.network is not None:
         return str(network_record(settings.network)["supervision"])
-    return "none"
+    return recorded_supervision({"settings": {"method": settings.method}}) or "none"
 
 
 @functools.cache
