@@ -209,7 +209,7 @@ def _proposal_settings(proposals: ProposedMasks | None, folder: Path) -> Salienc
         values["network" if values.get("method") == "self_trained" else "weights"] = path.resolve()
     if values.get("method") == "self_trained":
         values |= {"weights": None, "masks": None}  # of its training
-    values["keep_soft"] = False
+    values |= {"keep_soft": False, "num_segments": None}  # of what a folder holds beside the masks
     known = {field.name for field in fields(SaliencySettings)}
     if values.keys() - known:
         raise InputError(

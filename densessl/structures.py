@@ -112,7 +112,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ImageProposals:
-    """What a saliency estimator says of one image: soft map, foreground mask, and its connected parts."""
+    """What a saliency estimator says of one image: soft map, mask, and its parts or the image's segments."""
 
     stem: str
     soft: NDArray[np.float32]  # (height, width), in [0, 1]

@@ -37,6 +37,7 @@ def saliency(
     attention_layer: int = -1,
     attention_head: int | Literal["mean", "best"] = "best",
     attention_mass: float = 0.6,
+    num_segments: int | Literal["auto"] | None = None,
     self_training: SelfTrainingSettings = SelfTrainingSettings(),
     seed: int = 0,
     num_workers: int | None = None,
@@ -88,6 +89,8 @@ def saliency(
         attention_head: of method attention: a head, from 0; mean of all; or best, the head that agrees best with the
             default masks (fused) of at most 64 of the images; attention_head.json says which that is.
         attention_mass: of method attention: the share of the head's attention that the mask keeps.
+        num_segments: of method deep_spectral: list the segments of each image in proposals.json, so many with the
+            background (4 is usual), or as many as the eigenvalues suggest (auto), in place of the parts of its mask.
         self_training: how that network is trained.
         seed: of everything random in that training.
         num_workers: processes that share the work; 0 for none but this one. By default as many as there are cores,
@@ -122,6 +125,7 @@ def saliency(
         attention_layer=attention_layer,
         attention_head=attention_head,
         attention_mass=attention_mass,
+        num_segments=num_segments,
     )
     _refuse_unused_training(settings, self_training)
     part = choose_shard(shard)

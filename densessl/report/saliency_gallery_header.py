@@ -91,6 +91,8 @@ def _settings(gallery: SaliencyGallery) -> dict[str, str]:
         weights = settings.get("weights")
         source = "published by timm" if weights is None else Path(str(weights)).name
         rows["Features"] = f"{settings.get('encoder')}, weights {source}"
+    if settings.get("num_segments") is not None:
+        rows["Parts, areas and scores"] = f"of {settings['num_segments']} segments, not of the mask drawn"
     if gallery.images_per_second is not None:
         rows["Throughput"] = f"{gallery.images_per_second:.1f} images a second"
     rows["Labels that touched the masks"] = gallery.provenance

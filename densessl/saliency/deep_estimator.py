@@ -2,20 +2,21 @@
 
 import functools
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from densessl.errors import InputError
 from densessl.files import file_sha256
-from densessl.models.patch_features import PatchEncoder, load_patch_encoder
+from densessl.models.patch_features import PatchEncoder, PatchFeatures, load_patch_encoder
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.feature_settings import DEEP_METHODS, FeatureSettings
 from densessl.saliency.normalised_cut import tokencut
 from densessl.saliency.seed_expansion import found_seeds, lost
-from densessl.saliency.spectral_segments import deep_spectral
+from densessl.saliency.spectral_segments import NUM_EIGENVECTORS, deep_spectral, eigensegments
 from densessl.structures import ImageArray
 
 MAX_CELLS = 6400
@@ -41,10 +42,7 @@ def deep_saliency(image: ImageArray, method: str, settings: FeatureSettings) -> 
     height, width = image.shape[:2]
     if (image == image[0, 0]).all():
         return np.zeros((height, width), dtype=np.float32)
-    encoder = load_encoder(settings)
-    resized = resize_to_grid(image, settings.size_px, encoder.encoder.stride)
-    pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].float() / 255
-    features = encoder.extract(pixels)
+    features, resized = _look(image, settings)
     match method:
         case "tokencut":
             soft = tokencut(features)
@@ -57,6 +55,39 @@ def deep_saliency(image: ImageArray, method: str, settings: FeatureSettings) -> 
         case _:
             raise InputError(f"unknown method {method!r} on deep features; choose one of {', '.join(DEEP_METHODS)}")
     return np.clip(resize_map(soft, height, width), 0, 1)
+
+
+def deep_segments(
+    image: ImageArray, num_segments: int | Literal["auto"], settings: FeatureSettings, size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Return the `eigensegments` of a uint8 RGB image (height, width, 3), enlarged: int64 of `size`, (height, width).
+
+    0 is background. Each segment is enlarged bilinearly from the grid of patches, and a pixel belongs to the one that
+    is strongest there. Grids of fewer than 21 patches have fewer eigenvectors; an image of one colour is background.
+
+    Raises:
+        InputError: as `deep_saliency`, and more segments than patches.
+    """
+    best, labels = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.int64)
+    if (image == image[0, 0]).all():
+        return labels
+    features, resized = _look(image, settings)
+    num_eigenvectors = min(NUM_EIGENVECTORS, features.height * features.width - 2)
+    number = None if num_segments == "auto" else num_segments
+    segments = eigensegments(features, resized, number, num_eigenvectors)
+    for segment in range(segments.max() + 1):
+        weight = resize_map((segments == segment).astype(np.float32), *size)
+        labels[weight > best] = segment
+        best = np.maximum(best, weight)
+    return labels
+
+
+def _look(image: ImageArray, settings: FeatureSettings) -> tuple[PatchFeatures, ImageArray]:
+    """Return the features of an image, and the image as the encoder saw it."""
+    encoder = load_encoder(settings)
+    resized = resize_to_grid(image, settings.size_px, encoder.encoder.stride)
+    pixels = torch.from_numpy(resized).permute(2, 0, 1)[None].float() / 255
+    return encoder.extract(pixels), resized
 
 
 def resize_to_grid(image: ImageArray, size_px: int, stride: int) -> ImageArray:

@@ -15,7 +15,14 @@ from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.mask_provenance import masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
-from densessl.saliency.proposal_store import ListedImage, is_written, write_lists, write_results
+from densessl.saliency.proposal_store import (
+    DESCRIPTION,
+    SEGMENTS_DESCRIPTION,
+    ListedImage,
+    is_written,
+    write_lists,
+    write_results,
+)
 from densessl.saliency.proposals import SaliencySettings
 from densessl.saliency.record_journal import (
     ImageRecord,
@@ -190,7 +197,8 @@ def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: di
         ListedImage(identity, image.file_name) for identity, image in zip(image_ids(images), images.images, strict=True)
     ]
     with open_records([places[image.stem] for image in images.images]) as records:
-        write_lists(out, records, listed, record.supervision)
+        description = DESCRIPTION if record.settings.num_segments is None else SEGMENTS_DESCRIPTION
+        write_lists(out, records, listed, record.supervision, description)
         write_results(out, records, listed, result_category(images))
     num_masks = sum(not places[image.stem].is_rejected for image in images.images)
     counts = {"images": len(images), "masks": num_masks, "rejected": len(images) - num_masks}

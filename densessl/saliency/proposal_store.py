@@ -2,9 +2,10 @@
 
 <folder>/masks/<stem>.png   the foreground at the image's size, 0 and 255
 <folder>/soft/<stem>.png    the soft map, 0-255, where it was asked for
-<folder>/proposals.json     every connected part, in the COCO instances layout with compressed RLE masks, so that
-                            `pycocotools.coco.COCO(file)` loads it; extra keys: `stem` of the image, `score` of
-                            the part, and in `info` which labels touched the masks
+<folder>/proposals.json     every connected part (or segment of the image, where these were asked for), in the COCO
+                            instances layout with compressed RLE masks, so that `pycocotools.coco.COCO(file)` loads
+                            it; extra keys: `stem` of the image, `score` of the part, and in `info` which labels
+                            touched the masks
 <folder>/proposals_results.json   the parts as the list of results that `COCO.loadRes` takes, of `saliency` alone
 <folder>/rejected.json      a list of {"stem", "reason"}
 <folder>/saliency.json      the settings, which labels touched the masks, and the number of images, masks and
@@ -30,6 +31,7 @@ from densessl.saliency.record_journal import ImageRecord, RecordPlace
 from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 
 DESCRIPTION = "connected parts of the saliency masks"
+SEGMENTS_DESCRIPTION = "segments of the images by eigenvectors, without the background"
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
 
 _EXPECTED = "a folder written by `densessl saliency`"

@@ -1,6 +1,6 @@
 """From an image to its mask proposals, or to the reason why it has none."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,9 @@ class SaliencySettings:
         attention_head: of `attention`: a head, from 0; `mean` of all; or `best`, the head that agrees best with the
             default masks of a sample of the images, for which no label is read.
         attention_mass: of `attention`: the share of the head's attention that the mask keeps, in (0, 1].
+        num_segments: of `deep_spectral`: the proposals are the segments of the image, so many with the background, at
+            least 2, or as many as the eigenvalues suggest (`auto`); by default they are the parts of the mask, which
+            stays the same.
     """
 
     method: Method = "fused"
@@ -66,6 +69,7 @@ class SaliencySettings:
     attention_layer: int = -1
     attention_head: int | Literal["mean", "best"] = "best"
     attention_mass: float = 0.6
+    num_segments: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
         method_of(self.method)
@@ -83,6 +87,7 @@ class SaliencySettings:
                 "or choose file"
             )
         check_attention(self.attention)
+        _check_segments(self.method, self.num_segments)
         find_refiner(self.refinement)
         if not 0 < self.threshold < 1:
             raise InputError(f"saliency threshold {self.threshold} lies outside (0, 1); 0.5 is usual")
@@ -119,9 +124,13 @@ def propose(
 ) -> ImageProposals | Rejection:
     """Return the proposals of a uint8 RGB image (height, width, 3), or why it is left out.
 
-    `estimate`, then `propose_from`. Deterministic.
+    `estimate`, then `propose_from`; with `num_segments` the `segment_proposals` take the place of the mask's parts.
+    Deterministic.
     """
-    return propose_from(estimate(image, settings, given), stem, settings)
+    result = propose_from(estimate(image, settings, given), stem, settings)
+    if settings.num_segments is None or isinstance(result, Rejection):
+        return result
+    return replace(result, proposals=segment_proposals(image, result.soft, settings))
 
 
 def propose_from(soft: FloatMap, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
@@ -168,6 +177,25 @@ def estimate(image: ImageArray, settings: SaliencySettings, given: FloatMap | No
     return enlarge_from_copy(image, copy, find_refiner(settings.refinement)(copy, soft))
 
 
+def segment_proposals(image: ImageArray, soft: FloatMap, settings: SaliencySettings) -> tuple[Proposal, ...]:
+    """Return the segments of a uint8 RGB image (height, width, 3) by method `deep_spectral`, largest first.
+
+    They are disjoint, connected or not, and all of them but the background and those smaller than `min_area`; whether
+    they lie inside the foreground mask does not matter, but `soft` (height, width), its map, gives their scores. They
+    are not refined: their outlines are those of patches.
+    """
+    if settings.num_segments is None:
+        return ()
+    from densessl.saliency.deep_estimator import deep_segments  # timm, which the other methods need not wait for
+
+    copy = reduced_copy(image, settings.feature_size_px)
+    labels = deep_segments(copy, settings.num_segments, settings.features, soft.shape)
+    areas = np.bincount(labels.ravel())
+    kept = [label for label in range(1, len(areas)) if areas[label] >= max(1, settings.min_area * soft.size)]
+    kept.sort(key=lambda label: -int(areas[label]))
+    return tuple(_describe(labels == label, soft) for label in kept)
+
+
 def connected_parts(soft: FloatMap, threshold: float, min_area: float) -> tuple[Proposal, ...]:
     """Return the 8-connected parts of `soft > threshold` that cover at least `min_area` of the map, largest first."""
     height, width = soft.shape
@@ -191,3 +219,17 @@ def _describe(mask: MaskArray, soft: FloatMap) -> Proposal:
         box=box,
         touches_border=box[0] == 0 or box[1] == 0 or box[2] == width or box[3] == height,
     )
+
+
+def _check_segments(method: str, num_segments: int | Literal["auto"] | None) -> None:
+    if num_segments is None:
+        return
+    if method != "deep_spectral":
+        raise InputError(
+            f"saliency method {method} makes no segments, but num_segments {num_segments} is given; leave it out, or "
+            "choose deep_spectral"
+        )
+    if isinstance(num_segments, str) and num_segments != "auto":
+        raise InputError(f"num_segments {num_segments!r} is unknown; give a number, with the background, or auto")
+    if isinstance(num_segments, int) and num_segments < 2:
+        raise InputError(f"num_segments {num_segments} is below 2, the background and one more; 4 is usual")

@@ -348,6 +348,16 @@ def test_labels_are_announced(drawn: tuple[Path, tuple[ImageRef, ...]]) -> None:
     assert "± 0.040, 8 labelled images" in page
 
 
+def test_segments_are_not_taken_for_the_mask(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, ["a", "b"], [part(0, 9, 0.8)], [])  # b has no segment that is large enough
+    settings = {**SETTINGS, "method": "deep_spectral", "num_segments": 4}
+    (folder / "saliency.json").write_text(json.dumps({"settings": settings, "counts": None}))
+    refs = [ImageRef(stem, tmp_path / f"{stem}.png") for stem in "ab"]
+    page = render(gather_saliency_gallery(read_proposed_masks(folder), refs, "unknown"))
+    assert "of 4 segments, not of the mask drawn" in page
+    assert "2 images, 2 masks, none rejected." in page
+
+
 def test_same_folder_same_page(drawn: tuple[Path, tuple[ImageRef, ...]], page: str) -> None:
     assert render(gather(drawn, images_per_second=7.25)) == page
 

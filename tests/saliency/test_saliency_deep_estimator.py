@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,10 +16,11 @@ from densessl.errors import InputError, MissingInputError
 from densessl.models.encoders import build_encoder
 from densessl.models.patch_features import PatchFeatures
 from densessl.saliency import deep_estimator as module
-from densessl.saliency.deep_estimator import deep_saliency, load_encoder, resize_to_grid
+from densessl.saliency.deep_estimator import deep_saliency, deep_segments, load_encoder, resize_to_grid
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.generation import generate_proposals
-from densessl.saliency.proposals import SaliencySettings, estimate
+from densessl.saliency.proposal_store import read_proposals
+from densessl.saliency.proposals import SaliencySettings, estimate, propose
 
 
 def settings_for(encoder, folder, method="tokencut", seed=0, **changes):
@@ -64,6 +66,65 @@ def test_a_block_of_a_non_square_image_is_found(method, height, width, tmp_path,
     truth[top:bottom, left:right] = True
     found = soft > 0.5
     assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+class ThreeColourEncoder(ColourEncoder):
+    """The feature of a cell is its mean colour less the grey of the ground."""
+
+    def extract(self, pixels):
+        cells = torch.nn.functional.avg_pool2d(pixels, 16)[0].double().numpy() - 60 / 255
+        _, height, width = cells.shape
+        values = np.vstack([cells.reshape(3, -1), np.full((1, height * width), 0.2)]).T
+        return PatchFeatures(values, np.ones((1, height * width)), height, width)
+
+
+def two_blocks(height, width):
+    """Return grey ground with a large red block and a small blue one, whole patches at 480 pixels, and their masks."""
+    image = np.full((height, width, 3), 60, np.uint8)
+    large, small = np.zeros((2, height, width), dtype=bool)
+    large[height // 6 : height // 2, width // 6 : width // 2] = True
+    small[2 * height // 3 : 5 * height // 6, 2 * width // 3 : 5 * width // 6] = True
+    image[large], image[small] = (230, 60, 60), (60, 60, 230)
+    return image, large, small
+
+
+def overlap(found, truth):
+    return (found & truth).sum() / (found | truth).sum()
+
+
+@pytest.mark.parametrize(("height", "width"), [(288, 480), (480, 288), (720, 1200)])
+def test_segments_of_an_image_become_proposals(height, width, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "load_encoder", lambda settings: ThreeColourEncoder())
+    monkeypatch.setattr(module, "NUM_EIGENVECTORS", 2)  # those that tell three segments apart; the others cut up ground
+    image, large, small = two_blocks(height, width)
+    parts = settings_for("test_vit", tmp_path, "deep_spectral", feature_size_px=480)
+    plain, found = propose(image, "a", parts), propose(image, "a", replace(parts, num_segments=3))
+    np.testing.assert_array_equal(found.foreground, plain.foreground)
+    np.testing.assert_array_equal(found.soft, plain.soft)
+    first, second = found.proposals
+    assert overlap(first.mask, large) > 0.9
+    assert overlap(second.mask, small) > 0.8
+    for part in (first, second):
+        rows, columns = np.nonzero(part.mask)
+        assert part.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert part.area_px == part.mask.sum()
+        assert part.score == pytest.approx(float(found.soft[part.mask].mean()), abs=1e-5)
+        assert not part.touches_border
+    share = second.area_px / second.mask.size
+    (only,) = propose(image, "a", replace(parts, num_segments=3, min_area=1.01 * share)).proposals
+    np.testing.assert_array_equal(only.mask, first.mask)
+
+
+def test_segments_of_small_grids_and_plain_images(tmp_path):
+    settings = settings_for("test_vit", tmp_path, "deep_spectral").features
+    thin = draw(20, 160)[:, :, ::-1]
+    labels = deep_segments(np.ascontiguousarray(thin), 3, settings, (40, 90))  # 8 patches
+    assert (labels.shape, labels.dtype) == ((40, 90), np.int64)
+    assert set(np.unique(labels)) <= {0, 1, 2}
+    assert labels.any()
+    assert not deep_segments(np.full((20, 30, 3), 90, np.uint8), "auto", settings, (20, 30)).any()
+    with pytest.raises(InputError, match="num_segments 9 is not between 2 and the 8 patches"):
+        deep_segments(np.ascontiguousarray(thin), 9, settings, (40, 90))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +226,28 @@ def test_threads_are_given_back(images, tmp_path):
         torch.set_num_threads(previous)
 
 
+def test_a_folder_of_segments_goes_on_and_belongs_to_its_number(images, tmp_path):
+    settings = settings_for("test_vit", tmp_path, "deep_spectral", min_area=0.0)
+    parts, out = tmp_path / "parts", tmp_path / "out"
+    generate_proposals(images, parts, settings, num_workers=0)
+    record = json.loads((parts / "saliency.json").read_text())
+    del record["settings"]["num_segments"]  # as a version without the setting wrote it
+    (parts / "saliency.json").write_text(json.dumps(record))
+    assert generate_proposals(images, parts, settings, num_workers=0).num_reused == len(images)
+    chosen = replace(settings, num_segments=4)
+    with pytest.raises(InputError, match="num_segments None there, 4 now"):
+        generate_proposals(images, parts, chosen, num_workers=0)
+    generate_proposals(images, out, chosen, num_workers=0)
+    assert json.loads((out / "proposals.json").read_text())["info"]["description"].startswith("segments of the images")
+    found = read_proposals(out)
+    assert found.keys() == read_proposals(parts).keys()
+    for stem, segments in found.items():
+        assert 1 <= len(segments) <= 3
+        assert np.sum([part.mask for part in segments], axis=0).max() == 1  # disjoint
+        masks = [cv2.imread(str(folder / f"masks/{stem}.png"), cv2.IMREAD_UNCHANGED) for folder in (parts, out)]
+        np.testing.assert_array_equal(*masks)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,6 +257,10 @@ def test_threads_are_given_back(images, tmp_path):
         ({"pretrained": True}, r"method fused uses no encoder, but pretrained true is given"),
         ({"output_stride": 4}, r"output_stride 4 is not one of 8, 16, 32"),
         ({"feature_size_px": 100}, r"feature_size_px 100 is below 128.*480 is usual"),
+        ({"num_segments": 4}, r"method fused makes no segments, but num_segments 4 is given.*choose deep_spectral"),
+        ({"method": "tokencut", "pretrained": True, "num_segments": "auto"}, r"method tokencut makes no segments"),
+        ({"method": "deep_spectral", "pretrained": True, "num_segments": 1}, r"num_segments 1 is below 2.*4 is usual"),
+        ({"method": "deep_spectral", "pretrained": True, "num_segments": "all"}, r"num_segments 'all' is unknown"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(arguments, message):
