@@ -14,10 +14,10 @@ from densessl.saliency.fused import fused
 def direct_dense_crf(image, soft, settings):
     """The update of every pixel and label from all pairs of pixels, with the kernels as dense matrices."""
     height, width = soft.shape
-    places = [(y, x) for y in range(height) for x in range(width)]
+    places = np.indices((height, width)).reshape(2, -1).T.astype(float)
     colours = image.reshape(-1, 3).astype(float)
-    place_distance = np.array([[(y - v) ** 2 + (x - u) ** 2 for v, u in places] for y, x in places], dtype=float)
-    colour_distance = ((colours[:, None] - colours[None]) ** 2).sum(axis=2)
+    place_distance = sum((column[:, None] - column) ** 2 for column in places.T)
+    colour_distance = sum((column[:, None] - column) ** 2 for column in colours.T)
     appearance = np.exp(
         -place_distance / (2 * settings.appearance_px**2) - colour_distance / (2 * settings.appearance_colour**2)
     )
@@ -48,25 +48,42 @@ SHORT_RANGE = DenseCrfSettings(appearance_px=8, num_rounds=8)
 WEAK = DenseCrfSettings(appearance_weight=3, appearance_px=10, appearance_colour=30, smoothness_px=1.5, num_rounds=3)
 
 
-@pytest.mark.parametrize("settings", [DenseCrfSettings(), SHORT_RANGE, WEAK], ids=["published", "short", "weak"])
+@pytest.mark.parametrize(
+    ("settings", "mean", "percentile_99", "flipped"),  # twice what the worse of the two scenes has
+    [
+        pytest.param(DenseCrfSettings(), 0.0112, 0.27, 0.0105, id="published"),
+        pytest.param(SHORT_RANGE, 0.0058, 0.125, 0.008, id="short"),
+        pytest.param(WEAK, 0.006, 0.043, 0.0027, id="weak"),
+    ],
+)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_marginals_equal_the_direct_evaluation(settings, seed):
+def test_marginals_equal_the_direct_evaluation(settings, mean, percentile_99, flipped, seed):
     image, soft = small_scene(seed)
     found, expected = dense_crf(image, soft, settings), direct_dense_crf(image, soft, settings)
-    assert np.abs(found - expected).mean() < 0.01
-    assert ((found > 0.5) != (expected > 0.5)).mean() < 0.01
+    difference = np.abs(found - expected)
+    assert difference.mean() < mean
+    assert np.percentile(difference, 99) < percentile_99
+    assert ((found > 0.5) != (expected > 0.5)).mean() < flipped
     assert np.abs(soft - expected).mean() > 0.05  # and there was something to do
 
 
 @pytest.mark.real_data
 def test_marginals_of_photographs(real_data):
-    paths = sorted((real_data / "voc_animals" / "JPEGImages").glob("*.jpg"))[:3]
+    """About twice what is measured, which the docstring of `dense_crf` states."""
+    paths = sorted((real_data / "voc_animals" / "JPEGImages").glob("*.jpg"))[:12]
+    differences, flips = [], []
     for path in paths:
         image = read_image(path)
-        soft = cv2.resize(fused(image), (32, 24), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (32, 24), interpolation=cv2.INTER_AREA)
-        difference = np.abs(dense_crf(image, soft) - direct_dense_crf(image, soft, DenseCrfSettings()))
-        assert difference.mean() < 0.01
+        soft = cv2.resize(fused(image), (64, 48), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (64, 48), interpolation=cv2.INTER_AREA)
+        found, expected = dense_crf(image, soft), direct_dense_crf(image, soft, DenseCrfSettings())
+        differences.append(np.abs(found - expected))
+        flips.append(((found > 0.5) != (expected > 0.5)).mean())
+    assert np.mean(differences) < 0.0026
+    assert max(difference.mean() for difference in differences) < 0.0078
+    assert np.percentile(differences, 99) < 0.086
+    assert np.mean(flips) < 0.0025
+    assert max(flips) < 0.0059
 
 
 def test_smoothness_alone_is_exact():
