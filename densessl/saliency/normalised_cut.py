@@ -1,9 +1,11 @@
 """Normalised cuts of an affinity graph, and TokenCut (Wang et al., CVPR 2022, arXiv:2202.11539)."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from densessl.errors import InputError
 from densessl.models.patch_features import PatchFeatures
@@ -15,7 +17,10 @@ SIMILARITY_THRESHOLD = 0.2
 WEAK_EDGE = 1e-5
 """Weight epsilon of all other edges, which keeps the graph connected, as published."""
 _SHIFT = 1e-6
+_MAX_RESTARTS = 15
+"""Of Lanczos iterations without a factorisation, some 200 to 300 products: about what factorising costs instead."""
 
+Product = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Affinity = NDArray[np.float64]  # (num_cells, num_cells), symmetric, at least 0
 
 
@@ -44,8 +49,10 @@ def cut_eigenvectors(affinity: Affinity, num_vectors: int) -> tuple[NDArray[np.f
     """Return the smallest eigenvalues (k,), ascending, and vectors (num_cells, k) of `(D - W) y = lambda D y`.
 
     The constant vector, which solves it with lambda = 0, is left out. `y^T D y = 1`; the sign is arbitrary but the
-    same each time. Found by shift-and-invert Lanczos on the normalised Laplacian (Shi and Malik, TPAMI 2000), whose
-    smallest eigenvalues can lie 1e-6 apart: one Cholesky factorisation, then some tens of solves.
+    same each time. Found by Lanczos on the normalised Laplacian (Shi and Malik, TPAMI 2000), which only multiplies by
+    W, 30 to 200 times for the features of photographs. Where that does not converge, as for long thin graphs, whose
+    smallest eigenvalues are crowded, by shift-and-invert Lanczos: one dense Cholesky factorisation, then some tens of
+    solves, at three times the memory.
 
     Args:
         affinity: W, symmetric (num_cells, num_cells), at least 0.
@@ -61,21 +68,38 @@ def cut_eigenvectors(affinity: Affinity, num_vectors: int) -> tuple[NDArray[np.f
             "use more patches (a larger feature_size_px)"
         )
     root = np.sqrt(np.maximum(affinity.sum(axis=1), np.finfo(np.float64).tiny))
-    system = -affinity / np.outer(root, root)
-    system[np.diag_indices(num_cells)] += 1 + _SHIFT
-    factor = cho_factor(system, overwrite_a=True, check_finite=False)
     constant = root / np.linalg.norm(root)
 
-    def deflate(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        return vector - constant * (constant @ vector)
+    def largest(product: Product, max_restarts: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        def deflated(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+            result = product(_without(vector.ravel(), constant))
+            return _without(result, constant)
 
-    inverse = LinearOperator(
-        (num_cells, num_cells), matvec=lambda vector: deflate(cho_solve(factor, deflate(vector.ravel()))), dtype=float
-    )
-    start = deflate(np.random.default_rng(0).standard_normal(num_cells))  # ARPACK's own start differs each time
-    values, vectors = eigsh(inverse, k=num_vectors, which="LA", v0=start)
-    order = np.argsort(-values)
-    return 1 / values[order] - _SHIFT, vectors[:, order] / root[:, None]
+        start = _without(np.random.default_rng(0).standard_normal(num_cells), constant)  # ARPACK's own one is random
+        operator = LinearOperator((num_cells, num_cells), matvec=deflated, dtype=float)
+        values, vectors = eigsh(operator, k=num_vectors, which="LA", v0=start, maxiter=max_restarts)
+        order = np.argsort(-values)
+        return values[order], vectors[:, order] / root[:, None]
+
+    try:  # 2 - lambda, the eigenvalues of 1 + D^-1/2 W D^-1/2, are not negative
+        values, vectors = largest(lambda vector: vector + (affinity @ (vector / root)) / root, _MAX_RESTARTS)
+    except ArpackNoConvergence:
+        factor = _factorise(affinity, root)
+        values, vectors = largest(lambda vector: cho_solve(factor, vector), None)
+        return 1 / values - _SHIFT, vectors
+    return 2 - values, vectors
+
+
+def _without(vector: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    return vector - direction * (direction @ vector)
+
+
+def _factorise(affinity: Affinity, root: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Return the Cholesky factor of the normalised Laplacian, shifted so that it has one."""
+    system = -affinity / np.outer(root, root)
+    system[np.diag_indices(len(root))] += 1 + _SHIFT
+    factor, is_lower = cho_factor(system, overwrite_a=True, check_finite=False)
+    return factor, bool(is_lower)
 
 
 def unit_length(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -80,9 +80,11 @@ def eigensegments(
 def combined_affinity(features: PatchFeatures, image: ImageArray) -> Affinity:
     """Return `W = max(f f^T, 0) + lambda W_knn`, (num_cells, num_cells): f the features scaled to length 1."""
     directions = unit_length(features.values)
-    similar = np.maximum(directions @ directions.T, 0)
-    colours = colour_affinity(image, features.height, features.width)
-    return similar + COLOUR_WEIGHT * colours.toarray()
+    affinity = directions @ directions.T
+    np.maximum(affinity, 0, out=affinity)
+    colours = colour_affinity(image, features.height, features.width).tocoo()
+    affinity[colours.row, colours.col] += COLOUR_WEIGHT * colours.data  # no two entries share a place
+    return affinity
 
 
 def colour_affinity(image: ImageArray, height: int, width: int) -> csr_matrix:

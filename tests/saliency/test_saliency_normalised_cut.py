@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from saliency_patch_scenes import HEIGHT, WIDTH, random_features, rectangle, two_clusters
-from scipy.linalg import eigh
+from scipy.linalg import cho_factor, eigh
 from scipy.ndimage import label
 
 from densessl.errors import InputError
 from densessl.models.patch_features import PatchFeatures
+from densessl.saliency import normalised_cut as module
 from densessl.saliency.normalised_cut import cut_eigenvectors, tokencut, unit_length
 
 
@@ -41,6 +42,20 @@ def test_eigenvectors_of_nearly_disconnected_graphs(seed):
     expected_values, expected = eigh(degree - affinity, degree)
     values, vectors = cut_eigenvectors(affinity, 3)
     np.testing.assert_allclose(values, expected_values[1:4], rtol=1e-5)
+    signs = np.sign((vectors * expected[:, 1:4]).sum(axis=0))
+    np.testing.assert_allclose(vectors * signs, expected[:, 1:4], atol=1e-6)
+
+
+def test_eigenvectors_of_a_long_chain(monkeypatch):
+    """Its smallest eigenvalues are 1e-4 and less apart, too crowded for Lanczos without a factorisation."""
+    factorised = []
+    monkeypatch.setattr(module, "cho_factor", lambda *given, **more: factorised.append(1) or cho_factor(*given, **more))
+    affinity = np.eye(400, k=1) + np.eye(400, k=-1)
+    degree = np.diag(affinity.sum(axis=1))
+    expected_values, expected = eigh(degree - affinity, degree)
+    values, vectors = cut_eigenvectors(affinity, 3)
+    assert factorised
+    np.testing.assert_allclose(values, expected_values[1:4], atol=1e-9)
     signs = np.sign((vectors * expected[:, 1:4]).sum(axis=0))
     np.testing.assert_allclose(vectors * signs, expected[:, 1:4], atol=1e-6)
 
