@@ -16,10 +16,12 @@ import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.grabcut import grabcut_box, grabcut_clicks
@@ -106,6 +108,8 @@ def main() -> None:
         weights = None if arguments.method == "grabcut" else arguments.weights
         scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights)
         row |= score_objects(scorer, arguments.num_workers)
+    elif arguments.num_workers:
+        raise SystemExit("--num_workers is for objects; nested scenes are scored in this process")
     else:
         image_set = open_data_set(arguments.data, arguments.split)
         images = image_set.images[: arguments.num_images]
@@ -135,6 +139,8 @@ class ObjectScorer:
 
 @functools.cache
 def _opened(scorer: ObjectScorer) -> tuple[tuple[ImageRef, ...], Callable[[ImageRef], Instances], Method]:
+    if parent_process() is not None:  # the processes share the cores
+        torch.set_num_threads(1)
     image_set = open_data_set(scorer.data, scorer.split)
     images = image_set.images[: scorer.num_images]
     method = GrabCutMethod() if scorer.weights is None else ModelMethod(_predictor(scorer.weights))

@@ -1,34 +1,50 @@
 """Which shipped configuration a run was made with, told by its settings and not by whoever measures it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from densessl.training.run_folder import read_config
+
 CONFIGS = Path(__file__).parents[1] / "configs"
-_FREE = {"seed"}
+_FREE = {"seed", "num_workers", "log_every", "checkpoint_every", "keep_checkpoints"}
+"""Settings that make no other recipe."""
 
 
 def config_of(run: Path) -> str:
     """Return the name of the configuration in `configs/` whose settings a run has, whatever its seed and its paths.
 
-    A setting that the configuration leaves open (null) may have any value. Raises `SystemExit` where none or several
-    agree.
+    A setting that the configuration leaves open (null) may have any value. Raises `SystemExit` where none agrees, with
+    the settings in which the nearest one differs.
     """
-    settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    shipped = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
-    found = [name for name, wanted in shipped.items() if _agrees(wanted, settings)]
-    if len(found) != 1:
+    given = read_config(run)
+    differences = {name: list(_differences(wanted, given, "")) for name, wanted in _shipped().items()}
+    nearest = min(differences, key=lambda name: len(differences[name]))
+    if differences[nearest]:
         raise SystemExit(
-            f"the settings of run {run} are those of {' and '.join(found) or 'no configuration'} in {CONFIGS.name}/; "
-            "rows are of runs that a configuration reproduces"
+            f"run {run} has the settings of no configuration in {CONFIGS.name}/; {nearest} is nearest, with other "
+            f"{', '.join(differences[nearest])}"
         )
-    return found[0]
+    return nearest
 
 
-def _agrees(wanted: Any, given: Any) -> bool:
-    if wanted is None:
-        return True
-    if not isinstance(wanted, dict) or not isinstance(given, dict):
-        return bool(wanted == given)
-    return all(key in given and _agrees(value, given[key]) for key, value in wanted.items() if key not in _FREE)
+def check_config_name(name: str, run: Path) -> None:
+    """Refuse the name of a shipped configuration for a run of other settings; variants have names of their own."""
+    if name in _shipped() and config_of(run) != name:
+        raise SystemExit(f"--config-name is {name}, but run {run} has the settings of {config_of(run)}")
+
+
+def _shipped() -> dict[str, Any]:
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(CONFIGS.glob("*.yaml"))}
+
+
+def _differences(wanted: Any, given: Any, name: str) -> Iterator[str]:
+    if isinstance(wanted, dict):
+        for key, value in wanted.items():
+            if key not in _FREE:
+                found = given.get(key) if isinstance(given, dict) else None
+                yield from _differences(value, found, f"{name}.{key}".lstrip("."))
+    elif wanted is not None and wanted != given:
+        yield name

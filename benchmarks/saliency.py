@@ -166,6 +166,7 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     newest = latest(
         rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
     )
+    measures = {name: head for name, head in MEASURES.items() if any(name in row for row in newest)}
     lines = [
         [
             f"{row['data']} {row['split']}, {row['num_images']}",
@@ -173,17 +174,18 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
             row["method"],
             row["refine"],
             f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
-            *(f"{row[name]:.3f}" if name in row else "-" for name in MEASURES),
+            *(f"{row[name]:.3f}" if name in row else "-" for name in measures),
             _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
             row["labels"],
         ]
         for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
     ]
-    header = ["data, images", "classes", "method", "refine", "mask IoU", *MEASURES.values(), "k-means mIoU"]
+    header = ["data, images", "classes", "method", "refine", "mask IoU", *measures.values(), "k-means mIoU"]
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
+    seed = "" if run.get("training_seed") is None else f", seed {run['training_seed']}"
     note = (
-        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`, seed {run['training_seed']}, selected and "
+        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`{seed}, selected and "
         f"pooled by these masks, mean ± spread over {same_run[-1]['clustering_seeds']} clustering seeds "
         "(`results/saliency_downstream.jsonl`). "
         if same_run

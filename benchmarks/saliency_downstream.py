@@ -14,7 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.rows import append_row
+from benchmarks.rows import Row, append_row
 from benchmarks.run_config import config_of
 from benchmarks.saliency import add_method_arguments, described, labels_behind, settings_from
 from benchmarks.voc_animals import cluster_val
@@ -26,9 +26,14 @@ from densessl.saliency.generation import generate_proposals
 def main() -> None:
     """Cluster with the masks of every method named, or with those of a folder."""
     arguments = _parse()
+    trained = {
+        "config": config_of(arguments.run),
+        "training_seed": read_json(arguments.run / "run.json", "the record of a run").get("seed"),
+        "weights_sha256": file_sha256(arguments.run / "final.safetensors")[:16],
+    }
     if arguments.predictions is not None:
         labels = "made elsewhere: whatever labels made them are theirs"
-        _measure(arguments, arguments.predictions, arguments.predictions.name, "-", labels)
+        _measure(arguments, arguments.predictions, arguments.predictions.name, "-", labels, trained)
         return
     for method in arguments.methods:
         for refine in arguments.refines:
@@ -36,10 +41,11 @@ def main() -> None:
             name = described(settings)
             folder = arguments.run / "downstream" / f"{name.replace(', ', '_').replace(' ', '_')}_{refine}"
             generate_proposals(open_images(None, arguments.data, "val"), folder, settings, arguments.num_workers)
-            _measure(arguments, folder, name, refine, labels_behind(settings))
+            _measure(arguments, folder, name, refine, labels_behind(settings), trained)
 
 
-def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: str, labels: str) -> None:
+def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: str, labels: str, trained: Row) -> None:
+    """Cluster with masks and append the row; trained: which run it is of."""
     _, scores = cluster_val(
         arguments.run,
         arguments.run / "downstream" / "clusters" / masks.name,
@@ -54,9 +60,7 @@ def _measure(arguments: argparse.Namespace, masks: Path, method: str, refine: st
             "benchmark": "saliency_downstream",
             "data": arguments.data.name,
             "split": "val",
-            "config": config_of(arguments.run),
-            "training_seed": read_json(arguments.run / "run.json", "the record of a run").get("seed"),
-            "weights_sha256": file_sha256(arguments.run / "final.safetensors")[:16],
+            **trained,
             "method": method,
             "refine": refine,
             "labels": labels,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.rows import append_row
-from benchmarks.run_config import config_of
+from benchmarks.run_config import check_config_name
 from densessl.commands.cluster import ClusterResult, cluster
 from densessl.data.layouts import open_images
 from densessl.evaluation.cluster_scores import RepeatedScores
@@ -44,11 +44,7 @@ CLASSES = (0, 8, 10, 12, 13, 15, 17)
 def main() -> None:
     """Cluster and score every combination."""
     arguments = _parse()
-    if not arguments.config_name.startswith(config_of(arguments.run)):
-        raise SystemExit(
-            f"--config-name is {arguments.config_name}, but the run has the settings of {config_of(arguments.run)}; "
-            "a name begins with the configuration's and may add what was changed"
-        )
+    check_config_name(arguments.config_name, arguments.run)
     own = arguments.run / "proposals_val"
     generate_proposals(open_images(None, arguments.data, "val"), own, SaliencySettings(), None)
     record = read_json(arguments.run / "run.json", "the record of a run")

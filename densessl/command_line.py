@@ -213,7 +213,7 @@ def _bare_flags_spelt_out(words: list[str], bool_flags: Collection[str]) -> list
     """Write a flag of yes or no that stands without a value, `--everything`, as `--everything true`."""
     spelt: list[str] = []
     for index, word in enumerate(words):
-        is_bare = word in bool_flags and all(following.startswith("--") for following in words[index + 1 : index + 2])
+        is_bare = word in bool_flags and all(following.startswith("-") for following in words[index + 1 : index + 2])
         spelt += [word, "true"] if is_bare else [word]
     return spelt
 

@@ -323,6 +323,7 @@ BARE_FLAGS = [
     (("--everything", "true", "--pretrained", "false"), ("--everything", "true", "--pretrained", "false")),
     (("--everything=false", "--out"), ("--everything=false", "--out")),  # of another type: still wrong usage
     (("--everything", "photo.jpg"), ("--everything", "photo.jpg")),
+    (("--everything", "-h"), ("--everything", "true", "-h")),
 ]
 
 

@@ -24,9 +24,8 @@ _PREFIX = "instances_"
 class CocoLabels:
     """Reads label and instance maps of one COCO split; cheap to pickle, so that worker processes can hold it.
 
-    `records` holds for every stem the compressed JSON of `[height, width, [[label, is crowd, segmentation,
-    id]]]`, and `image_ids` the id of its image in the file. `category_ids`
-    are those of labels 1, 2, ...
+    `records` holds for every stem the compressed JSON of `[height, width, [[label, is crowd, segmentation, id]]]`, and
+    `image_ids` the id of its image in the file. `category_ids` are those of labels 1, 2, ...
     """
 
     source: Path

@@ -52,9 +52,9 @@ def in_order(work: Callable[[int], ResultT], indices: Iterable[int], num_workers
             yield from executor.map(_call, indices, chunksize=_CHUNK)
         except BrokenProcessPool as error:
             raise InputError(
-                "a process that makes images ended, most likely for want of memory, or because the script that calls "
-                "this has no `if __name__ == '__main__'`; run again with a smaller num_workers, or 0, which starts "
-                "none (finished images are kept)"
+                "a worker process ended, most likely for want of memory, or because the script that calls this has no "
+                "`if __name__ == '__main__'`; run again with a smaller num_workers, or 0, which starts none (files "
+                "that are written whole are kept)"
             ) from error
 
 

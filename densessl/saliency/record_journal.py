@@ -23,8 +23,8 @@ class ImageRecord:
 
     `is_unreadable` marks images whose file was broken or on which the estimator failed; they are tried again by the
     next run. `file_sha256` is of the files that it was made from, the image's in most stages; None where the stage did
-    not take note of it. `file_name` is the image's below its folder, where the
-    stage cannot tell it from the stem later.
+    not take note of it. `file_name` is the image's below its folder, where the stage cannot tell it from the stem
+    later.
     """
 
     stem: str
