@@ -231,12 +231,8 @@ def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
     before = read_json(path, "the settings of a self-training run")
     if not isinstance(before, dict) or not all(isinstance(before.get(section), dict) for section in now):
         raise InputError(f"{path} holds no settings of a self-training run; choose another output folder (--out)")
-    if _CONTENTS not in before["images"]:
-        before["images"][_CONTENTS] = now["images"][_CONTENTS]
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-            f"{path} is of an earlier version and does not say what the images held; taken to be what they hold now "
-            "(another --out trains a new network)"
-        )
+    knows_contents = _CONTENTS in before["images"]
+    before["images"].setdefault(_CONTENTS, now["images"][_CONTENTS])
     differences = [
         _difference(f"{section}.{key}", before[section].get(key), value)
         for section, values in now.items()
@@ -249,6 +245,12 @@ def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
         raise InputError(
             f"{out} was begun with other settings or images ({'; '.join(differences)}); use those, or another output "
             f"folder (--out){way_out}"
+        )
+    if not knows_contents:
+        write_json(path, before)
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"{path} is of an earlier version and does not say what the images held; taken to be what they hold now, "
+            "which is recorded (another --out trains a new network)"
         )
 
 

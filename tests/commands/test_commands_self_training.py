@@ -126,13 +126,22 @@ def test_a_finished_network_is_not_reused_for_other_contents_of_the_same_names(t
     assert f"--network {out / 'self_training' / 'network.safetensors'}" in outcome.err
     record = out / "self_training" / "self_training.json"
     content = json.loads(record.read_text())
-    del content["images"]["contents_sha256"]
+    then = content["images"].pop("contents_sha256")
     record.write_text(json.dumps(content))
+    outcome = command(*words, "--self_training.learning_rate", "0.5")
+    assert "learning_rate 0.001 there, 0.5 now" in outcome.err
+    assert json.loads(record.read_text()) == content  # nothing is recorded where the folder is refused
     outcome = command(*words)
     assert outcome.status == 0, outcome.err
     assert f"{record} is of an earlier version and does not say what the images held" in outcome.err
     assert "7 finished before" in outcome.out  # masks are known by content all the same
-    assert json.loads(record.read_text()) == content
+    recorded = json.loads(record.read_text())
+    assert recorded["images"].pop("contents_sha256") != then
+    assert recorded == content
+    shutil.copy(moved.images / "6.jpg", moved.images / "3.jpg")
+    outcome = command(*words)
+    assert outcome.status == 1
+    assert "(images or given maps hold something else now than they did then)" in outcome.err
 
 
 @pytest.mark.parametrize(("teachers", "is_noticed"), [(("file",), True), (("centre",), False)])
