@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
-from densessl.saliency.mask_provenance import masks_provenance, recorded_supervision
+from densessl.saliency.mask_provenance import made_elsewhere, masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
 from densessl.saliency.proposal_store import (
     DESCRIPTION,
@@ -136,6 +136,8 @@ def generate_proposals(
     own = images.images[shard.index :: shard.count]
     changes = _Changes(images.images, own, maps)
     places = index_records(out, is_stale=changes.is_stale)
+    if maps is not None and all(image.stem in places for image in images.images):
+        description = _with_known_origin(description, out, maps)
     todo = [image for image in own if not is_written(out, image.stem, places.get(image.stem), settings.keep_soft)]
     started = time.monotonic()
     for record in process_images(todo, out, settings, num_workers, max_workers, maps):
@@ -271,6 +273,19 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for
 
     return dict(feature_record(settings.features))
+
+
+def _with_known_origin(record: FolderRecord, out: Path, maps: MaskFolder) -> FolderRecord:
+    """Return the record with the origin of maps that the folder tells, where they do not tell it themselves any more.
+
+    For folders whose images and maps are all those of the earlier run: other maps would be of another origin.
+    """
+    if record.supervision != made_elsewhere(maps.folder):
+        return record
+    match read_json(out / "saliency.json", "the settings of a run of `densessl saliency`"):
+        case {"supervision": str(known)} | {"features": {"supervision": str(known)}}:
+            return replace(record, weights={**(record.weights or {}), "supervision": known}, supervision=known)
+    return record
 
 
 def _open_maps(masks: Path, images: ImageSet, out: Path) -> MaskFolder:

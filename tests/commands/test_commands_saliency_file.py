@@ -119,6 +119,26 @@ def test_masks_that_densessl_made_keep_their_provenance(images: Path, tmp_path: 
     assert json.loads((tmp_path / "inner/proposals.json").read_text())["info"]["supervision"] == supervision
 
 
+@pytest.mark.parametrize("is_redrawn", [False, True])
+def test_a_known_provenance_stays_as_long_as_the_masks(is_redrawn: bool, images: Path, tmp_path: Path) -> None:
+    first, out = tmp_path / "first", tmp_path / "out"
+    saliency(first, images=images, method="barrier_distance", num_workers=0, gallery=False)
+    flags = {"method": "file", "masks": first / "masks", "num_workers": 0, "gallery": False}
+    known = saliency(out, images=images, **flags).supervision
+    assert known.startswith("fitted to none (estimator barrier_distance;")
+    before = {name: (out / name).read_bytes() for name in ("saliency.json", "proposals.json")}
+    (first / "saliency.json").unlink()
+    if is_redrawn:
+        write(first / "masks", a=square(255))
+    again = saliency(out, images=images, **flags)
+    assert again.num_reused == 2 + (not is_redrawn)
+    unknown = "made elsewhere (masks); whatever labels made them are theirs"
+    assert again.supervision == (unknown if is_redrawn else known)
+    assert ({name: (out / name).read_bytes() for name in before} == before) == (not is_redrawn)
+    record = json.loads((out / "saliency.json").read_text())
+    assert record["supervision"] == record["features"]["supervision"] == again.supervision
+
+
 def test_masks_are_not_written_over(images: Path, tmp_path: Path) -> None:
     masks = write(tmp_path / "theirs" / "masks", a=square(), b=square(), deep__c=square())
     for given in (masks, tmp_path / "theirs"):
