@@ -87,7 +87,8 @@ def write_pasted_set(
         out: new, empty, or begun by this function with the same settings, images and objects.
         settings: how objects are pasted.
         seed: 0 or above.
-        supervision: which labels touched the masks, in words; pasted.json and the annotations say so.
+        supervision: which labels touched the masks, in words; pasted.json and the annotations say so. A folder that was
+            begun keeps what it says.
         num_workers: processes that share the work and change no byte; 0 for none but this one, `None` for as many as
             there are cores, fewer for small sets.
 
@@ -104,7 +105,7 @@ def write_pasted_set(
             f"none of {len(images)} images has a single object of {low:.0%} to {high:.0%} of its area, so there is "
             "nothing to paste; check the masks"
         )
-    _claim(out, images.images, objects, settings, seed, supervision)
+    supervision = _claim(out, images.images, objects, settings, seed, supervision)
     paster = _Paster(images.images, objects, donors, settings, seed, out / SPLIT)
     workers = choose_num_workers(len(images), _IMAGES_PER_WORKER) if num_workers is None else num_workers
     results = list(in_order(paster, range(len(images)), workers))
@@ -139,8 +140,11 @@ def _claim(
     settings: PasteSettings,
     seed: int,
     supervision: str,
-) -> None:
-    """Make the folder one of these settings; raises `InputError` where it is one of others, or of something else."""
+) -> str:
+    """Make the folder one of these settings; raises `InputError` where it is one of others, or of something else.
+
+    Returns the supervision that the folder records: of the same masks, it is in the words of the version that began it.
+    """
     make_folder(out)
     remove_abandoned_writes(out)
     now = {
@@ -150,13 +154,12 @@ def _claim(
         "objects": asdict(objects.settings),
         "paste": asdict(settings),
         "seed": seed,
-        "supervision": supervision,
     }
     record = out / RECORD_FILE
     if not record.is_file():
         check_unused_folder(out, "paste", RECORD_FILE)
-        write_json(record, now)
-        return
+        write_json(record, {**now, "supervision": supervision})
+        return supervision
     found = read_json(record, "the settings of `paste`")
     known = found if isinstance(found, dict) else {}
     differences = [_difference(key, known.get(key), now[key]) for key in now if known.get(key) != now[key]]
@@ -164,6 +167,7 @@ def _claim(
         raise InputError(
             f"{out} was begun with other settings ({'; '.join(differences)}); use those, or another output folder"
         )
+    return str(known.get("supervision", supervision))
 
 
 def _difference(key: str, there: object, now: object) -> str:

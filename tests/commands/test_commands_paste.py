@@ -9,10 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 from tiny_runs import DrawnFolder, Outcome, command, draw_folder, truncate, write_mask
 
-from densessl.commands.provenance import masks_provenance
 from densessl.data import worker_pool
 from densessl.data.layouts import open_data_set
 from densessl.data.object_masks import ObjectSettings, open_objects
+from densessl.saliency.mask_provenance import masks_provenance
 
 
 @pytest.fixture
@@ -80,6 +80,19 @@ def test_another_seed_other_images_or_a_foreign_folder_are_refused(folder: Drawn
     outcome = paste(folder, tmp_path / "mine")
     assert outcome.status == 1
     assert "did not begin it" in outcome.err
+
+
+def test_a_folder_that_tells_its_labels_in_other_words_goes_on(folder: DrawnFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert paste(folder, out).status == 0
+    record, annotations = out / "pasted.json", out / "annotations/instances_train.json"
+    content = json.loads(record.read_text())
+    assert content["supervision"] == json.loads(annotations.read_text())["info"]["supervision"]
+    record.write_text(json.dumps({**content, "supervision": "as an earlier version said it"}))
+    outcome = paste(folder, out)
+    assert outcome.status == 0, outcome.err
+    assert json.loads(record.read_text())["supervision"] == "as an earlier version said it"
+    assert json.loads(annotations.read_text())["info"]["supervision"] == "as an earlier version said it"
 
 
 def test_broken_images_are_left_out(folder: DrawnFolder, tmp_path: Path) -> None:
