@@ -22,9 +22,37 @@ def masks_provenance(masks: Path) -> str:
     masks that it was given (`pasted.json`), those of `synth --scenes nested` are the renderer's (`synth.json`). All
     others are made elsewhere.
     """
+    return _trace(masks, frozenset())
+
+
+def recorded_supervision(content: Any) -> str | None:
+    """Return which labels touched the masks that a `saliency.json` describes; None where it is no such record.
+
+    It stands there under `supervision`. Records of earlier versions lack that, and so does a new one; it then follows
+    from the settings and what is known of the weights, and masks made of others (`--method file`) are traced to them.
+    """
+    return _recorded(content, frozenset())
+
+
+def automatic_supervision(supervision: str) -> str:
+    """Return which labels touched automatic masks; supervision: which trained the promptable model."""
+    return f"automatic masks of a promptable model (labels that trained it: {supervision})"
+
+
+def made_elsewhere(masks: Path) -> str:
+    """Return what is known of the labels behind a folder of masks that somebody else made."""
+    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
+
+
+def _trace(masks: Path, visited: frozenset[Path]) -> str:
+    """Return the provenance of masks that those of `visited` were made of; ends where they were made of each other."""
+    place = masks.resolve()
+    if place in visited:
+        return made_elsewhere(masks)
     for folder in _places_of_records(masks):
         record = folder / "saliency.json"
-        found = recorded_supervision(read_json(record, "the settings of `saliency`")) if record.is_file() else None
+        content = read_json(record, "the settings of `saliency`") if record.is_file() else None
+        found = _recorded(content, visited | {place})
         if found is not None:
             return found
         record = folder / "segment.json"
@@ -35,17 +63,12 @@ def masks_provenance(masks: Path) -> str:
     return _scenes_supervision(masks) or made_elsewhere(masks)
 
 
-def recorded_supervision(content: Any) -> str | None:
-    """Return which labels touched the masks that a `saliency.json` describes; None where it is no such record.
-
-    It stands there under `supervision`. Records of earlier versions lack that, and so does a new one; it then follows
-    from the settings and what is known of the weights, and masks made of others (`--method file`) are traced to them.
-    """
+def _recorded(content: Any, visited: frozenset[Path]) -> str | None:
     match content:
         case {"settings": {"method": str()}, "supervision": str(supervision)}:
             return supervision
         case {"settings": {"method": "file", "masks": str(source)}}:
-            return masks_provenance(Path(source))
+            return _trace(Path(source), visited)
         case {"settings": {"method": "self_trained"}, "features": {"supervision": str(supervision)}}:
             return f"self-trained network ({supervision})"
         case {
@@ -57,16 +80,6 @@ def recorded_supervision(content: Any) -> str | None:
         case {"settings": {"method": str(method)}}:
             return f"fitted to none (estimator {method}; docs/saliency.md says which labels its design saw)"
     return None
-
-
-def automatic_supervision(supervision: str) -> str:
-    """Return which labels touched automatic masks; supervision: which trained the promptable model."""
-    return f"automatic masks of a promptable model (labels that trained it: {supervision})"
-
-
-def made_elsewhere(masks: Path) -> str:
-    """Return what is known of the labels behind a folder of masks that somebody else made."""
-    return f"made elsewhere ({masks.name}); whatever labels made them are theirs"
 
 
 def _places_of_records(masks: Path) -> Iterator[Path]:

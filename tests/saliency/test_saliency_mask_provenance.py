@@ -36,6 +36,15 @@ def test_what_a_folder_says_of_itself_comes_first(tmp_path):
     assert masks_provenance(tmp_path) == "theirs"
 
 
+def test_folders_that_name_each_other_are_made_elsewhere(tmp_path):
+    for name, other in (("first", "second/masks"), ("second", "first"), ("alone", "alone")):
+        settings = {"method": "file", "masks": str(tmp_path / other)}
+        write_json(tmp_path / name / "saliency.json", {"settings": settings, "counts": None})
+    (tmp_path / "second/masks").mkdir()
+    for name in ("first", "second", "second/masks", "alone"):
+        assert masks_provenance(tmp_path / name).startswith("made elsewhere (")
+
+
 @pytest.mark.parametrize(
     ("record", "content", "expected"),
     [
