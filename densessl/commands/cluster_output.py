@@ -13,7 +13,6 @@ from rich.table import Table
 
 from densessl.commands.cluster_encoder import ClusteredEncoder
 from densessl.commands.cluster_number import NUMBER_FILES
-from densessl.commands.provenance import masks_provenance
 from densessl.data.cluster_names import NAMES_FILE
 from densessl.data.label_maps import write_label_map
 from densessl.evaluation.cluster_scores import RepeatedScores
@@ -23,6 +22,7 @@ from densessl.evaluation.extraction import Extraction, Foreground
 from densessl.evaluation.protocols import ClusterProtocol
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE
 from densessl.files import read_json, remove_abandoned_writes, write_atomically, write_json
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.structures import Provenance
 from densessl.training.run_folder import plain
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from densessl.commands.provenance import masks_provenance
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ObjectSettings, open_objects
 from densessl.data.pasted_scenes import PasteSettings
 from densessl.data.pasted_set import SPLIT, PastedSet, write_pasted_set
+from densessl.saliency.mask_provenance import masks_provenance
 
 
 def paste(

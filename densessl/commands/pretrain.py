@@ -13,7 +13,7 @@ from densessl.commands.neighbours import find_neighbours
 from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_note
 from densessl.commands.pretrain_claim import claim_run, cpu_seconds, holds_training
 from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
-from densessl.commands.provenance import first_weights_provenance, masks_provenance
+from densessl.commands.provenance import first_weights_provenance
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -25,6 +25,7 @@ from densessl.models.mask_contrast_model import MaskContrastModel, ModelSettings
 from densessl.models.weights import load_encoder_weights, load_network_weights
 from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.generation import generate_proposals
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.batch_size import find_batch_size

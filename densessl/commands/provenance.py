@@ -2,9 +2,6 @@
 
 from densessl.files import read_json
 from densessl.models.weights import WeightReport
-from densessl.saliency.mask_provenance import masks_provenance
-
-__all__ = ["first_weights_provenance", "masks_provenance", "weights_provenance"]
 
 
 def weights_provenance(report: WeightReport) -> str:

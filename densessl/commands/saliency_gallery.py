@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from densessl.commands.provenance import masks_provenance
 from densessl.data.layouts import open_images
 from densessl.report.saliency_gallery import write_saliency_gallery
 from densessl.report.saliency_gallery_contents import gather_saliency_gallery
 from densessl.report.saliency_gallery_records import read_label_scores, read_proposed_masks
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.structures import ImageSet
 
 NUM_PER_SECTION = 24

@@ -10,7 +10,6 @@ import torch
 from rich.console import Console
 
 from densessl.commands.evaluate_output import print_scores
-from densessl.commands.provenance import masks_provenance
 from densessl.commands.self_label_progress import readable_images, say
 from densessl.data.label_maps import write_label_map
 from densessl.data.masks import MaskFolder
@@ -26,6 +25,7 @@ from densessl.evaluation.scores import Scores, scores_from_confusion
 from densessl.evaluation.segmentation import NO_CLUSTER, paint
 from densessl.files import write_json
 from densessl.models.segmentation_network import SegmentationNetwork, SegmentationNetworkHeader
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.structures import IGNORE, ImageArray, ImageRef, ImageSet, LabelMap, Provenance
 from densessl.training.run_folder import plain, read_run_record
 

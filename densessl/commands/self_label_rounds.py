@@ -9,7 +9,6 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import track
 
-from densessl.commands.provenance import masks_provenance
 from densessl.commands.self_label_claim import claim, fingerprint
 from densessl.commands.self_label_output import (
     SelfLabelResult,
@@ -47,6 +46,7 @@ from densessl.models.segmentation_network import (
     load_segmentation_network,
     save_segmentation_network,
 )
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.structures import ImageSet, Rejection
 from densessl.training.run_folder import environment_record, load_run_model, plain
 from densessl.training.self_labelling import SelfLabellingSettings

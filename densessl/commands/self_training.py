@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densessl.commands.provenance import first_weights_provenance, masks_provenance
+from densessl.commands.provenance import first_weights_provenance
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
 from densessl.data.soft_targets import SoftMaps, decidedness
@@ -28,6 +28,7 @@ from densessl.saliency.deep_estimator import load_encoder
 from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import ENCODER_METHODS
 from densessl.saliency.generation import generate_proposals
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.network_saliency import network_logits, network_view
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
 from densessl.saliency.processing import source_sha256

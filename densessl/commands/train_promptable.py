@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from densessl.commands.pretrain_claim import claim_run
-from densessl.commands.provenance import first_weights_provenance, masks_provenance
+from densessl.commands.provenance import first_weights_provenance
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
@@ -24,6 +24,7 @@ from densessl.promptable.promptable_weights import (
     save_promptable_model,
 )
 from densessl.saliency.generation import generate_proposals
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.devices import make_fabric

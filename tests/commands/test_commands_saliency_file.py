@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densessl.commands.provenance import masks_provenance
 from densessl.commands.saliency import saliency
 from densessl.errors import InputError
+from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposal_store import read_proposals, read_rejected
 
 SHAPE = (60, 80)
