@@ -95,17 +95,21 @@ def segment_everything(
         append_record(journal, finished)
         found = finished.reason or f"{len(finished.annotations)} masks, {time.monotonic() - started:.1f} seconds"
         console.print(f"{ref.stem}: {found}")
-    num_masks = _finish_folder(out, record)
+    num_masks = _finish_folder(images, out, record)
     segmented = [num_masks[ref.stem] for ref in images.images if ref.stem in num_masks]
     num_reused = len(images) - len(todo)
     return EverythingSummary(out, len(images), len(segmented), len(images) - len(segmented), num_reused, sum(segmented))
 
 
-def _finish_folder(out: Path, record: dict[str, Any]) -> dict[str, int]:
-    """Write the lists and counts of all images that the folder knows; returns the masks of each that has some."""
+def _finish_folder(images: ImageSet, out: Path, record: dict[str, Any]) -> dict[str, int]:
+    """Write the lists and counts of all images that the folder knows; returns the masks of each that has some.
+
+    images: of this call; records of earlier versions kept no name of theirs.
+    """
+    known = {ref.stem: ref.file_name for ref in images.images}
     places = index_records(out, is_quiet=True)
     with open_records([places[stem] for stem in sorted(places)]) as records:
-        names = [item.file_name or f"masks/{item.stem}.png" for item in records]  # earlier versions kept no name
+        names = [known.get(item.stem) or item.file_name or f"masks/{item.stem}.png" for item in records]
         listed = [ListedImage(number, name) for number, name in enumerate(names, start=1)]
         write_lists(out, records, listed, automatic_supervision(record["supervision"]), _DESCRIPTION)
         num_masks = {item.stem: len(item.annotations) for item in records if item.reason is None}

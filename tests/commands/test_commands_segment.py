@@ -161,6 +161,11 @@ def test_a_folder_is_taken_up_again(segment: Weights, folder: DrawnFolder, tmp_p
     assert "1 finished before" in outcome.out
     assert (out / "proposals.json").read_bytes() == before
     assert "3 finished before" in segment(*flags, "--out", out).out
+    lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    nameless = ({key: value for key, value in line.items() if key != "file_name"} for line in lines)
+    (out / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in nameless))  # of an earlier version
+    assert "3 finished before" in segment(*flags, "--out", out).out
+    assert [image["file_name"] for image in read(out / "proposals.json")["images"]] == ["0.jpg", "1.jpg", "2.jpg"]
     message = error_of(segment(*flags, "--automatic.min_region_px", "9", "--out", out))
     assert "was begun with something else (automatic {" in message
     prompted = segment("--image", folder.images / "0.jpg", "--points", "3,3,1", "--out", out)
