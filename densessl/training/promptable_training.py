@@ -202,5 +202,21 @@ def _load(model: PromptableModel, optimizer: torch.optim.Optimizer, checkpoint: 
     """Take over a checkpoint; returns its step and seconds."""
     with same_architecture(checkpoint):
         model.load_state_dict(checkpoint["model"])
+    _check_groups(optimizer, checkpoint)
+    with same_architecture(checkpoint):
         load_optimizer(optimizer, checkpoint["optimizer"])
     return int(checkpoint["step"]), float(checkpoint["seconds"])
+
+
+def _check_groups(optimizer: torch.optim.Optimizer, checkpoint: dict[str, Any]) -> None:
+    """Raise `InputError` where a checkpoint of this very model holds other groups of parameters."""
+    there, now = (
+        [len(group["params"]) for group in groups]
+        for groups in (checkpoint["optimizer"]["param_groups"], optimizer.param_groups)
+    )
+    if there != now:
+        raise InputError(
+            f"the checkpoint after step {checkpoint['step']} has other groups of parameters in its optimiser ({there} "
+            f"there, {now} now): it was begun by an earlier version, or with another training.trained_encoder; resume "
+            "with those, or start the training anew in another folder"
+        )

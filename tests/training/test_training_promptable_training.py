@@ -220,6 +220,19 @@ def test_checkpoints_of_another_kind_or_shape_are_told(root: Path, tmp_path: Pat
         train(root, tmp_path, model=other, resume=True)
 
 
+def test_a_checkpoint_with_other_groups_of_the_optimiser_is_told(root: Path, tmp_path: Path) -> None:
+    """Earlier versions counted the neck with the encoder; the network is the same."""
+    train(root, tmp_path, _changed(epochs=1))
+    path = list_checkpoints(tmp_path / "checkpoints")[-1]
+    content = torch.load(path, weights_only=True)
+    first, second, *_ = content["optimizer"]["param_groups"]
+    first["params"].append(second["params"].pop(0))
+    torch.save(content, path)
+    message = r"after step 2 has other groups of parameters in its optimiser \(\[.*begun by an earlier version, or with"
+    with pytest.raises(InputError, match=message):
+        train(root, tmp_path, resume=True)
+
+
 def test_a_vision_transformer_has_no_neck_of_its_own(root: Path, tmp_path: Path) -> None:
     vit = PromptableSettings(
         "vision_transformer", 48, dim=16, vision_transformer=VisionTransformerShape(16, 1, 2, (0,), 16, window=3)
