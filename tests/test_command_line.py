@@ -315,6 +315,13 @@ def test_a_method_may_stand_for_its_group(words: tuple[str, ...]) -> None:
     assert command_line._methods_spelt_out(["--objective"]) == ["--objective"]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"), [((), None), (("--num_segments", "4"), 4), (("--num_segments", "auto"), "auto")]
+)
+def test_a_number_of_segments_or_auto(words: tuple[str, ...], expected: int | str | None) -> None:
+    assert parsed("saliency", "--out", "o", *words).num_segments == expected
+
+
 BARE_FLAGS = [
     ((), ()),
     (("--everything",), ("--everything", "true")),

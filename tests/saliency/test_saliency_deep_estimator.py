@@ -246,6 +246,20 @@ def test_a_folder_of_segments_goes_on_and_belongs_to_its_number(images, tmp_path
         assert np.sum([part.mask for part in segments], axis=0).max() == 1  # disjoint
         masks = [cv2.imread(str(folder / f"masks/{stem}.png"), cv2.IMREAD_UNCHANGED) for folder in (parts, out)]
         np.testing.assert_array_equal(*masks)
+    before = (out / "proposals.json").read_bytes()
+    assert generate_proposals(images, out, chosen, num_workers=0).num_reused == len(images)
+    assert (out / "proposals.json").read_bytes() == before
+
+
+def test_an_automatic_number_of_segments_is_recorded_and_compared(images, tmp_path):
+    settings = settings_for("test_vit", tmp_path, "deep_spectral", min_area=0.0, num_segments="auto")
+    out = tmp_path / "out"
+    generate_proposals(images, out, settings, num_workers=0)
+    assert json.loads((out / "saliency.json").read_text())["settings"]["num_segments"] == "auto"
+    assert generate_proposals(images, out, settings, num_workers=0).num_reused == len(images)
+    for number in (4, None):
+        with pytest.raises(InputError, match=f"num_segments 'auto' there, {number} now"):
+            generate_proposals(images, out, replace(settings, num_segments=number), num_workers=0)
 
 
 @pytest.mark.parametrize(
