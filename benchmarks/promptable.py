@@ -109,7 +109,9 @@ def main() -> None:
         scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights)
         row |= score_objects(scorer, arguments.num_workers)
     elif arguments.num_workers:
-        raise SystemExit("--num_workers is for objects; nested scenes are scored in this process")
+        raise SystemExit(
+            f"--num_workers is {arguments.num_workers}, but nested scenes are scored in this process; leave it out"
+        )
     else:
         image_set = open_data_set(arguments.data, arguments.split)
         images = image_set.images[: arguments.num_images]

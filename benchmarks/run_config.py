@@ -25,7 +25,7 @@ def config_of(run: Path) -> str:
     if differences[nearest]:
         raise SystemExit(
             f"run {run} has the settings of no configuration in {CONFIGS.name}/; {nearest} is nearest, with other "
-            f"{', '.join(differences[nearest])}"
+            f"{', '.join(differences[nearest])}; measure a run that a configuration reproduces"
         )
     return nearest
 
@@ -33,7 +33,10 @@ def config_of(run: Path) -> str:
 def check_config_name(name: str, run: Path) -> None:
     """Refuse the name of a shipped configuration for a run of other settings; variants have names of their own."""
     if name in _shipped() and config_of(run) != name:
-        raise SystemExit(f"--config-name is {name}, but run {run} has the settings of {config_of(run)}")
+        raise SystemExit(
+            f"--config-name is {name}, but run {run} has the settings of {config_of(run)}; give that name, or for a "
+            "variant one that no file in configs/ has"
+        )
 
 
 def _shipped() -> dict[str, Any]:
