@@ -9,9 +9,10 @@
 Rows go to results/saliency.jsonl; the last line writes the newest row of each method as a table into docs/saliency.md.
 Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out. With `--classes 8,10,12` only
 these are foreground, and pixels of other classes are left out too. `mask_iou` is the IoU of the mask
-that `saliency` would write, averaged over images, a rejected image counting as an empty mask; the other measures are
-those of `saliency_metrics`, of the soft map. The rate counts reading and proposing, without the start of the workers
-and without writing. Labels are used for these numbers alone.
+that `saliency` would write, averaged over images, a rejected image counting as an empty mask; `mask_share` and
+`object_share` are what masks and objects cover of the valid pixels; the other measures are those of `saliency_metrics`,
+of the soft map. The rate counts reading and proposing, without the start of the workers and without writing. Labels are
+used for these numbers alone.
 """
 
 import argparse
@@ -62,9 +63,12 @@ MEASURES = {
 
 
 class Measured(NamedTuple):
-    """One image: IoU of its mask, the measures of its soft map, seconds, and whether it was rejected."""
+    """One image: IoU of its mask, what mask and objects cover, the measures of its soft map, seconds, and whether it
+    was rejected."""
 
     mask_iou: float
+    mask_share: float
+    object_share: float
     measures: ImageMeasures
     seconds: float
     is_rejected: bool
@@ -121,13 +125,15 @@ def _measure(
             "labels": labels,
             "mask_iou": round(float(overlaps.mean()), 4),
             "standard_error": round(float(overlaps.std(ddof=1) / len(overlaps) ** 0.5), 4),
+            "mask_share": round(float(np.mean([result.mask_share for result in results])), 4),
+            "object_share": round(float(np.mean([result.object_share for result in results])), 4),
             **{name: round(getattr(scores, name), 4) for name in MEASURES},
             "images_per_second": None if settings is None else round(rate, 2),
             "num_workers": arguments.num_workers,
             "num_rejected": sum(result.is_rejected for result in results),
         },
     )
-    print(json.dumps({key: row[key] for key in list(row)[1:15]}), flush=True)
+    print(json.dumps({key: row[key] for key in list(row)[1:17]}), flush=True)
 
 
 def measure(
@@ -153,8 +159,14 @@ def measure(
         mask = result.foreground if isinstance(result, ImageProposals) else np.zeros(labels.shape, dtype=bool)
     seconds = time.perf_counter() - started
     valid, foreground = labels != IGNORE, (labels != IGNORE) & (labels != 0)
+    num_valid = max(int(valid.sum()), 1)
     return Measured(
-        foreground_iou(mask, labels), measure_image(image.stem, soft, foreground, valid), seconds, is_rejected
+        mask_iou=foreground_iou(mask, labels),
+        mask_share=float((mask & valid).sum()) / num_valid,
+        object_share=float(foreground.sum()) / num_valid,
+        measures=measure_image(image.stem, soft, foreground, valid),
+        seconds=seconds,
+        is_rejected=is_rejected,
     )
 
 
