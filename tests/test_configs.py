@@ -1,5 +1,6 @@
 """The files in configs/ are complete, are read by their commands, and say what they reproduce."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import yaml
 from densessl.command_line import build_parser, stage_function
 from densessl.commands import demo
 from densessl.commands.pretrain_dino import check_dino
+from densessl.saliency.proposals import SaliencySettings
 from densessl.training.dino_settings import USED_OF_MODEL, USED_OF_TRAINING, DinoRun
 from densessl.training.run_folder import plain
 
+SALIENCY_SETTINGS = {field.name for field in fields(SaliencySettings)}
 FILES = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 SALIENCY = [path for path in FILES if path.name.startswith("saliency_")]
 SELF_LABEL = [path for path in FILES if path.name.startswith("self_label_")]
@@ -26,6 +29,7 @@ def test_config_opens_with_three_comments_and_is_complete(path: Path) -> None:
         assert line.startswith(word)
     content = yaml.safe_load("\n".join(lines))
     assert set(content) == {"split", "seed", "saliency", "model", "views", "objective", "training"}
+    assert set(content["saliency"]) == SALIENCY_SETTINGS
 
 
 @pytest.mark.parametrize("path", SALIENCY, ids=lambda path: path.stem)
@@ -39,6 +43,7 @@ def test_config_of_saliency_is_accepted_and_says_what_it_reproduces(path: Path) 
     read = plain(values["self_training"])
     assert {key: read[key] for key in written["self_training"]} == written["self_training"]
     assert values["method"] == "self_trained"
+    assert set(written) >= SALIENCY_SETTINGS
 
 
 @pytest.mark.parametrize("path", SELF_LABEL, ids=lambda path: path.stem)
