@@ -69,7 +69,7 @@ def attention_maps(
         )
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"images have shape {tuple(images.shape)}; they must be (batch, 3, height, width), not empty")
-    asked = tuple(_layer_number(layer, model.num_layers) for layer in layers)
+    asked = tuple(layer_number(layer, model.num_layers) for layer in layers)
     if not asked:
         raise InputError("no layer is asked for; give at least one, such as -1, the last")
     size = (images.shape[-2], images.shape[-1])
@@ -117,7 +117,8 @@ def _class_row(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     return scores.softmax(dim=-1)[:, :, 0]
 
 
-def _layer_number(layer: int, num_layers: int) -> int:
+def layer_number(layer: int, num_layers: int) -> int:
+    """Return the number of a layer from 0; raises `InputError` for one that the network does not have."""
     if not -num_layers <= layer < num_layers:
         raise InputError(
             f"layer {layer} does not exist; the network has {num_layers}: 0 to {num_layers - 1}, or -1, -2, ..."

@@ -1,6 +1,6 @@
 """The command `saliency`: mask proposals for a folder of images or a split of a data set."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,8 @@ from densessl.data.layouts import open_images
 from densessl.errors import InputError
 from densessl.files import remove_abandoned_writes
 from densessl.saliency.estimators import Method, Refinement
-from densessl.saliency.generation import SaliencySummary, generate_proposals
+from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
+from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_foreign_folder
 from densessl.saliency.proposals import SaliencySettings
 from densessl.training.self_training import SelfTrainingSettings
 
@@ -128,6 +129,7 @@ def saliency(
         num_segments=num_segments,
     )
     _refuse_unused_training(settings, self_training)
+    _refuse_unused_encoder(settings, self_training)
     part = choose_shard(shard)
     image_set = open_images(images, data, split, out)
     if part.count == 1:  # others may write there: containers with the same host name do not see each other's processes
@@ -138,6 +140,7 @@ def saliency(
                 "a network is trained in one process; train it first (saliency --method self_trained in one process), "
                 "then make masks in parts with --network OUT/self_training/network.safetensors"
             )
+        refuse_foreign_folder(out)  # before the long training, not after it
         settings = replace(
             settings, network=self_train(image_set, out / "self_training", settings, self_training, seed, num_workers)
         )
@@ -172,3 +175,24 @@ def _refuse_unused_training(settings: SaliencySettings, self_training: SelfTrain
             f"network {settings.network} is trained already, but settings of its training are given "
             f"({', '.join(texts)}); leave them out, or leave network out to train another"
         )
+
+
+def _refuse_unused_encoder(settings: SaliencySettings, self_training: SelfTrainingSettings) -> None:
+    """Raise `InputError` for an encoder, or a part of its attention, that neither the method nor a teacher uses."""
+    is_trained = settings.method == "self_trained" and settings.network is None
+    methods = set(self_training.teachers) if is_trained else {settings.method}
+    users = {
+        "encoder": ENCODER_METHODS,
+        "output_stride": DEEP_METHODS,
+        "attention_layer": ("attention",),
+        "attention_head": ("attention",),
+        "attention_mass": ("attention",),
+    }
+    defaults = {field.name: field.default for field in fields(SaliencySettings)}
+    for name, of_methods in users.items():
+        value = getattr(settings, name)
+        if value != defaults[name] and not methods & set(of_methods):
+            raise InputError(
+                f"{name} {value} is given, but {', '.join(sorted(methods))} does not use it; leave it out, or choose "
+                f"{' or '.join(of_methods)} (--method)"
+            )

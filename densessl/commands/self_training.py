@@ -1,6 +1,7 @@
 """Self-training of a saliency network on a set of images, round by round, below one folder."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -212,7 +213,7 @@ def _describe(
         "self_training": {**asdict(settings), "weights_sha256": _digest_of_file(settings.weights)},
         "images": {
             "number": len(images),
-            "names_sha256": hashlib.sha256(stems.encode()).hexdigest(),
+            "names_sha256": hashlib.sha256(os.fsencode(stems)).hexdigest(),
             _CONTENTS: _digest_of_images(images, saliency, settings),
         },
         "training": {"seed": seed},
@@ -267,7 +268,7 @@ def _digest_of_images(images: ImageSet, saliency: SaliencySettings, settings: Se
     maps = None if masks is None else open_mask_folder(masks, images.images)
     digest = hashlib.sha256()
     for image in images.images:
-        digest.update(f"{image.stem} {source_sha256(image, maps)}\n".encode())
+        digest.update(os.fsencode(f"{image.stem} {source_sha256(image, maps)}\n"))
     return digest.hexdigest()
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from densessl.attention.maps import attention_maps
+from densessl.attention.maps import attention_maps, layer_number
 from densessl.attention.mass import mass_mask
 from densessl.errors import InputError
 from densessl.models.dense_encoder import TimmSource
 from densessl.models.vision_encoder import VisionEncoder, open_vision_encoder
 from densessl.models.vision_transformer import VisionTransformer
-from densessl.saliency.attention_settings import AttentionSettings, Head
+from densessl.saliency.attention_settings import DEFAULT_ATTENTION, AttentionSettings, Head
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.deep_estimator import FeatureRecord, check_size, resize_to_grid
 from densessl.saliency.feature_settings import FeatureSettings
@@ -74,9 +74,17 @@ def open_attention_encoder(features: FeatureSettings) -> VisionEncoder:
     return encoder
 
 
-def attention_record(features: FeatureSettings) -> FeatureRecord:
-    """Return what the masks' folder must say of the weights; loads them, so that unusable ones are noticed first."""
+def attention_record(features: FeatureSettings, chosen: AttentionSettings = DEFAULT_ATTENTION) -> FeatureRecord:
+    """Return what the masks' folder must say of the weights; loads them, so that unusable ones are noticed first.
+
+    Raises:
+        InputError: as `open_attention_encoder`, and a layer or a head that the encoder does not have.
+    """
     encoder = open_attention_encoder(features)
+    transformer = _transformer_of(encoder)
+    layer_number(chosen.layer, transformer.num_layers)
+    if isinstance(chosen.head, int):
+        _check_head(chosen.head, transformer.num_heads)
     digest = None if features.weights is None else encoder.fingerprint
     return {"weights_sha256": digest, "supervision": encoder.supervision}
 
@@ -99,9 +107,13 @@ def _of_head(heads: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
         )
     if head == "mean":
         return np.asarray(heads.mean(axis=0))
-    if head >= len(heads):
-        raise InputError(f"attention_head {head} does not exist; the layer has heads 0 to {len(heads) - 1}")
+    _check_head(head, len(heads))
     return heads[head]
+
+
+def _check_head(head: int, num_heads: int) -> None:
+    if head >= num_heads:
+        raise InputError(f"attention_head {head} does not exist; the layer has heads 0 to {num_heads - 1}")
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from densessl.data.coco import image_ids, result_category
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
-from densessl.files import make_folder, read_json, write_json
+from densessl.files import check_unused_folder, make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.mask_provenance import made_elsewhere, masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
@@ -33,6 +33,12 @@ from densessl.saliency.record_journal import (
     open_records,
 )
 from densessl.structures import ImageRef, ImageSet
+
+_RECORD = "saliency.json"
+_KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights")}
+"""Paths whose files may move, because the records of the images, or of the network, hold what is in them."""
+_BEFORE_RECORD = ("attention_head.json", "self_training", "network.safetensors")
+"""What a run writes into its folder before the record: the choice of a head, a network."""
 
 
 @dataclass(frozen=True)
@@ -204,16 +210,18 @@ def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: di
         write_results(out, records, listed, result_category(images))
     num_masks = sum(not places[image.stem].is_rejected for image in images.images)
     counts = {"images": len(images), "masks": num_masks, "rejected": len(images) - num_masks}
-    write_json(out / "saliency.json", record.to_json(counts))
+    write_json(out / _RECORD, record.to_json(counts))
 
 
 def claim_folder(out: Path, record: FolderRecord) -> None:
     """Write `saliency.json`; raises `InputError` where the folder was begun with other settings or weights.
 
-    Settings that a folder does not record, because it was written before they existed, count as the defaults.
+    So it does where a folder without that file holds something else, whose masks would be written over. Settings that a
+    folder does not record, because it was written before they existed, count as the defaults.
     """
-    path = out / "saliency.json"
+    path = out / _RECORD
     if not path.exists():
+        refuse_foreign_folder(out)
         write_json(path, record.to_json(None))
         return
     content = read_json(path, "the settings of a run of `densessl saliency`")
@@ -232,11 +240,24 @@ def claim_folder(out: Path, record: FolderRecord) -> None:
         )
 
 
+def refuse_foreign_folder(out: Path) -> None:
+    """Raise `InputError` for a folder that holds something and was not begun by this stage."""
+    if not out.is_dir() or (out / _RECORD).exists():
+        return
+    try:
+        check_unused_folder(out, "saliency", _RECORD, allowed=_BEFORE_RECORD)
+    except InputError:
+        if not (out / _RECORD).exists():  # another shard may have begun the folder meanwhile
+            raise
+
+
 def _compared(settings: dict[str, Any], weights: object) -> dict[str, Any]:
     """Return the settings with the digest of the file of weights, or of the network, in place of its path."""
     digest = weights.get("weights_sha256") if isinstance(weights, dict) else None
     key = "network" if settings.get("method") == "self_trained" else "weights"
-    return settings if digest is None else {**settings, key: f"with SHA-256 {str(digest)[:16]}"}
+    known = settings if digest is None else {**settings, key: f"with SHA-256 {str(digest)[:16]}"}
+    elsewhere = _KNOWN_ELSEWHERE.get(str(settings.get("method")), ())
+    return {name: value for name, value in known.items() if name not in elsewhere}
 
 
 def _defaults() -> dict[str, Any]:
@@ -267,7 +288,7 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
     if settings.method == "attention":
         from densessl.saliency.attention_saliency import attention_record  # timm again
 
-        return dict(attention_record(settings.features))
+        return dict(attention_record(settings.features, settings.attention))
     if settings.method not in DEEP_METHODS:
         return None
     from densessl.saliency.deep_estimator import feature_record  # timm, which the other methods need not wait for
@@ -282,7 +303,7 @@ def _with_known_origin(record: FolderRecord, out: Path, maps: MaskFolder) -> Fol
     """
     if record.supervision != made_elsewhere(maps.folder):
         return record
-    match read_json(out / "saliency.json", "the settings of a run of `densessl saliency`"):
+    match read_json(out / _RECORD, "the settings of a run of `densessl saliency`"):
         case {"supervision": str(known)} | {"features": {"supervision": str(known)}}:
             return replace(record, weights={**(record.weights or {}), "supervision": known}, supervision=known)
     return record

@@ -15,6 +15,8 @@ from densessl.saliency.feature_settings import FeatureSettings, check_features
 from densessl.saliency.full_size import enlarge_from_copy, reduced_copy
 from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
 
+MOST_SEGMENTS = 100
+
 
 @dataclass(frozen=True)
 class SaliencySettings:
@@ -233,3 +235,7 @@ def _check_segments(method: str, num_segments: int | Literal["auto"] | None) -> 
         raise InputError(f"num_segments {num_segments!r} is unknown; give a number, with the background, or auto")
     if isinstance(num_segments, int) and num_segments < 2:
         raise InputError(f"num_segments {num_segments} is below 2, the background and one more; 4 is usual")
+    if isinstance(num_segments, int) and num_segments > MOST_SEGMENTS:
+        raise InputError(
+            f"num_segments {num_segments} is above {MOST_SEGMENTS}, more than patches on a grid can tell; 4 is usual"
+        )

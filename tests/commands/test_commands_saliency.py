@@ -55,6 +55,35 @@ def test_an_encoder_is_chosen_by_flags(tmp_path):
         saliency(tmp_path / "other", images=tmp_path / "in", method="deep_spectral")
 
 
+@pytest.mark.parametrize("method", ["centre", "self_trained"])
+def test_a_folder_of_somebody_elses_stays_as_it_is(method, tmp_path):
+    drawn = tmp_path / "data/masks/a.png"
+    drawn.parent.mkdir(parents=True)
+    draw(tmp_path / "data/images", "ab")
+    drawn.write_bytes(b"drawn by hand")
+    with pytest.raises(InputError, match=r"data holds images, but no saliency\.json, so `saliency` did not begin it"):
+        saliency(tmp_path / "data", images=tmp_path / "data/images", method=method)
+    assert drawn.read_bytes() == b"drawn by hand"
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["images", "masks"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"encoder": "resnet18"}, "encoder resnet18 is given, but fused does not use it; leave it out, or choose"),
+        ({"output_stride": 8, "method": "centre"}, "output_stride 8 is given, but centre does not use it"),
+        ({"attention_head": 2, "method": "mb_plus"}, "attention_head 2 is given.*choose attention"),
+        ({"encoder": "resnet18", "method": "self_trained"}, "encoder resnet18 is given, but fused does not use it"),
+        ({"num_segments": 101, "method": "deep_spectral", "pretrained": True}, "num_segments 101 is above 100"),
+    ],
+)
+def test_flags_that_nothing_uses_are_refused(flags, message, tmp_path):
+    draw(tmp_path / "in", "a")
+    with pytest.raises(InputError, match=message):
+        saliency(tmp_path / "out", images=tmp_path / "in", **flags)
+    assert not (tmp_path / "out").exists()
+
+
 def test_neither_images_nor_data_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither"):
         saliency(tmp_path / "out")
@@ -175,7 +204,7 @@ def test_parts_at_the_same_time_give_what_one_process_gives(tmp_path):
 def test_parts_leave_the_files_of_other_writers_alone(tmp_path):
     draw(tmp_path / "in", "ab")
     host = re.sub("[^A-Za-z0-9]", "_", platform.node())[:64]
-    abandoned = tmp_path / f"out/masks/.partial-{host}-{os.getpid()}-x.png"  # this process writes nothing yet
+    abandoned = tmp_path / f"out/.partial-{host}-{os.getpid()}-x.png"  # this process writes nothing yet
     abandoned.parent.mkdir(parents=True)
     abandoned.touch()
     for shard in ("1/2", "2/2"):

@@ -19,6 +19,7 @@ from densessl.models.vision_encoder import open_vision_encoder
 from densessl.saliency.attention_saliency import attention_of_heads, soft_attention
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.proposals import SaliencySettings, estimate
+from densessl.structures import ImageRef, ImageSet
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,14 @@ def test_a_convolutional_network_is_refused(tmp_path: Path) -> None:
     settings = SaliencySettings(method="attention", encoder="test_resnet", weights=path, attention_head=0)
     with pytest.raises(InputError, match=r"method attention needs attention of a \[CLS\] token.*test_resnet"):
         estimate(draw(), settings)
+
+
+def test_no_such_head_or_layer_is_found_before_the_first_image(weights: Path, tmp_path: Path) -> None:
+    images = ImageSet("drawn", (ImageRef("a", tmp_path / "a.png"),))
+    for settings in (settings_for(weights, attention_head=99), settings_for(weights, attention_layer=50)):
+        with pytest.raises(InputError, match="does not exist"):
+            generate_proposals(images, tmp_path / "out", settings, 0)
+    assert not (tmp_path / "out/saliency.json").exists()
 
 
 def test_no_such_head_or_layer(weights: Path) -> None:
