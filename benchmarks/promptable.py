@@ -25,22 +25,21 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.grabcut import grabcut_box, grabcut_clicks
+from benchmarks.object_truth import open_truth
 from benchmarks.rows import append_row
-from densessl.data.coco import CocoLabels
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_coco_objects
 from densessl.data.worker_pool import in_order
-from densessl.evaluation.image_objects import Instances, connected_regions
+from densessl.evaluation.image_objects import Instances
 from densessl.evaluation.nested_masks import nested_match
 from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
 from densessl.files import file_sha256
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_weights import load_promptable_model
-from densessl.structures import IGNORE, ImageArray, ImageRef, ImageSet, MaskArray
+from densessl.structures import ImageArray, ImageRef, MaskArray
 
 NUM_CLICKS = 5
-SMALLEST_SHARE = 0.01
 NESTED_IOU = 0.8
 
 
@@ -168,24 +167,6 @@ def score_object(method: Method, mask: MaskArray, ignored: MaskArray) -> ObjectS
     """Click on an object NUM_CLICKS times, then give its box."""
     clicks = click_scores(method.after_clicks, mask, NUM_CLICKS, ignored)
     return ObjectScore(clicks, counted_iou(method.from_box(object_box(mask)), mask, ignored))
-
-
-def open_truth(image_set: ImageSet, images: Sequence[ImageRef]) -> Callable[[ImageRef], Instances]:
-    """Return what reads the objects of an image that are scored."""
-    labels = image_set.labels
-    if labels is None:
-        raise SystemExit(f"split {image_set.name} has no labels to score by")
-    annotated = open_coco_objects(labels.source, images) if isinstance(labels, CocoLabels) else None
-
-    def read(ref: ImageRef) -> Instances:
-        label_map = labels(ref)
-        if annotated is None:
-            masks = connected_regions(label_map)
-        else:
-            masks = annotated.read(ref, (label_map.shape[0], label_map.shape[1]))
-        return Instances(tuple(mask for mask in masks if mask.mean() >= SMALLEST_SHARE), label_map == IGNORE)
-
-    return read
 
 
 def score_nested(predictor: Predictor, annotations: Path, images: Sequence[ImageRef]) -> dict[str, Any]:

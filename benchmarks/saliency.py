@@ -10,8 +10,9 @@ Rows go to results/saliency.jsonl; the last line writes the newest row of each m
 Foreground is every label but 0 and `IGNORE`; pixels labelled `IGNORE` are left out. With `--classes 8,10,12` only
 these are foreground, and pixels of other classes are left out too. `mask_iou` is the IoU of the mask
 that `saliency` would write, averaged over images, a rejected image counting as an empty mask; `mask_share` and
-`object_share` are what masks and objects cover of the valid pixels; the other measures are those of `saliency_metrics`,
-of the soft map. The rate counts reading and proposing, without the start of the workers and without writing. Labels are
+`object_share` are what masks and objects cover of the valid pixels; `best_overlap` and the average recalls compare the
+proposals, whose parts they are, with objects (`object_truth`); the other measures are those of `saliency_metrics`, of
+the soft map. The rate counts reading and proposing, without the start of the workers and without writing. Labels are
 used for these numbers alone.
 """
 
@@ -20,11 +21,13 @@ import functools
 import json
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from benchmarks.object_truth import open_truth
 from benchmarks.rows import Row, all_measured_on, append_row, latest, markdown_table, read_rows, replace_block
 from densessl.commands.classes import parse_classes
 from densessl.data.images import read_image
@@ -32,6 +35,8 @@ from densessl.data.layouts import open_data_set
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.data.worker_pool import open_pool
 from densessl.errors import InputError
+from densessl.evaluation.image_objects import Instances
+from densessl.evaluation.saliency_overlap import Candidates, make_candidates, score_proposals
 from densessl.evaluation.saliency_scores import ImageMeasures, average_measures, measure_image
 from densessl.evaluation.saliency_truth import only_classes
 from densessl.saliency.attention_saliency import attention_record
@@ -41,7 +46,7 @@ from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.mask_provenance import recorded_supervision
 from densessl.saliency.network_saliency import network_record
 from densessl.saliency.processing import use_one_thread
-from densessl.saliency.proposals import SaliencySettings, estimate, propose_from
+from densessl.saliency.proposals import SaliencySettings, connected_parts, estimate, propose_from
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 
 PAGE = Path(__file__).parents[1] / "docs/saliency.md"
@@ -60,15 +65,19 @@ MEASURES = {
     "accuracy": "accuracy",
 }
 """Of the soft map, as `saliency_metrics` names them, and their heads in the table."""
+PROPOSAL_MEASURES = {"best_overlap": "best overlap", "ar_1": "AR@1", "ar_10": "AR@10", "ar_100": "AR@100"}
+"""Of the proposals, likewise."""
 
 
 class Measured(NamedTuple):
-    """One image: IoU of its mask, what mask and objects cover, the measures of its soft map, seconds, and whether it
-    was rejected."""
+    """One image: IoU of its mask, what mask and objects cover, its proposals and objects, the measures of its soft map,
+    seconds, and whether it was rejected.
+    """
 
     mask_iou: float
     mask_share: float
     object_share: float
+    candidates: Candidates
     measures: ImageMeasures
     seconds: float
     is_rejected: bool
@@ -111,6 +120,7 @@ def _measure(
     scores = average_measures(result.measures for result in results)
     if scores is None:
         raise SystemExit(f"{arguments.data} has no images in split {arguments.split}")
+    proposals = score_proposals(result.candidates for result in results)
     rate = arguments.num_workers / float(np.mean([result.seconds for result in results]))
     row = append_row(
         arguments.results,
@@ -127,13 +137,14 @@ def _measure(
             "standard_error": round(float(overlaps.std(ddof=1) / len(overlaps) ** 0.5), 4),
             "mask_share": round(float(np.mean([result.mask_share for result in results])), 4),
             "object_share": round(float(np.mean([result.object_share for result in results])), 4),
+            **{name: round(getattr(proposals, name), 4) for name in PROPOSAL_MEASURES},
             **{name: round(getattr(scores, name), 4) for name in MEASURES},
             "images_per_second": None if settings is None else round(rate, 2),
             "num_workers": arguments.num_workers,
             "num_rejected": sum(result.is_rejected for result in results),
         },
     )
-    print(json.dumps({key: row[key] for key in list(row)[1:17]}), flush=True)
+    print(json.dumps({key: row[key] for key in list(row)[1:21]}), flush=True)
 
 
 def measure(
@@ -152,18 +163,24 @@ def measure(
         is_rejected = image.stem in maps.missing
         soft = np.zeros(labels.shape, dtype=np.float32) if is_rejected else maps.read(image, labels.shape).soft
         mask = soft > MASK_THRESHOLD
+        parts = connected_parts(soft, MASK_THRESHOLD, SaliencySettings.min_area)
     else:
         soft = estimate(read_image(image.path), settings)
         result = propose_from(soft, image.stem, settings)
         is_rejected = not isinstance(result, ImageProposals)
         mask = result.foreground if isinstance(result, ImageProposals) else np.zeros(labels.shape, dtype=bool)
+        parts = result.proposals if isinstance(result, ImageProposals) else ()
     seconds = time.perf_counter() - started
     valid, foreground = labels != IGNORE, (labels != IGNORE) & (labels != 0)
+    truth = _open_objects(data, split, classes)(image)
     num_valid = max(int(valid.sum()), 1)
     return Measured(
         mask_iou=foreground_iou(mask, labels),
         mask_share=float((mask & valid).sum()) / num_valid,
         object_share=float(foreground.sum()) / num_valid,
+        candidates=make_candidates(
+            [part.mask for part in parts], [part.score for part in parts], truth.masks, truth.ignored
+        ),
         measures=measure_image(image.stem, soft, foreground, valid),
         seconds=seconds,
         is_rejected=is_rejected,
@@ -178,7 +195,8 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     newest = latest(
         rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
     )
-    measures = {name: head for name, head in MEASURES.items() if any(name in row for row in newest)}
+    named = {**MEASURES, **{name: PROPOSAL_MEASURES[name] for name in ("best_overlap", "ar_10")}}
+    measures = {name: head for name, head in named.items() if any(name in row for row in newest)}
     lines = [
         [
             f"{row['data']} {row['split']}, {row['num_images']}",
@@ -290,10 +308,16 @@ def labels_behind(settings: SaliencySettings) -> str:
 @functools.cache
 def _open_labels(data: Path, split: str, classes: tuple[int, ...] | None) -> LabelReader:
     images = open_data_set(data, split)
-    labels = (images if classes is None else only_classes(images, classes, IGNORE)).labels
+    labels = images.labels if classes is None else only_classes(images, classes, IGNORE).labels
     if labels is None:
         raise InputError(f"{data} has no labels for split {split}; the benchmark needs a labelled one")
     return labels
+
+
+@functools.cache
+def _open_objects(data: Path, split: str, classes: tuple[int, ...] | None) -> Callable[[ImageRef], Instances]:
+    images = open_data_set(data, split)
+    return open_truth(images if classes is None else only_classes(images, classes, IGNORE), images.images)
 
 
 @functools.cache
