@@ -1,5 +1,6 @@
 """Prompts as the command line gives them: points, a box, and the file of a mask prompt."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _mask(path: Path) -> NDArray[np.float32]:
         raise MissingInputError(f"no mask prompt {path}; expected low_resolution.npy of an earlier call of `segment`")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"mask prompt {path} is no array in NumPy's format ({error}); give a .npy file") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
         raise InputError(f"mask prompt {path} is no array of numbers (4 h, 4 w); give the low_resolution.npy of a call")

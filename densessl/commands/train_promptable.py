@@ -84,6 +84,11 @@ def train_promptable(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
+    if masks is not None and saliency != SaliencySettings():
+        raise InputError(
+            f"masks {masks} are given, so that none are proposed, but settings of saliency are given too; leave one of "
+            "the two out"
+        )
     model = with_encoder_of_run(model, backbone)
     network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)
     image_set = open_images(images, data, split, out)
@@ -98,7 +103,7 @@ def train_promptable(
             "seed": seed,
             "saliency": saliency,
             "objects": objects,
-            "model": model,
+            "model": network.settings,
             "interaction": interaction,
             "training": training,
         }

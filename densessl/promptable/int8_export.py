@@ -25,6 +25,10 @@ _LINEAR = ["MatMul", "Gemm"]
 _TIMED_CLICKS = 5  # of each image, one by one
 
 
+_PROMPTS_AT_A_TIME = 4
+"""Whose masks are held at the size of a photograph, twice."""
+
+
 @dataclass(frozen=True)
 class QuantisedLoss:
     """What quantised files lose against those in fp32, on all masks of all prompts.
@@ -115,15 +119,17 @@ def measure_int8(
         image = read()
         points = _grid(image.shape[:2], points_per_side)
         _timed(encoding, "fp32", partial(fp32.set_image, image))
-        expected = fp32.predict(points)
         _time_prompts(prompting, "fp32", fp32, points)
-        inside = fp32.inside_padding
-        logits.add([np.abs(expected.low_resolution[..., inside[0], inside[1]])])
-        for name, predictor, one in zip(combined, others, sums, strict=True):
+        for name, predictor in zip(combined, others, strict=True):
             _timed(encoding, "int8" if "encoder" in name else "fp32", partial(predictor.set_image, image))
-            found = predictor.predict(points)
             _time_prompts(prompting, "int8" if "decoder" in name else "fp32", predictor, points)
-            one.add(_losses(found, expected, inside))
+        inside = fp32.inside_padding
+        for start in range(0, len(points), _PROMPTS_AT_A_TIME):
+            some = points[start : start + _PROMPTS_AT_A_TIME]
+            expected = fp32.predict(some)
+            logits.add([np.abs(expected.low_resolution[..., inside[0], inside[1]])])
+            for predictor, one in zip(others, sums, strict=True):
+                one.add(_losses(predictor.predict(some), expected, inside))
         num_prompts += len(points)
     losses = tuple(QuantisedLoss(name, *one.means()) for name, one in zip(combined, sums, strict=True))
     return Int8Measurement(losses, logits.means()[0], _medians(encoding), _medians(prompting), len(images), num_prompts)

@@ -129,7 +129,7 @@ class OnnxPredictor:
             "image": np.zeros(num_prompts, dtype=np.int64),
         }
         logits, predicted_iou = self._decoder.run(None, inputs)
-        return OnnxMasks(_restored(logits, frame) > 0, predicted_iou, logits)
+        return OnnxMasks(_masks_of(logits, frame), predicted_iou, logits)
 
     @property
     def inside_padding(self) -> tuple[slice, slice]:
@@ -183,12 +183,14 @@ def _open(path: Path, num_threads: int) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _restored(logits: NDArray[np.float32], frame: _Frame) -> NDArray[np.float32]:
-    """Bring logits (num_prompts, num_masks, 4 h, 4 w) to the frame, cut off its padding, bring them to the image."""
+def _masks_of(logits: NDArray[np.float32], frame: _Frame) -> NDArray[np.bool_]:
+    """Bring logits (num_prompts, num_masks, 4 h, 4 w) to the frame, cut off its padding, bring them to the image, and
+    return where they are above 0; one mask at a time is held as logits of the image's size.
+    """
     height, width = frame.scaled_size
-    restored = np.empty((*logits.shape[:2], *frame.image_size), dtype=np.float32)
+    masks = np.empty((*logits.shape[:2], *frame.image_size), dtype=np.bool_)
     for place in np.ndindex(*logits.shape[:2]):
         in_frame = cv2.resize(logits[place], frame.padded_size[::-1], interpolation=cv2.INTER_LINEAR)
         cut = np.ascontiguousarray(in_frame[:height, :width])
-        restored[place] = cv2.resize(cut, frame.image_size[::-1], interpolation=cv2.INTER_LINEAR)
-    return restored
+        masks[place] = cv2.resize(cut, frame.image_size[::-1], interpolation=cv2.INTER_LINEAR) > 0
+    return masks

@@ -90,7 +90,7 @@ def store_features(
     per_image = 2 * len(versions) * sum(int(np.prod(shape)) for shape in shapes)
     num_images = min(len(images), int(max_bytes // per_image))
     if fabric.is_global_zero:
-        _claim(folder, _identity(images, settings, fabric.strategy.precision.precision, encoder_sha256))
+        _claim(folder, _identity(images, settings, fabric.strategy.precision.precision, encoder_sha256, shapes))
         _say(f"features of {num_images} of {len(images)} images are stored ({num_images * per_image / 1e9:.2f} GB)")
     fabric.barrier()
     for is_flipped in versions:
@@ -154,10 +154,21 @@ def _encode(fabric: Fabric, encode: Encode, images: torch.Tensor) -> NDArray[np.
 
 
 def _identity(
-    images: tuple[ImageRef, ...], settings: PromptableSettings, precision: str, encoder_sha256: str
+    images: tuple[ImageRef, ...],
+    settings: PromptableSettings,
+    precision: str,
+    encoder_sha256: str,
+    shapes: tuple[tuple[int, ...], ...],
 ) -> dict[str, Any]:
     files = state_of_files(ref.path for ref in images)
-    return {"images": files, "size_px": settings.size_px, "precision": precision, "encoder": encoder_sha256}
+    maps = [list(shape) for shape in shapes]
+    return {
+        "images": files,
+        "size_px": settings.size_px,
+        "precision": precision,
+        "encoder": encoder_sha256,
+        "maps": maps,
+    }
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
@@ -166,11 +177,11 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / IDENTITY_FILE
     if path.is_file():
         found = read_json(path, "what features are stored")
-        if not isinstance(found, dict) or found.keys() != identity.keys():
+        if not isinstance(found, dict) or found.keys() | {"maps"} != identity.keys():  # earlier versions: without maps
             raise InputError(f"{path} is no record of stored features; choose another folder (training.cache)")
         if found == identity:
             return
-        differing = [key for key, value in identity.items() if found[key] != value]
+        differing = [key for key, value in identity.items() if found.get(key) != value]
         _say(f"{folder} holds features of other {', '.join(differing)}; the images are encoded again")
         for file in folder.iterdir():
             if _CHUNK_NAME.fullmatch(file.name):

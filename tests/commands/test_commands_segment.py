@@ -323,6 +323,7 @@ def bad(words: Sequence[object], message: str) -> object:
         bad((), "no prompt is given; give --points x,y,1, --box x0,y0,x1,y1 or --mask FILE, or --everything true"),
         bad(("--mask", "small.npy"), "mask prompt has shape (5, 6); give logits of (16, 16)"),
         bad(("--mask", "text.npy"), "mask prompt text.npy is no array in NumPy's format"),
+        bad(("--mask", "cut.npz"), "mask prompt cut.npz is no array in NumPy's format"),
         bad(("--mask", "none.npy"), "no mask prompt none.npy"),
         bad(("--points", "5,5,1", "--everything", "true"), "everything is true, which takes no prompts"),
         bad(
@@ -353,6 +354,7 @@ def test_bad_input_is_told(
     monkeypatch.chdir(tmp_path)
     np.save("small.npy", np.zeros((5, 6), dtype=np.float32))
     Path("text.npy").write_text("hello")
+    Path("cut.npz").write_bytes(b"PK\x03\x04 and no more")
     assert message in error_of(segment("--image", folder.images / "0.jpg", *words, "--out", tmp_path / "out"))
     assert not (tmp_path / "out" / "masks").exists()
 

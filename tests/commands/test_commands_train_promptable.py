@@ -77,6 +77,20 @@ def test_a_broken_image_is_not_stored_either(images: Path, tmp_path: Path) -> No
     assert read_json(out / "run.json", "the record of a run")["num_left_out"] == 1
 
 
+def test_stored_features_of_other_maps_are_made_again(images: Path, tmp_path: Path) -> None:
+    training = dataclasses.replace(TRAINING, trained_encoder="neck", cache_gb=0.1, cache=tmp_path / "cache")
+    for is_fine in (False, True, False):
+        model = dataclasses.replace(MODEL, fine_features=is_fine)
+        _train(images, tmp_path / f"run-{is_fine}", masks=images / "masks", training=training, model=model, resume=True)
+    assert read_json(tmp_path / "run-True/run.json", "the record of a run")["finished"]
+
+
+def test_settings_of_proposals_beside_masks_are_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="are given, so that none are proposed, but settings of saliency"):
+        _train(images, tmp_path / "run", masks=images / "masks", saliency=SaliencySettings("frequency_tuned"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_masks_they_are_proposed_and_no_label_is_claimed(images: Path, tmp_path: Path) -> None:
     out = _train(images, tmp_path / "run", saliency=SaliencySettings("frequency_tuned", refine="none"))
     assert (out / "proposals/proposals.json").is_file()
@@ -114,6 +128,7 @@ def test_training_goes_on_from_a_model_and_from_a_backbone(images: Path, tmp_pat
         model=PromptableSettings(),
     )
     assert load_promptable_model(out / "network.safetensors")[1].supervision.endswith("the labels of somebody")
+    assert read_config(out)["model"]["encoder"] == "test_resnet"
     torch.save(first.image_encoder.encoder.backbone.state_dict(), tmp_path / "backbone.pth")
     model, report, _ = initial_model(MODEL, None, tmp_path / "backbone.pth", 0, pretrained=False)
     assert report is not None
