@@ -196,7 +196,7 @@ def test_parts_at_the_same_time_give_what_one_process_gives(tmp_path):
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.suffix in {".png", ".json"}}
         for folder in (tmp_path / "whole", tmp_path / "shared")
     )
-    assert len(alone) == 8 + 3
+    assert len(alone) == 8 + 4  # proposals and their results, rejected images, the record
     assert shared == alone
     assert (tmp_path / "shared/gallery/index.html").is_file()
 
