@@ -28,7 +28,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from benchmarks.object_truth import open_truth
-from benchmarks.rows import Row, all_measured_on, append_row, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import append_row
+from benchmarks.saliency_tables import MEASURES, PROPOSAL_MEASURES, render_saliency_table
 from densessl.commands.classes import parse_classes
 from densessl.data.images import read_image
 from densessl.data.layouts import open_data_set
@@ -49,24 +50,7 @@ from densessl.saliency.processing import use_one_thread
 from densessl.saliency.proposals import SaliencySettings, connected_parts, estimate, propose_from
 from densessl.structures import IGNORE, ImageProposals, ImageRef, LabelMap, LabelReader, MaskArray
 
-PAGE = Path(__file__).parents[1] / "docs/saliency.md"
 MASK_THRESHOLD = 0.5
-MEASURES = {
-    "mae": "MAE",
-    "max_f": "max F",
-    "mean_f": "mean F",
-    "adaptive_f": "adaptive F",
-    "weighted_f": "weighted F",
-    "s_measure": "S",
-    "max_e": "max E",
-    "mean_e": "mean E",
-    "adaptive_e": "adaptive E",
-    "iou": "IoU",
-    "accuracy": "accuracy",
-}
-"""Of the soft map, as `saliency_metrics` names them, and their heads in the table."""
-PROPOSAL_MEASURES = {"best_overlap": "best overlap", "ar_1": "AR@1", "ar_10": "AR@10", "ar_100": "AR@100"}
-"""Of the proposals, likewise."""
 
 
 class Measured(NamedTuple):
@@ -87,8 +71,7 @@ def main() -> None:
     """Measure what the arguments name, or render the table."""
     arguments = _parse()
     if arguments.render_table:
-        downstream = read_rows(arguments.results.with_name("saliency_downstream.jsonl"))
-        replace_block(PAGE, "saliency", saliency_table(read_rows(arguments.results), downstream))
+        render_saliency_table(arguments.results)
         return
     images = list(open_data_set(arguments.data, arguments.split).images)
     if arguments.num_images is not None:
@@ -185,51 +168,6 @@ def measure(
         seconds=seconds,
         is_rejected=is_rejected,
     )
-
-
-def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
-    """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
-    run = {key: downstream[-1].get(key) for key in ("config", "training_seed", "weights_sha256")} if downstream else {}
-    same_run = [row for row in downstream if all(row.get(key) == value for key, value in run.items())]
-    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in same_run}
-    newest = latest(
-        rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
-    )
-    named = {**MEASURES, **{name: PROPOSAL_MEASURES[name] for name in ("best_overlap", "ar_10")}}
-    measures = {name: head for name, head in named.items() if any(name in row for row in newest)}
-    lines = [
-        [
-            f"{row['data']} {row['split']}, {row['num_images']}",
-            _classes(row),
-            row["method"],
-            row["refine"],
-            f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
-            *(f"{row[name]:.3f}" if name in row else "-" for name in measures),
-            _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
-            f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
-            row["labels"],
-        ]
-        for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
-    ]
-    header = ["data, images", "classes", "method", "refine", "mask IoU", *measures.values(), "k-means mIoU"]
-    table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
-    seed = "" if run.get("training_seed") is None else f", seed {run['training_seed']}"
-    note = (
-        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`{seed}, selected and "
-        f"pooled by these masks, mean ± spread over {same_run[-1]['clustering_seeds']} clustering seeds "
-        "(`results/saliency_downstream.jsonl`). "
-        if same_run
-        else ""
-    )
-    return f"{table}\n\n{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
-
-
-def _classes(row: Row) -> str:
-    return str(row.get("classes", "all"))
-
-
-def _segmentation(row: Row | None) -> str:
-    return "-" if row is None else f"{row['miou']:.3f} ± {row['miou_std']:.3f}"
 
 
 def foreground_iou(mask: MaskArray, labels: LabelMap) -> float:

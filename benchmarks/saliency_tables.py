@@ -1,6 +1,7 @@
-"""What refinements, sizes, processes and other packages cost, as tables of docs/saliency.md.
+"""The tables of docs/saliency.md: what methods are worth; what refinements, sizes, processes and other packages cost.
 
-Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.refinements, benchmarks.saliency_cost,
+Called by `python -m benchmarks.render_tables` and, for the table of methods, by `benchmarks.saliency --render-table`.
+Other rows are those of benchmarks.refinements, benchmarks.saliency_cost,
 benchmarks.classical_saliency and benchmarks.large_photographs.
 """
 
@@ -9,6 +10,22 @@ from pathlib import Path
 from benchmarks.rows import Row, all_measured_on, latest, markdown_table, measured_on, read_rows, replace_block
 
 PAGE = Path("docs/saliency.md")
+MEASURES = {
+    "mae": "MAE",
+    "max_f": "max F",
+    "mean_f": "mean F",
+    "adaptive_f": "adaptive F",
+    "weighted_f": "weighted F",
+    "s_measure": "S",
+    "max_e": "max E",
+    "mean_e": "mean E",
+    "adaptive_e": "adaptive E",
+    "iou": "IoU",
+    "accuracy": "accuracy",
+}
+"""Of the soft map, as `saliency_metrics` names them, and their heads in the table."""
+PROPOSAL_MEASURES = {"best_overlap": "best overlap", "ar_1": "AR@1", "ar_10": "AR@10", "ar_100": "AR@100"}
+"""Of the proposals, likewise."""
 
 
 def render_saliency_tables(results: Path) -> None:
@@ -22,6 +39,57 @@ def render_saliency_tables(results: Path) -> None:
         rows = read_rows(results / f"{name}.jsonl")
         if rows:
             replace_block(PAGE, name, f"{table(rows)} Rows: `results/{name}.jsonl`.")
+
+
+def render_saliency_table(results: Path) -> None:
+    """Write the table of all methods; results: the file of their rows, beside that of the downstream ones."""
+    downstream = read_rows(results.with_name("saliency_downstream.jsonl"))
+    replace_block(PAGE, "saliency", saliency_table(read_rows(results), downstream))
+
+
+def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
+    """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
+    run = {key: downstream[-1].get(key) for key in ("config", "training_seed", "weights_sha256")} if downstream else {}
+    same_run = [row for row in downstream if all(row.get(key) == value for key, value in run.items())]
+    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in same_run}
+    newest = latest(
+        rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
+    )
+    named = {**MEASURES, **{name: PROPOSAL_MEASURES[name] for name in ("best_overlap", "ar_10")}}
+    measures = {name: head for name, head in named.items() if any(name in row for row in newest)}
+    lines = [
+        [
+            f"{row['data']} {row['split']}, {row['num_images']}",
+            _classes(row),
+            row["method"],
+            row["refine"],
+            f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
+            *(f"{row[name]:.3f}" if name in row else "-" for name in measures),
+            _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
+            f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
+            row["labels"],
+        ]
+        for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
+    ]
+    header = ["data, images", "classes", "method", "refine", "mask IoU", *measures.values(), "k-means mIoU"]
+    table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
+    seed = "" if run.get("training_seed") is None else f", seed {run['training_seed']}"
+    note = (
+        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`{seed}, selected and "
+        f"pooled by these masks, mean ± spread over {same_run[-1]['clustering_seeds']} clustering seeds "
+        "(`results/saliency_downstream.jsonl`). "
+        if same_run
+        else ""
+    )
+    return f"{table}\n\n{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
+
+
+def _classes(row: Row) -> str:
+    return str(row.get("classes", "all"))
+
+
+def _segmentation(row: Row | None) -> str:
+    return "-" if row is None else f"{row['miou']:.3f} ± {row['miou_std']:.3f}"
 
 
 def refinements_table(rows: list[Row]) -> str:

@@ -1,6 +1,6 @@
 """The command `saliency`: mask proposals for a folder of images or a split of a data set."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from densessl.saliency.estimators import Method, Refinement
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_foreign_folder
 from densessl.saliency.proposals import SaliencySettings
+from densessl.training.dino_settings import changed_settings
 from densessl.training.self_training import SelfTrainingSettings
 
 
@@ -188,11 +189,10 @@ def _refuse_unused_encoder(settings: SaliencySettings, self_training: SelfTraini
         "attention_head": ("attention",),
         "attention_mass": ("attention",),
     }
-    defaults = {field.name: field.default for field in fields(SaliencySettings)}
+    given = changed_settings(settings, SaliencySettings())
     for name, of_methods in users.items():
-        value = getattr(settings, name)
-        if value != defaults[name] and not methods & set(of_methods):
+        if name in given and not methods & set(of_methods):
             raise InputError(
-                f"{name} {value} is given, but {', '.join(sorted(methods))} does not use it; leave it out, or choose "
-                f"{' or '.join(of_methods)} (--method)"
+                f"{name} {given[name]} is given, but {', '.join(sorted(methods))} does not use it; leave it out, or "
+                f"choose {' or '.join(of_methods)} (--method)"
             )

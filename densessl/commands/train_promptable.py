@@ -28,6 +28,7 @@ from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.devices import make_fabric
+from densessl.training.dino_settings import changed_settings
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
 from densessl.training.promptable_training import PromptableResult, train_promptable_model
 from densessl.training.run_folder import environment_record, plain, record_run
@@ -84,10 +85,11 @@ def train_promptable(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
-    if masks is not None and saliency != SaliencySettings():
+    unused = changed_settings(saliency, SaliencySettings())
+    if masks is not None and unused:
         raise InputError(
-            f"masks {masks} are given, so that none are proposed, but settings of saliency are given too; leave one of "
-            "the two out"
+            f"masks {masks} are given, so that none are proposed, but settings of saliency are given too "
+            f"({', '.join(f'{name} {value}' for name, value in unused.items())}); leave one of the two out"
         )
     model = with_encoder_of_run(model, backbone)
     network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)

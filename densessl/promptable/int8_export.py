@@ -23,10 +23,7 @@ from densessl.structures import ImageArray
 
 _LINEAR = ["MatMul", "Gemm"]
 _TIMED_CLICKS = 5  # of each image, one by one
-
-
-_PROMPTS_AT_A_TIME = 4
-"""Whose masks are held at the size of a photograph, twice."""
+_PROMPTS_AT_A_TIME = 4  # whose masks are held at the size of a photograph, twice
 
 
 @dataclass(frozen=True)
