@@ -42,7 +42,7 @@ def what_ran_section(contents: ReportContents) -> Html | None:
     rows = {
         "Command": _wrapped_commands(record.commands) if record.commands else None,
         "Started": record.started.replace("T", " ") if record.started else None,
-        "Took": None if record.seconds is None else duration(record.seconds),
+        "Training took": None if record.seconds is None else duration(record.seconds),
         "Machine": ", ".join(_part_of_machine(*part) for part in record.hardware.items()) or None,
         "Seed": None if record.seed is None else str(record.seed),
     }

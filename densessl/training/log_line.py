@@ -31,16 +31,18 @@ def describe_step(result: StepResult, bank: MemoryBank) -> dict[str, float]:
 def describe_batch(batch: ViewBatch, state: TrainingState, device: torch.device) -> dict[str, float]:
     """Return what the log says of this process's masks, of the age of the memory bank, and of memory.
 
-    `replaced_share` counts the images passed over so far, for want of usable views, per image used.
+    `replaced_share` counts the images passed over so far, for want of usable views, per image used. Stored views, a
+    pooled feature each and so a mask of one cell, have no share of foreground.
     """
     masks_used, masks_skipped = count_masks(batch.query_masks, batch.key_masks)
     foreground = [(masks > 0).float().mean() for masks in (batch.query_masks, batch.key_masks)]
+    is_pooled = batch.query_masks.shape[-2:] == (1, 1)
     memory = peak_memory_mib(device)
     return {
         "queue_age": queue_age(int(state.bank.num_enqueued), state.bank.length, state.step),
         "masks_used": masks_used,
         "masks_skipped": masks_skipped,
-        "foreground_share": float(sum(foreground)) / 2,
+        **({} if is_pooled else {"foreground_share": float(sum(foreground)) / 2}),
         "replaced_share": state.num_replaced / (state.step * len(batch.stems)),
         **({} if memory is None else {"memory_mib": memory}),
     }

@@ -133,6 +133,7 @@ def test_a_run_keeps_the_encoder_and_trains_the_head(root: Path) -> None:
     assert not torch.equal(first["embedding_head.weight"], last["embedding_head.weight"])
     assert result.num_steps == 6
     assert (root / "run" / "stored_views" / "view-2.npz").is_file()
+    assert not any("foreground_share" in line for line in numbers(root / "run"))  # or it would be an alarm each time
 
 
 def test_a_cut_off_run_repeats_every_number(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
