@@ -13,14 +13,17 @@ _FREE = {"seed", "num_workers", "log_every", "checkpoint_every", "keep_checkpoin
 """Settings that make no other recipe."""
 
 
-def config_of(run: Path) -> str:
+def config_of(run: Path, *but_for: str) -> str:
     """Return the name of the configuration in `configs/` whose settings a run has, whatever its seed and its paths.
 
-    A setting that the configuration leaves open (null) may have any value. Raises `SystemExit` where none agrees, with
-    the settings in which the nearest one differs.
+    A setting that the configuration leaves open (null) may have any value, and so may the sections `but_for`. Raises
+    `SystemExit` where none agrees, with the settings in which the nearest one differs.
     """
     given = read_config(run)
-    differences = {name: list(_differences(wanted, given, "")) for name, wanted in _shipped().items()}
+    differences = {
+        name: [one for one in _differences(wanted, given, "") if one.split(".")[0] not in but_for]
+        for name, wanted in _shipped().items()
+    }
     nearest = min(differences, key=lambda name: len(differences[name]))
     if differences[nearest]:
         raise SystemExit(

@@ -49,9 +49,11 @@ def render_saliency_table(results: Path) -> None:
 
 def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     """Masks, soft maps, speed and segmentations of each method, the best masks first; the newest row of each."""
-    run = {key: downstream[-1].get(key) for key in ("config", "training_seed", "weights_sha256")} if downstream else {}
-    same_run = [row for row in downstream if all(row.get(key) == value for key, value in run.items())]
-    scores = {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in same_run}
+    same_run, trained = _one_run(downstream)
+    scores, trained_scores = (
+        {tuple(row[key] for key in ("data", "split", "method", "refine")): row for row in found}
+        for found in (same_run, trained)
+    )
     newest = latest(
         rows, lambda row: (*(row[key] for key in ("data", "split", "num_images", "method", "refine")), _classes(row))
     )
@@ -65,23 +67,47 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
             row["refine"],
             f"{row['mask_iou']:.3f} ± {row['standard_error']:.3f}",
             *(f"{row[name]:.3f}" if name in row else "-" for name in measures),
-            _segmentation(scores.get((row["data"], row["split"], row["method"], row["refine"]))),
+            *(
+                _segmentation(found.get((row["data"], row["split"], row["method"], row["refine"])))
+                for found in (scores, trained_scores)
+            ),
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
             row["labels"],
         ]
         for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
     ]
-    header = ["data, images", "classes", "method", "refine", "mask IoU", *measures.values(), "k-means mIoU"]
+    header = [
+        "data, images",
+        "classes",
+        "method",
+        "refine",
+        "mask IoU",
+        *measures.values(),
+        "k-means mIoU",
+        "trained too",
+    ]
     table = markdown_table([*header, "images/s (processes)", "labels behind it"], lines)
-    seed = "" if run.get("training_seed") is None else f", seed {run['training_seed']}"
-    note = (
-        f"k-means mIoU: of the run of `configs/{run['config']}.yaml`{seed}, selected and "
-        f"pooled by these masks, mean ± spread over {same_run[-1]['clustering_seeds']} clustering seeds "
-        "(`results/saliency_downstream.jsonl`). "
-        if same_run
-        else ""
-    )
+    note = ""
+    if same_run:
+        run = same_run[-1]
+        note = (
+            f"k-means mIoU: of the run of `configs/{run['config']}.yaml`, seed {run['training_seed']}, selected and "
+            f"pooled by these masks, mean ± spread over {run['clustering_seeds']} clustering seeds; trained too: of a "
+            "run of that configuration that was trained with these masks in place of the default's "
+            "(`results/saliency_downstream.jsonl`). "
+        )
     return f"{table}\n\n{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
+
+
+def _one_run(downstream: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the rows of the run that was measured last, and of runs of its configuration with masks of their own."""
+    trained = [row for row in downstream if row.get("trained_with") == "these masks"]
+    others = [row for row in downstream if row not in trained]
+    if not others:
+        return [], []
+    keys = ("config", "training_seed", "weights_sha256")
+    same_run = [row for row in others if all(row.get(key) == others[-1].get(key) for key in keys)]
+    return same_run, [row for row in trained if all(row[key] == others[-1].get(key) for key in keys[:2])]
 
 
 def _classes(row: Row) -> str:
