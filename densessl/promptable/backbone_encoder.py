@@ -7,7 +7,7 @@ from densessl.errors import InputError
 from densessl.models.encoders import Encoder, build_encoder, build_undilated_encoder, check_encoder_name
 from densessl.models.feature_levels import FeatureLevel, encode_levels, find_levels
 from densessl.promptable.fine_features import FINE_STRIDES, pack_features
-from densessl.promptable.neck import build_neck
+from densessl.promptable.neck import TopDownPath, build_neck
 
 _STRIDE = 16
 
@@ -21,18 +21,26 @@ class BackboneEncoder(nn.Module):
 
     With `fine_levels`, the backbone's maps at strides 8 and 4, these come along for the mask decoder, projected to a
     quarter and an eighth of `num_channels` and folded into the grid: the embedding has 4 num_channels channels
-    (`densessl.promptable.fine_features`).
+    (`densessl.promptable.fine_features`). With `neck_blocks`, so many blocks of convolutions work on the embedding, and
+    the finer maps are joined to it from the top down (`densessl.promptable.neck`).
     """
 
-    def __init__(self, encoder: Encoder, num_channels: int, fine_levels: tuple[FeatureLevel, ...] = ()) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_channels: int,
+        fine_levels: tuple[FeatureLevel, ...] = (),
+        neck_blocks: int = 0,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.neck = build_neck(encoder.num_channels, num_channels)
+        self.neck = build_neck(encoder.num_channels, num_channels, neck_blocks)
         self.fine_levels = fine_levels
-        if fine_levels:
-            self.fine_necks = nn.ModuleList(
-                nn.Conv2d(level.num_channels, num_channels * level.stride // 32, 1) for level in fine_levels
-            )
+        channels = tuple((level.num_channels, num_channels * level.stride // 32) for level in fine_levels)
+        if fine_levels and neck_blocks:
+            self.top_down = TopDownPath(num_channels, channels)
+        elif fine_levels:
+            self.fine_necks = nn.ModuleList(nn.Conv2d(given, wanted, 1) for given, wanted in channels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.join(self.features(images))
@@ -52,7 +60,10 @@ class BackboneEncoder(nn.Module):
         embedding = self.neck(features[0])
         if not self.fine_levels:
             return embedding
-        fine = [neck(one) for neck, one in zip(self.fine_necks, features[1:], strict=True)]
+        if hasattr(self, "top_down"):
+            fine = self.top_down(embedding, features[1:])
+        else:
+            fine = [neck(one) for neck, one in zip(self.fine_necks, features[1:], strict=True)]
         return pack_features(embedding, *fine)
 
     def _on_grid(self, features: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -96,7 +107,12 @@ def _shares(num_given: int, num_wanted: int, like: torch.Tensor) -> torch.Tensor
 
 
 def build_backbone_encoder(
-    name: str, num_channels: int, *, pretrained: bool = False, has_fine_features: bool = False
+    name: str,
+    num_channels: int,
+    *,
+    pretrained: bool = False,
+    has_fine_features: bool = False,
+    neck_blocks: int = 0,
 ) -> BackboneEncoder:
     """Build the encoder of a timm name, with random weights or with timm's published ones (a download).
 
@@ -113,4 +129,4 @@ def build_backbone_encoder(
     except InputError:  # no output stride of 16
         encoder = build_undilated_encoder(name, pretrained=pretrained)
     fine_levels = find_levels(encoder, FINE_STRIDES, name) if has_fine_features else ()
-    return BackboneEncoder(encoder, num_channels, fine_levels)
+    return BackboneEncoder(encoder, num_channels, fine_levels, neck_blocks)

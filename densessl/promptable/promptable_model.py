@@ -154,5 +154,9 @@ def _image_encoder(settings: PromptableSettings, *, pretrained: bool) -> nn.Modu
             return TinyVit(settings.tiny_vit, settings.dim)
         case name:
             return build_backbone_encoder(
-                name, settings.dim, pretrained=pretrained, has_fine_features=settings.fine_features
+                name,
+                settings.dim,
+                pretrained=pretrained,
+                has_fine_features=settings.fine_features,
+                neck_blocks=settings.neck_blocks,
             )

@@ -27,6 +27,9 @@ class PromptableSettings:
         dim: channels of the image embedding and of prompts.
         fine_features: the decoder also sees the backbone's feature maps at strides 8 and 4, where it enlarges its masks
             (SAM 2, arXiv:2408.00714): sharper outlines, for convolutional timm backbones.
+        neck_blocks: ConvNeXt blocks (arXiv:2201.03545) between a timm backbone and the decoder, through which cells of
+            the embedding see each other; with fine_features the finer maps are then joined to the embedding by
+            convolutions, from the top down (arXiv:1612.03144). 0, as published: a 3x3 convolution alone.
         mask_channels: of the convolutions that embed mask prompts.
         num_multimask: masks given for an ambiguous prompt, beside the single one.
         decoder_depth: layers of the two-way transformer.
@@ -43,6 +46,7 @@ class PromptableSettings:
     tiny_vit: TinyVitShape = field(default_factory=TinyVitShape)
     dim: int = 256
     fine_features: bool = False
+    neck_blocks: int = 0
     mask_channels: int = 16
     num_multimask: int = 3
     decoder_depth: int = 2
@@ -69,6 +73,12 @@ class PromptableSettings:
             raise InputError(
                 f"model.fine_features does not go with encoder {self.encoder}, which has one feature map; leave it "
                 "out, or choose a convolutional timm backbone"
+            )
+        check_at_least("model", self, {"neck_blocks": 0})
+        if self.neck_blocks and self.is_sam_encoder:
+            raise InputError(
+                f"model.neck_blocks is {self.neck_blocks}, but encoder {self.encoder} has the neck of its published "
+                "weights; leave it out, or choose a timm backbone"
             )
         if (self.encoder == "vision_transformer") != (self.vision_transformer is not None):
             raise InputError(

@@ -31,8 +31,15 @@ TINY_VIT = PromptableSettings(
 """The published vision transformer in small is exported by the fixture `exported`, and compared there."""
 
 
-def backbone(name: str, *, fine_features: bool = False) -> PromptableSettings:
-    small = {"dim": 32, "decoder_depth": 1, "decoder_heads": 2, "decoder_mlp_dim": 32, "iou_hidden_dim": 16}
+def backbone(name: str, *, fine_features: bool = False, neck_blocks: int = 0) -> PromptableSettings:
+    small = {
+        "neck_blocks": neck_blocks,
+        "dim": 32,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+        "decoder_mlp_dim": 32,
+        "iou_hidden_dim": 16,
+    }
     return PromptableSettings(name, 64, "stride", fine_features=fine_features, **small)  # type: ignore[arg-type]
 
 
@@ -70,6 +77,8 @@ def slow(settings: PromptableSettings, export_format: ExportFormat, name: str) -
         slow(backbone("test_vit"), "onnx", "timm_vit"),
         slow(backbone("mobilenetv2_050"), "onnx", "mobilenet"),
         slow(backbone("mobilenetv2_050", fine_features=True), "torch_export", "mobilenet_with_fine_features"),
+        slow(backbone("test_resnet", fine_features=True, neck_blocks=1), "torch_export", "resnet_with_neck_blocks"),
+        slow(backbone("test_resnet", fine_features=True, neck_blocks=1), "onnx", "resnet_with_neck_blocks"),
         slow(backbone("convnext_atto"), "torch_export", "convnext"),
         slow(backbone("convnext_atto"), "onnx", "convnext"),
         slow(backbone("vit_small_patch14_dinov2"), "onnx", "patches_of_14"),
