@@ -1,6 +1,7 @@
 """Score promptable models by simulated clicks and boxes, as rows.
 
     python -m benchmarks.promptable objects --data ROOT --split val --weights RUN/network.safetensors --name NAME
+    python -m benchmarks.promptable objects --data ROOT --split val --weights FILE --name NAME --refine grabcut
     python -m benchmarks.promptable objects --data ROOT --split val --method grabcut
     python -m benchmarks.promptable nested --data NESTED --split val --weights RUN/network.safetensors --name NAME
 
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from densessl.evaluation.image_objects import Instances
 from densessl.evaluation.nested_masks import nested_match
 from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
 from densessl.files import file_sha256
+from densessl.promptable.mask_refinement import Refinement
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_weights import load_promptable_model
 from densessl.structures import ImageArray, ImageRef, MaskArray
@@ -53,11 +55,12 @@ class Method(Protocol):
 
 class ModelMethod:
     """A promptable model as it was trained: the best of the three masks for a first prompt, then the single mask, fed
-    with the one before.
+    with the one before. refine: of the masks; what is fed is never refined.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, refine: Refinement = "none") -> None:
         self._predictor = predictor
+        self._refine = refine
         self._low_resolution: NDArray[np.float32] | None = None
 
     def set_image(self, image: ImageArray) -> None:
@@ -67,14 +70,16 @@ class ModelMethod:
         points = [[click.x, click.y] for click in clicks]
         labels = [int(click.is_foreground) for click in clicks]
         if len(clicks) == 1:
-            found = self._predictor.predict(points, labels, select="best")
+            found = self._predictor.predict(points, labels, select="best", refine=self._refine)
         else:
-            found = self._predictor.predict(points, labels, mask=self._low_resolution, multimask=False)
+            found = self._predictor.predict(
+                points, labels, mask=self._low_resolution, multimask=False, refine=self._refine
+            )
         self._low_resolution = found.low_resolution[0]
         return found.masks[0, 0]
 
     def from_box(self, box: tuple[int, int, int, int]) -> MaskArray:
-        return self._predictor.predict(boxes=box, select="best").masks[0, 0]
+        return self._predictor.predict(boxes=box, select="best", refine=self._refine).masks[0, 0]
 
 
 class GrabCutMethod:
@@ -105,8 +110,10 @@ def main() -> None:
     row |= _method_record(arguments)
     if arguments.task == "objects":
         weights = None if arguments.method == "grabcut" else arguments.weights
-        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights)
+        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights, arguments.refine)
         row |= score_objects(scorer, arguments.num_workers)
+    elif arguments.refine != "none":
+        raise SystemExit(f"--refine is {arguments.refine}, but nested scenes are scored without; leave it out")
     elif arguments.num_workers:
         raise SystemExit(
             f"--num_workers is {arguments.num_workers}, but nested scenes are scored in this process; leave it out"
@@ -123,13 +130,14 @@ def main() -> None:
 class ObjectScorer:
     """Scores the objects of the image at a place of a split; each process that it is sent to opens what it needs.
 
-    num_images: the first ones alone. weights: of a promptable model; GrabCut without.
+    num_images: the first ones alone. weights: of a promptable model; GrabCut without. refine: of its masks.
     """
 
     data: Path
     split: str
     num_images: int | None
     weights: Path | None
+    refine: Refinement = "none"
 
     def __call__(self, index: int) -> list[ObjectScore]:
         images, truth_of, method = _opened(self)
@@ -144,7 +152,7 @@ def _opened(scorer: ObjectScorer) -> tuple[tuple[ImageRef, ...], Callable[[Image
         torch.set_num_threads(1)
     image_set = open_data_set(scorer.data, scorer.split)
     images = image_set.images[: scorer.num_images]
-    method = GrabCutMethod() if scorer.weights is None else ModelMethod(_predictor(scorer.weights))
+    method = GrabCutMethod() if scorer.weights is None else ModelMethod(_predictor(scorer.weights), scorer.refine)
     return images, open_truth(image_set, images), method
 
 
@@ -204,6 +212,8 @@ def _predictor(weights: Path) -> Predictor:
 
 def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.method == "grabcut":
+        if arguments.refine != "none":
+            raise SystemExit("--refine is for a model's masks; leave it out with --method grabcut")
         return {"method": "grabcut", "supervision": "none"}
     if arguments.weights is None or arguments.name is None:
         raise SystemExit("give --weights FILE and --name NAME, or --method grabcut")
@@ -212,6 +222,7 @@ def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
         "method": arguments.name,
         "supervision": report.supervision,
         "weights_sha256": file_sha256(arguments.weights)[:16],
+        **({} if arguments.refine == "none" else {"refine": arguments.refine}),
         "selection": arguments.selection,
     }
 
@@ -223,6 +234,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--split", default="val")
     parser.add_argument("--method", choices=("model", "grabcut"), default="model")
     parser.add_argument("--weights", type=Path, help="any file of a promptable model")
+    parser.add_argument("--refine", choices=get_args(Refinement), default="none", help="cut the model's masks anew")
     parser.add_argument("--name", help="of the model, in the table")
     parser.add_argument("--selection", default="none: scored once", help="which scores were seen before it was chosen")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that share the images")

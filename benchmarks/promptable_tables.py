@@ -26,11 +26,11 @@ def render_promptable_tables(results: Path) -> None:
 
 def objects_table(rows: list[Row]) -> str:
     """Mean IoU of each method on each split."""
-    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"]))
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"], row.get("refine", "none")))
     lines = [
         [
             f"{row['data']} {row['split']}",
-            row["method"],
+            row["method"] + (f"; masks refined: {row['refine']}" if "refine" in row else ""),
             *(f"{row[name]:.3f} ± {row[f'{name}_error']:.3f}" for name in PROMPTS),
             str(row["num_objects"]),
             row["supervision"],

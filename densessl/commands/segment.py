@@ -19,6 +19,7 @@ from densessl.files import write_atomically, write_bytes
 from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.framing import frame_of
 from densessl.promptable.mask_map import MapSettings
+from densessl.promptable.mask_refinement import Refinement
 from densessl.promptable.mask_runs import runs_of
 from densessl.promptable.memory_plan import MAX_MEMORY_GB
 from densessl.promptable.predicted_masks import PredictedMasks, Selection
@@ -38,6 +39,7 @@ def segment(
     mask: Path | None = None,
     multimask: bool = True,
     select: Selection | None = None,
+    refine: Refinement = "none",
     everything: bool = False,
     weights: Path | None = None,
     encoder: str | None = None,
@@ -69,6 +71,8 @@ def segment(
         mask: low_resolution.npy of an earlier call for this image, whose first mask belongs to the prompt too.
         multimask: three masks, best for a single click, or one, for prompts that are clear.
         select: keep one of the three: best (highest predicted IoU), whole, part or subpart (by area).
+        refine: grabcut cuts the masks of a prompt anew along colours and edges, which small models gain by; none keeps
+            the model's own.
         everything: no prompts: masks of all that is found by a grid of points.
         weights: file of a promptable model: SAM's, MobileSAM's, transformers' SamModel or densessl's.
         encoder: instead, the timm name of a backbone under a decoder of random weights, whose masks mean nothing yet.
@@ -91,7 +95,7 @@ def segment(
     """
     source = PromptableSource(weights, encoder, encoder_weights, pretrained, size_px, seed)
     prompt = read_prompt(points, box, mask)
-    _check_task(prompt, image, images, everything, select, multimask)
+    _check_task(prompt, image, images, everything, select, multimask, refine)
     _check_unused(everything, automatic, map, max_memory_gb)
     image_set = _open(image, images, out)
     opened = open_promptable_model(source)
@@ -105,7 +109,7 @@ def segment(
         if summary.num_segmented == 0:
             raise InputError(f"none of {summary.num_images} images got a mask; {out / 'rejected.json'} says why")
         return summary
-    return _segment_prompt(predictor, image_set.images[0], prompt, multimask, select, out, opened)
+    return _segment_prompt(predictor, image_set.images[0], prompt, multimask, select, refine, out, opened)
 
 
 def _segment_prompt(
@@ -114,6 +118,7 @@ def _segment_prompt(
     prompt: GivenPrompt,
     multimask: bool,
     select: Selection | None,
+    refine: Refinement,
     out: Path,
     opened: OpenedModel,
 ) -> PredictedMasks:
@@ -124,7 +129,7 @@ def _segment_prompt(
     claim_segment_folder(out, record)
     prompts = prompt.describe()  # before its file, if it is of this folder, gets the new masks
     found = predictor.set_image(photo).predict(
-        prompt.points, prompt.labels, prompt.box, prompt.mask, multimask=multimask, select=select
+        prompt.points, prompt.labels, prompt.box, prompt.mask, multimask=multimask, select=select, refine=refine
     )
     num_masks = found.masks.shape[1]
     for rank in range(num_masks):
@@ -135,7 +140,7 @@ def _segment_prompt(
     write_atomically(out / "low_resolution.npy", lambda path: np.save(path, found.low_resolution[0]))
     masks = _described(found)
     about = {"image": ref.path.resolve(), "height": photo.shape[0], "width": photo.shape[1]}
-    choice = {"multimask": multimask, "select": select}
+    choice = {"multimask": multimask, "select": select, "refine": refine}
     write_segment_record(out, {**record, **about, "prompt": prompts, **choice, "masks": masks})
     for entry in masks:
         _say(
@@ -152,14 +157,15 @@ def _check_task(
     everything: bool,
     select: Selection | None,
     multimask: bool,
+    refine: Refinement,
 ) -> None:
     if (image is None) == (images is None):
         given = "neither" if image is None else "both"
         raise InputError(f"give an image (--image FILE) or a folder of images (--images DIR), got {given}")
     if everything and not prompt.is_empty:
         raise InputError("everything is true, which takes no prompts, but there are some; leave out one or the other")
-    if everything and (select is not None or not multimask):
-        raise InputError("select and multimask are for prompts; leave them out where everything is true")
+    if everything and (select is not None or not multimask or refine != "none"):
+        raise InputError("select, multimask and refine are for prompts; leave them out where everything is true")
     if not everything and prompt.is_empty:
         raise InputError(
             "no prompt is given; give --points x,y,1, --box x0,y0,x1,y1 or --mask FILE, or --everything true"

@@ -15,6 +15,7 @@ from densessl.errors import InputError
 from densessl.models.precision import choose_precision, on_device
 from densessl.promptable.framing import Frame, check_image, frame_image
 from densessl.promptable.mask_decoder import MaskOutputs
+from densessl.promptable.mask_refinement import Refinement, check_refinement, refine_masks
 from densessl.promptable.memory_plan import prompts_at_a_time
 from densessl.promptable.predicted_masks import (
     PredictedMasks,
@@ -72,6 +73,7 @@ class Predictor:
         self._max_cached_images = max_cached_images
         self._embeddings: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._current: ImageEmbedding | None = None
+        self._image: ImageArray | None = None
 
     @classmethod
     def from_weights(
@@ -103,7 +105,8 @@ class Predictor:
         Raises:
             InputError: an image that cannot be used.
         """
-        self._current = self.embed(read_image(Path(image)) if isinstance(image, str | Path) else image)
+        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
+        self._current, self._image = self.embed(pixels), pixels
         return self
 
     def embed(self, image: ImageArray) -> ImageEmbedding:
@@ -124,7 +127,7 @@ class Predictor:
     def forget_images(self) -> None:
         """Drop all embeddings, also that of the image which is set."""
         self._embeddings.clear()
-        self._current = None
+        self._current = self._image = None
 
     def predict(
         self,
@@ -134,6 +137,7 @@ class Predictor:
         mask: ArrayLike | None = None,
         multimask: bool = True,
         select: Selection | None = None,
+        refine: Refinement = "none",
     ) -> PredictedMasks:
         """Return the masks of one or several prompts on the image that was set.
 
@@ -147,11 +151,14 @@ class Predictor:
             mask: `low_resolution` logits of an earlier prediction, (4 h, 4 w) or (num_prompts, 4 h, 4 w).
             multimask: three masks for each prompt, best for a single click, or one, for prompts that are clear.
             select: keep one of the three: best, whole, part or subpart (see `select_masks`).
+            refine: none, or grabcut: masks are cut anew along colours and edges (`refine_masks`), for small models.
 
         Raises:
-            InputError: no image is set, no prompt, one that does not fit the image, or a selection that is not there.
+            InputError: no image is set, no prompt, one that does not fit the image, or a selection or refinement that
+                is not there.
         """
         embedding = self.embedding
+        check_refinement(refine)
         if select is not None:
             check_selection(select, self.model.settings.num_multimask)
         if select not in (None, "best") and not multimask:
@@ -159,7 +166,10 @@ class Predictor:
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
         batch, size = prompt_batch(prompts, embedding.frame, self.device), prompts_at_a_time(self.device)
         parts = [part_of_batch(batch, start, start + size) for start in range(0, len(prompts), size)]
-        return join_masks([self._predict_part(part, embedding, multimask, select) for part in parts])
+        found = join_masks([self._predict_part(part, embedding, multimask, select) for part in parts])
+        if refine == "none" or self._image is None:
+            return found
+        return refine_masks(self._image, found, prompts, embedding.frame)
 
     def encode(self, image: ImageArray) -> ImageEmbedding:
         """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""

@@ -332,7 +332,8 @@ def bad(words: Sequence[object], message: str) -> object:
         bad(("--points", "5,5,1", "--max_memory_gb", "2"), "max_memory_gb is 2, but it is for --everything true"),
         bad(("--points", "5,5,1", "--size_px", "64"), "size_px and seed are those of a model that is named"),
         bad(("--points", "5,5,1", "--seed", "1"), "size_px and seed are those of a model that is named"),
-        bad(("--everything", "true", "--select", "best"), "select and multimask are for prompts"),
+        bad(("--everything", "true", "--select", "best"), "select, multimask and refine are for prompts"),
+        bad(("--everything", "true", "--refine", "grabcut"), "select, multimask and refine are for prompts"),
         bad(
             ("--everything", "true", "--max_memory_gb", "0.0001"), "max_memory_gb is 0.0001, but one point on an image"
         ),

@@ -1,0 +1,160 @@
+"""GrabCut on the masks of a promptable model, which then follow colours and edges that a small decoder does not see."""
+
+from dataclasses import replace
+from typing import Literal, NamedTuple, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from densessl.errors import InputError
+from densessl.promptable.framing import Frame, restore_logits
+from densessl.promptable.predicted_masks import PredictedMasks
+from densessl.promptable.prompts import FOREGROUND, NOT_A_POINT, Prompts
+from densessl.structures import ImageArray, MaskArray
+
+Refinement = Literal["none", "grabcut"]
+
+CERTAIN = 0.9
+"""Probability from which a pixel is certain foreground; below 1 minus it, certain background."""
+ITERATIONS = 2
+"""Of fitting the colour models and cutting the graph."""
+MARGIN = 0.3
+"""Of what surrounds the pixels that are not certain background, as a share of their box: it teaches the background."""
+MAX_SIDE_PX = 640
+"""Long side that the graph is cut at; larger regions are reduced to it, and their masks enlarged."""
+_CLICK_SHARE = 0.005
+"""Radius of the disc around a click that is certain, of the image's long side."""
+_BOX_SLACK = 0.01
+"""Of a box's sides, by which an object may reach out of it."""
+
+
+class Region(NamedTuple):
+    """Part of an image: rows `top` to `bottom` and columns `left` to `right`, the last of each left out."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def check_refinement(refinement: Refinement) -> None:
+    """Raise `InputError` for a name that is no refinement."""
+    if refinement not in get_args(Refinement):
+        raise InputError(f"refine is {refinement!r}; it is one of {', '.join(get_args(Refinement))}")
+
+
+def refine_masks(image: ImageArray, found: PredictedMasks, prompts: Prompts, frame: Frame) -> PredictedMasks:
+    """Cut every mask anew by GrabCut (Rother, Kolmogorov and Blake, SIGGRAPH 2004), begun with what the model thinks.
+
+    Pixels that the model is sure of keep their side, clicks have that of their label, and outside a box is background;
+    of all others GrabCut decides by colour and neighbours. Predicted IoU, stability and `low_resolution` stay those of
+    the model's own masks.
+
+    Args:
+        image: uint8 RGB (height, width, 3).
+        found: of that image.
+        prompts: for which they were found.
+        frame: of the image.
+    """
+    masks = found.masks.copy()
+    for prompt in range(len(found)):
+        clicks = None if prompts.points is None or prompts.labels is None else _clicks(prompts, prompt)
+        box = None if prompts.boxes is None else prompts.boxes[prompt]
+        for rank in range(masks.shape[1]):
+            logits = torch.from_numpy(found.low_resolution[prompt, rank])[None, None]
+            restored = restore_logits(logits, frame)[0, 0].numpy()
+            masks[prompt, rank] = cut_mask(image, restored, clicks, box)
+    return replace(found, masks=masks, area_px=masks.sum((-2, -1), dtype=np.int64))
+
+
+def cut_mask(
+    image: ImageArray,
+    logits: NDArray[np.float32],
+    clicks: NDArray[np.float64] | None = None,
+    box: NDArray[np.float64] | None = None,
+) -> MaskArray:
+    """Return the mask (height, width) that GrabCut finds, begun with logits (height, width) of the image's size.
+
+    clicks: (num, 3), `(x, y, 1 on the object or 0)` in pixels. box: (4,), `(x0, y0, x1, y1)`. Where nothing, or
+    everything, is foreground GrabCut cannot begin, and the mask is that of the logits.
+    """
+    bound = float(np.log(CERTAIN / (1 - CERTAIN)))
+    logits = logits if box is None else _within(box, logits)
+    region = _region(logits > -bound, clicks)
+    if region is None:
+        return logits > 0
+    rows, columns = slice(region.top, region.bottom), slice(region.left, region.right)
+    part, inner = image[rows, columns], logits[rows, columns]
+    scale = min(1.0, MAX_SIDE_PX / max(part.shape[:2]))
+    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
+    reduced = cv2.resize(part, size, interpolation=cv2.INTER_AREA) if scale < 1 else part
+    values = cv2.resize(inner, size, interpolation=cv2.INTER_NEAREST) if scale < 1 else inner
+    seeds = np.full(values.shape, cv2.GC_PR_BGD, dtype=np.uint8)
+    seeds[values > 0] = cv2.GC_PR_FGD
+    seeds[values > bound] = cv2.GC_FGD
+    seeds[values < -bound] = cv2.GC_BGD
+    radius = max(1, round(_CLICK_SHARE * scale * max(image.shape[:2])))
+    for x, y, is_foreground in () if clicks is None else clicks:
+        place = int((x - region.left) * scale), int((y - region.top) * scale)
+        cv2.circle(seeds, place, radius, int(cv2.GC_FGD if is_foreground else cv2.GC_BGD), thickness=-1)
+    mask = logits > 0
+    cut = _cut(reduced, seeds)
+    if cut is not None and scale < 1:
+        enlarged = cv2.resize(cut.astype(np.float32), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        mask[rows, columns] = enlarged > 0.5
+    elif cut is not None:
+        mask[rows, columns] = cut
+    return mask
+
+
+def _clicks(prompts: Prompts, prompt: int) -> NDArray[np.float64]:
+    assert prompts.points is not None
+    assert prompts.labels is not None
+    labels = prompts.labels[prompt]
+    is_click = labels != NOT_A_POINT
+    return np.column_stack([prompts.points[prompt][is_click], labels[is_click] == FOREGROUND])
+
+
+def _within(box: NDArray[np.float64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits that are certain background outside a box."""
+    (x0, y0, x1, y1), (height, width) = box, logits.shape
+    x_slack, y_slack = 1 + _BOX_SLACK * (x1 - x0), 1 + _BOX_SLACK * (y1 - y0)
+    top, bottom = int(max(0, y0 - y_slack)), int(min(height, np.ceil(y1 + y_slack)))
+    left, right = int(max(0, x0 - x_slack)), int(min(width, np.ceil(x1 + x_slack)))
+    inside = np.full_like(logits, -np.inf)
+    inside[top:bottom, left:right] = logits[top:bottom, left:right]
+    return inside
+
+
+def _region(is_open: MaskArray, clicks: NDArray[np.float64] | None) -> Region | None:
+    """Return the box around open pixels and clicks with its margin; None where there are none."""
+    rows, columns = np.flatnonzero(is_open.any(1)), np.flatnonzero(is_open.any(0))
+    if not len(rows):
+        return None
+    height, width = is_open.shape
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    if clicks is not None and len(clicks):
+        x, y = clicks[:, 0], clicks[:, 1]
+        left, right = min(left, int(x.min())), max(right, int(x.max()) + 1)
+        top, bottom = min(top, int(y.min())), max(bottom, int(y.max()) + 1)
+    more_rows, more_columns = (int(np.ceil(MARGIN * side)) for side in (bottom - top, right - left))
+    return Region(
+        int(max(0, top - more_rows)),
+        int(min(height, bottom + more_rows)),
+        int(max(0, left - more_columns)),
+        int(min(width, right + more_columns)),
+    )
+
+
+def _cut(image: ImageArray, seeds: NDArray[np.uint8]) -> MaskArray | None:
+    """Return the mask of GrabCut from seeds, or None where it cannot begin."""
+    is_foreground = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
+    if is_foreground.all() or not is_foreground.any():
+        return None
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)  # of the first mixtures
+    blue_first = np.ascontiguousarray(image[..., ::-1])
+    cut, _, _ = cv2.grabCut(blue_first, seeds, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    return (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
