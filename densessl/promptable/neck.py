@@ -1,9 +1,9 @@
 """The layers between a backbone and the mask decoder: its channels, and blocks through which cells see each other."""
 
 import torch
-from timm.models.convnext import ConvNeXtBlock
 from torch import nn
 
+from densessl.models.residual_blocks import convnext_block
 from densessl.promptable.channel_norm import ChannelNorm
 
 
@@ -19,7 +19,7 @@ def build_neck(in_channels: int, out_channels: int, num_blocks: int = 0) -> nn.S
         ChannelNorm(out_channels),
     ]
     if num_blocks:
-        blocks = (ConvNeXtBlock(out_channels, ls_init_value=None) for _ in range(num_blocks))
+        blocks = (convnext_block(out_channels) for _ in range(num_blocks))
         layers += [*blocks, ChannelNorm(out_channels)]
     return nn.Sequential(*layers)
 
