@@ -11,7 +11,7 @@ from rich.console import Console
 
 from densessl.commands.neighbours import find_neighbours
 from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_note
-from densessl.commands.pretrain_claim import claim_run, cpu_seconds, holds_training
+from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
 from densessl.commands.provenance import first_weights_provenance
 from densessl.data.images import image_size
@@ -132,10 +132,11 @@ def pretrain(
     if training.evaluate_every:
         evaluate = OnlineEvaluation(image_set, usable, mask_folder, views.size_px, training, fabric.device)
     if fabric.is_global_zero:
+        check_same_images(out, usable, is_resumed)
         _report_start(out, usable, left_out, mask_folder, backbone, views)
         notes = (monitoring_note(image_set),) if training.evaluate_with_labels else ()
         provenance = Provenance(backbone=backbone, masks=masks_provenance(masks or out / "proposals"), notes=notes)
-        record_run(out, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
+        record_run(out, provenance=plain(provenance), num_left_out=len(left_out))
     neighbours = None
     if views.neighbours:
         if fabric.is_global_zero:

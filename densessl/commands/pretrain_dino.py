@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densessl.commands.pretrain_claim import claim_run, cpu_seconds, holds_training
+from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.provenance import first_weights_provenance
 from densessl.data.layouts import open_images
 from densessl.data.view_settings import ViewSettings
@@ -64,13 +64,14 @@ def pretrain_with_dino(
     fabric.barrier()
     images, left_out = readable_images(image_set.images)
     if fabric.is_global_zero:
+        check_same_images(out, images, is_resumed)
         _print(f"{len(images)} of {len(image_set)} images can be read; no mask and no label is used")
         _print(f"initial weights: {backbone}")
         for item in left_out:
             _print(f"left out {item.stem}: {item.reason}")
         write_json(out / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
         provenance = Provenance(backbone=backbone, masks=NO_MASKS)
-        record_run(out, provenance=plain(provenance), num_images=len(images), num_left_out=len(left_out))
+        record_run(out, provenance=plain(provenance), num_left_out=len(left_out))
     result = pretrain_dino(fabric, network, model.encoder, images, out, run, resume=resume, profile=profile)
     if fabric.is_global_zero:
         entries = {"seconds": round(result.seconds, 3), "num_steps": result.num_steps, "finished": True}

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densessl.commands.pretrain_claim import claim_run
+from densessl.commands.pretrain_claim import check_same_images, claim_run, holds_training
 from densessl.commands.provenance import first_weights_provenance
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
@@ -96,6 +96,7 @@ def train_promptable(
     image_set = open_images(images, data, split, out)
     make_folder(out)
     fabric = make_fabric(training.precision)
+    is_resumed = resume and holds_training(out, NETWORK_FILE)
     if fabric.is_global_zero:
         places = {"images": images, "data": data, "masks": masks, "weights": weights, "backbone": backbone}
         config: dict[str, Any] = {
@@ -118,6 +119,7 @@ def train_promptable(
     usable, left_out = images_with_objects(image_set, chosen)
     provenance = Provenance(backbone=supervision, masks=masks_provenance(masks or out / "proposals"))
     if fabric.is_global_zero:
+        check_same_images(out, usable, is_resumed)
         _report_start(out, usable, left_out, chosen, provenance)
     result = train_promptable_model(
         fabric,
@@ -194,7 +196,7 @@ def _report_start(
     _print(f"{len(usable)} of {len(usable) + len(left_out)} images have an object ({objects.source.describe()})")
     _print(f"initial weights: {provenance.backbone}; masks: {provenance.masks}")
     write_json(run / "left_out.json", [{"stem": item.stem, "reason": item.reason} for item in left_out])
-    record_run(run, provenance=plain(provenance), num_images=len(usable), num_left_out=len(left_out))
+    record_run(run, provenance=plain(provenance), num_left_out=len(left_out))
 
 
 def _print(line: str) -> None:

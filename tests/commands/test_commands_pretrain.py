@@ -400,6 +400,19 @@ def test_an_interrupted_run_goes_on(folder: DrawnFolder, monkeypatch: pytest.Mon
     assert "cpu_minutes" not in record(resumed)  # the first part's is not known
 
 
+def test_a_run_does_not_go_on_with_other_images(folder: DrawnFolder) -> None:
+    assert pretrain(folder).status == 0
+    removed = sorted(folder.images.iterdir())[2]
+    content = removed.read_bytes()
+    removed.unlink()
+    outcome = pretrain(folder, "--resume", "true")
+    assert outcome.status == 1
+    assert "it began with 6 images that have a usable mask, and there are 5 now, or others; bring back" in outcome.err
+    assert record(folder.root / "run")["num_images"] == 6
+    removed.write_bytes(content)
+    assert pretrain(folder, "--resume", "true").status == 0
+
+
 # Neighbours
 
 

@@ -1,6 +1,7 @@
 """The stage `train_promptable` from masks of several sources to a model that a predictor loads."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_a_finished_run_resumes_to_itself_and_another_configuration_is_refused(i
     other = dataclasses.replace(TRAINING, learning_rate=1.0)
     with pytest.raises(InputError, match=r"training.learning_rate: 0.0008 in the run, 1.0 now"):
         _train(images, out, masks=images / "masks", resume=True, training=other)
+
+
+def test_a_run_does_not_go_on_with_other_images(images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "given")
+    out = _train(tmp_path / "given", tmp_path / "run", masks=tmp_path / "given/masks")
+    (tmp_path / "given/images/2.png").rename(tmp_path / "given/images/new.png")
+    (tmp_path / "given/masks/2.png").rename(tmp_path / "given/masks/new.png")
+    with pytest.raises(InputError, match=r"it began with 4 images .* there are 4 now, or others"):
+        _train(tmp_path / "given", out, masks=tmp_path / "given/masks", resume=True)
 
 
 def test_training_goes_on_from_a_model_and_from_a_backbone(images: Path, tmp_path: Path) -> None:
