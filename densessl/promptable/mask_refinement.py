@@ -1,5 +1,6 @@
 """GrabCut on the masks of a promptable model, which then follow colours and edges that a small decoder does not see."""
 
+import math
 from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
@@ -18,6 +19,7 @@ Refinement = Literal["none", "grabcut"]
 
 CERTAIN = 0.9
 """Probability from which a pixel is certain foreground; below 1 minus it, certain background."""
+_BOUND = math.log(CERTAIN / (1 - CERTAIN))
 ITERATIONS = 2
 """Of fitting the colour models and cutting the graph."""
 MARGIN = 0.3
@@ -80,32 +82,24 @@ def cut_mask(
     clicks: (num, 3), `(x, y, 1 on the object or 0)` in pixels. box: (4,), `(x0, y0, x1, y1)`. Where nothing, or
     everything, is foreground GrabCut cannot begin, and the mask is that of the logits.
     """
-    bound = float(np.log(CERTAIN / (1 - CERTAIN)))
     logits = logits if box is None else _within(box, logits)
-    region = _region(logits > -bound, clicks)
+    clicks = np.zeros((0, 3)) if clicks is None else clicks
+    mask, region = logits > 0, _region(logits > -_BOUND, clicks)
     if region is None:
-        return logits > 0
+        return mask
     rows, columns = slice(region.top, region.bottom), slice(region.left, region.right)
-    part, inner = image[rows, columns], logits[rows, columns]
-    scale = min(1.0, MAX_SIDE_PX / max(part.shape[:2]))
-    size = max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale))
-    reduced = cv2.resize(part, size, interpolation=cv2.INTER_AREA) if scale < 1 else part
-    values = cv2.resize(inner, size, interpolation=cv2.INTER_NEAREST) if scale < 1 else inner
-    seeds = np.full(values.shape, cv2.GC_PR_BGD, dtype=np.uint8)
-    seeds[values > 0] = cv2.GC_PR_FGD
-    seeds[values > bound] = cv2.GC_FGD
-    seeds[values < -bound] = cv2.GC_BGD
-    radius = max(1, round(_CLICK_SHARE * scale * max(image.shape[:2])))
-    for x, y, is_foreground in () if clicks is None else clicks:
-        place = int((x - region.left) * scale), int((y - region.top) * scale)
-        cv2.circle(seeds, place, radius, int(cv2.GC_FGD if is_foreground else cv2.GC_BGD), thickness=-1)
-    mask = logits > 0
-    cut = _cut(reduced, seeds)
-    if cut is not None and scale < 1:
-        enlarged = cv2.resize(cut.astype(np.float32), part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    part, values = image[rows, columns], logits[rows, columns]
+    scale = min(1.0, MAX_SIDE_PX / max(values.shape))
+    width, height = (max(1, round(side * scale)) for side in values.shape[::-1])
+    placed = (clicks - (region.left, region.top, 0)) * (scale, scale, 1)
+    seeds = _seeds(cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST))
+    for x, y, is_foreground in placed:
+        radius = max(1, round(_CLICK_SHARE * scale * max(mask.shape)))
+        cv2.circle(seeds, (int(x), int(y)), radius, int(cv2.GC_FGD if is_foreground else cv2.GC_BGD), thickness=-1)
+    cut = _cut(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), seeds)
+    if cut is not None:
+        enlarged = cv2.resize(cut.astype(np.float32), values.shape[::-1], interpolation=cv2.INTER_LINEAR)
         mask[rows, columns] = enlarged > 0.5
-    elif cut is not None:
-        mask[rows, columns] = cut
     return mask
 
 
@@ -128,14 +122,14 @@ def _within(box: NDArray[np.float64], logits: NDArray[np.float32]) -> NDArray[np
     return inside
 
 
-def _region(is_open: MaskArray, clicks: NDArray[np.float64] | None) -> Region | None:
-    """Return the box around open pixels and clicks with its margin; None where there are none."""
+def _region(is_open: MaskArray, clicks: NDArray[np.float64]) -> Region | None:
+    """Return the box around open pixels and clicks with its margin; None where no pixel is open."""
     rows, columns = np.flatnonzero(is_open.any(1)), np.flatnonzero(is_open.any(0))
     if not len(rows):
         return None
     height, width = is_open.shape
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    if clicks is not None and len(clicks):
+    if len(clicks):
         x, y = clicks[:, 0], clicks[:, 1]
         left, right = min(left, int(x.min())), max(right, int(x.max()) + 1)
         top, bottom = min(top, int(y.min())), max(bottom, int(y.max()) + 1)
@@ -146,6 +140,14 @@ def _region(is_open: MaskArray, clicks: NDArray[np.float64] | None) -> Region | 
         int(max(0, left - more_columns)),
         int(min(width, right + more_columns)),
     )
+
+
+def _seeds(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return what GrabCut begins with, states (height, width) in OpenCV's numbers."""
+    seeds = np.where(logits > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    seeds[logits > _BOUND] = cv2.GC_FGD
+    seeds[logits < -_BOUND] = cv2.GC_BGD
+    return seeds
 
 
 def _cut(image: ImageArray, seeds: NDArray[np.uint8]) -> MaskArray | None:

@@ -85,6 +85,9 @@ def test_where_grabcut_cannot_begin_the_mask_stays() -> None:
     assert cut_mask(image, everything).all()
     assert not cut_mask(image, np.full(disc.shape, -1, dtype=np.float32)).any()
     assert cut_mask(image[:1, :1], np.ones((1, 1), dtype=np.float32)).all()
+    tiny = np.full((3, 3), -1, dtype=np.float32)
+    tiny[1, 1] = 1  # fewer pixels than the mixtures have parts
+    assert cut_mask(image[:3, :3], tiny, np.array([[1.0, 1.0, 1]]))[1, 1]
 
 
 def test_the_predictor_refines_each_mask_and_keeps_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
