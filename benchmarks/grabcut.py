@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from densessl.evaluation.simulated_clicks import Click
+from densessl.promptable.mask_refinement import cut_graph
 from densessl.structures import ImageArray, MaskArray
 
 ITERATIONS = 5
@@ -47,13 +49,7 @@ def grabcut_clicks(image: ImageArray, clicks: Sequence[Click]) -> MaskArray:
     return _run(image, mask)
 
 
-def _run(image: ImageArray, mask: np.ndarray) -> MaskArray:
-    is_foreground = (mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)
-    if is_foreground.all() or not is_foreground.any():
-        return is_foreground
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # of the first mixtures
-    found, _, _ = cv2.grabCut(
-        np.ascontiguousarray(image[..., ::-1]), mask, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK
-    )
-    return (found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD)
+def _run(image: ImageArray, seeds: NDArray[np.uint8]) -> MaskArray:
+    begun = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
+    cut = cut_graph(image, seeds, ITERATIONS)
+    return begun if cut is None else cut

@@ -37,9 +37,8 @@ class BackboneEncoder(nn.Module):
         self.neck = build_neck(encoder.num_channels, num_channels, neck_blocks)
         self.fine_levels = fine_levels
         channels = tuple((level.num_channels, num_channels * level.stride // 32) for level in fine_levels)
-        if fine_levels and neck_blocks:
-            self.top_down = TopDownPath(num_channels, channels)
-        elif fine_levels:
+        self.top_down = TopDownPath(num_channels, channels) if fine_levels and neck_blocks else None
+        if fine_levels and self.top_down is None:
             self.fine_necks = nn.ModuleList(nn.Conv2d(given, wanted, 1) for given, wanted in channels)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -60,7 +59,7 @@ class BackboneEncoder(nn.Module):
         embedding = self.neck(features[0])
         if not self.fine_levels:
             return embedding
-        if hasattr(self, "top_down"):
+        if self.top_down is not None:
             fine = self.top_down(embedding, features[1:])
         else:
             fine = [neck(one) for neck, one in zip(self.fine_necks, features[1:], strict=True)]

@@ -59,10 +59,15 @@ def refine_masks(image: ImageArray, found: PredictedMasks, prompts: Prompts, fra
         found: of that image.
         prompts: for which they were found.
         frame: of the image.
+
+    Returns:
+        The same with other masks and areas.
     """
     masks = found.masks.copy()
     for prompt in range(len(found)):
-        clicks = None if prompts.points is None or prompts.labels is None else _clicks(prompts, prompt)
+        clicks = None
+        if prompts.points is not None and prompts.labels is not None:
+            clicks = _clicks(prompts.points[prompt], prompts.labels[prompt])
         box = None if prompts.boxes is None else prompts.boxes[prompt]
         for rank in range(masks.shape[1]):
             logits = torch.from_numpy(found.low_resolution[prompt, rank])[None, None]
@@ -96,19 +101,17 @@ def cut_mask(
     for x, y, is_foreground in placed:
         radius = max(1, round(_CLICK_SHARE * scale * max(mask.shape)))
         cv2.circle(seeds, (int(x), int(y)), radius, int(cv2.GC_FGD if is_foreground else cv2.GC_BGD), thickness=-1)
-    cut = _cut(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), seeds)
+    cut = cut_graph(cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA), seeds, ITERATIONS)
     if cut is not None:
         enlarged = cv2.resize(cut.astype(np.float32), values.shape[::-1], interpolation=cv2.INTER_LINEAR)
         mask[rows, columns] = enlarged > 0.5
     return mask
 
 
-def _clicks(prompts: Prompts, prompt: int) -> NDArray[np.float64]:
-    assert prompts.points is not None
-    assert prompts.labels is not None
-    labels = prompts.labels[prompt]
+def _clicks(points: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the clicks among points (n, 2) with labels (n,), as `cut_mask` takes them; fillings are left out."""
     is_click = labels != NOT_A_POINT
-    return np.column_stack([prompts.points[prompt][is_click], labels[is_click] == FOREGROUND])
+    return np.column_stack([points[is_click], labels[is_click] == FOREGROUND])
 
 
 def _within(box: NDArray[np.float64], logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -150,13 +153,22 @@ def _seeds(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     return seeds
 
 
-def _cut(image: ImageArray, seeds: NDArray[np.uint8]) -> MaskArray | None:
-    """Return the mask of GrabCut from seeds, or None where it cannot begin."""
-    is_foreground = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
+def cut_graph(image: ImageArray, seeds: NDArray[np.uint8], iterations: int) -> MaskArray | None:
+    """Run GrabCut on an image, uint8 RGB (height, width, 3), from seeds (height, width), states in OpenCV's numbers.
+
+    Returns:
+        The mask (height, width), or None where it cannot begin, because nothing or everything is foreground. Equal
+        inputs give equal masks; OpenCV's random seed is set. The seeds are written over.
+    """
+    is_foreground = _foreground(seeds)
     if is_foreground.all() or not is_foreground.any():
         return None
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # of the first mixtures
     blue_first = np.ascontiguousarray(image[..., ::-1])
-    cut, _, _ = cv2.grabCut(blue_first, seeds, None, *models, ITERATIONS, cv2.GC_INIT_WITH_MASK)
-    return (cut == cv2.GC_FGD) | (cut == cv2.GC_PR_FGD)
+    cut, _, _ = cv2.grabCut(blue_first, seeds, None, *models, iterations, cv2.GC_INIT_WITH_MASK)
+    return _foreground(cut)
+
+
+def _foreground(states: NDArray[np.uint8]) -> MaskArray:
+    return (states == cv2.GC_FGD) | (states == cv2.GC_PR_FGD)

@@ -54,6 +54,7 @@ def test_every_layer_learns_and_files_keep_the_blocks(tmp_path: Path) -> None:
     model = build_promptable_model(SETTINGS)
     encoder = model.image_encoder
     assert isinstance(encoder, BackboneEncoder)
+    assert encoder.top_down is not None
     embedding = model.encode(torch.randn(2, 3, 64, 48))
     assert embedding.shape == (2, 64, 4, 3)
     embedding.square().mean().backward()
