@@ -1,10 +1,11 @@
-"""Time the refinements of soft maps on a rendered 500x375 scene, each beside the guided filter of the same run.
+"""Time the refinements on a rendered 500x375 scene, each beside the guided filter of the same run.
 
     python -m benchmarks.refinements
 
 All refinements take the same image and soft map (that of the `fused` estimator) on one core, in turns, so that drift
 of the machine's speed falls on all; medians over the rounds are compared. One row for each goes to
-results/refinements.jsonl.
+results/refinements.jsonl. `grabcut (segment)` is what `segment --refine grabcut` does to each mask of a model,
+here to the same map; the others are those of `saliency`.
 """
 
 import argparse
@@ -18,7 +19,9 @@ import numpy as np
 
 from benchmarks.rows import append_row
 from densessl.data.synthetic import render_synthetic_image
+from densessl.promptable.mask_refinement import cut_mask
 from densessl.saliency.bilateral_solver import refine_by_bilateral_solver
+from densessl.saliency.colour import FloatMap
 from densessl.saliency.colour_models import refine_by_colour_models
 from densessl.saliency.dense_crf import refine_by_dense_crf
 from densessl.saliency.estimators import Refiner
@@ -28,11 +31,20 @@ from densessl.saliency.processing import use_one_thread
 from densessl.structures import ImageArray
 
 HEIGHT_PX, WIDTH_PX = 375, 500
+
+
+def refine_by_grabcut(image: ImageArray, soft: FloatMap) -> FloatMap:
+    """Return 0 and 1, as `segment --refine grabcut` decides from probabilities (height, width) of an image."""
+    chance = np.clip(soft, 1e-4, 1 - 1e-4)
+    return cut_mask(image, np.log(chance / (1 - chance))).astype(np.float32)
+
+
 REFINERS: dict[str, Refiner] = {
     "guided_filter": refine_by_guided_filter,
     "colour_models": refine_by_colour_models,
     "bilateral_solver": refine_by_bilateral_solver,
     "dense_crf": refine_by_dense_crf,
+    "grabcut (segment)": refine_by_grabcut,
 }
 
 
