@@ -14,7 +14,9 @@ from densessl.files import file_sha256, make_folder, read_json, writable_folder,
 from densessl.promptable.export_comparison import ComparedSize
 from densessl.promptable.onnx_predictor import RECORD
 
-_STAGING = ".unfinished-"
+_STAGING = ".unfinished-export-"
+_OWN_KEYS = {"supervision", "parts", "tolerance"}
+"""By which a record of this command is told from another file of its name."""
 
 
 @dataclass
@@ -52,23 +54,30 @@ def claimed_export_folder(out: Path) -> Iterator[ExportFolder]:
         InputError: `out` holds something else, or cannot be written.
     """
     make_folder(out)
-    for rest in out.glob(f"{_STAGING}*"):  # of an export that was killed
+    rests = [path for path in out.glob(f"{_STAGING}*") if path.is_dir()]  # of exports that were killed
+    old = _earlier_files(out) if any(path not in rests for path in out.iterdir()) else ()
+    for rest in rests:
         shutil.rmtree(rest)
-    if any(out.iterdir()) and not (out / RECORD).is_file():
-        raise InputError(f"{out} holds something that is no export; choose a new or an empty output folder (--out)")
     with writable_folder(out), tempfile.TemporaryDirectory(dir=out, prefix=_STAGING) as staging:
         folder = ExportFolder(Path(staging))
         yield folder
-        _move_into_place(folder.staging, out)
+        _move_into_place(folder.staging, out, old)
 
 
-def _move_into_place(staging: Path, out: Path) -> None:
+def _earlier_files(out: Path) -> tuple[str, ...]:
+    """Return the names of the files of the export in a folder; raises `InputError` where there is none."""
+    path = out / RECORD
+    record = read_json(path, "the record of `export_promptable`") if path.is_file() else None
+    if not (isinstance(record, dict) and isinstance(record.get("files"), dict) and record.keys() >= _OWN_KEYS):
+        raise InputError(f"{out} holds something that is no export; choose a new or an empty output folder (--out)")
+    return tuple(record["files"])
+
+
+def _move_into_place(staging: Path, out: Path, old: Sequence[str]) -> None:
     new = sorted(path.name for path in staging.iterdir() if path.name != RECORD)
-    record = out / RECORD
-    old = read_json(record, "the record of `export_promptable`").get("files", {}) if record.is_file() else {}
     for name in new:
         os.replace(staging / name, out / name)
-    os.replace(staging / RECORD, record)
+    os.replace(staging / RECORD, out / RECORD)
     for name in old:
         if name not in new and Path(name).name == name:
             (out / name).unlink(missing_ok=True)

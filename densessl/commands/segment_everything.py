@@ -19,12 +19,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from densessl.commands.segment_folder import claim_segment_folder, write_segment_record
 from densessl.data.images import read_image
+from densessl.data.object_masks import PROPOSALS_FILE
 from densessl.errors import InputError
 from densessl.files import file_sha256, write_bytes
 from densessl.promptable.automatic_masks import AutomaticMask, automatic_masks
@@ -87,6 +89,8 @@ def segment_everything(
     drop_cut_line(journal)
     places = index_records(out)
     todo = [ref for ref in images.images if not _is_done(out, ref, places.get(ref.stem))]
+    if todo:  # a list that is there tells that all is done
+        (out / PROPOSALS_FILE).unlink(missing_ok=True)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for ref in track(todo, "segment", console=console, disable=not console.is_terminal):
         started = time.monotonic()
@@ -152,6 +156,10 @@ def _segment(
     except InputError as error:
         _remove_pictures(out, ref.stem)
         return ImageRecord(ref.stem, reason=str(error), is_unreadable=True, file_sha256=digest)
+    except (torch.OutOfMemoryError, MemoryError):
+        _remove_pictures(out, ref.stem)
+        reason = "memory did not suffice; repeat the command with a smaller --max_memory_gb, or on a larger machine"
+        return ImageRecord(ref.stem, reason=reason, is_unreadable=True, file_sha256=digest)
     height, width = pixels.shape[:2]
     if not found:
         _remove_pictures(out, ref.stem)

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from densessl.data.masks import SEGMENT_RECORD
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
+from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.training.run_folder import plain
 
-RECORD = "segment.json"
 _EXPECTED = "the record of `segment`"
 
 
@@ -20,7 +21,7 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
     make_folder(out)
     if (out / "saliency.json").is_file():
         raise InputError(f"{out} was written by `saliency`; choose another output folder (--out)")
-    path = out / RECORD
+    path = out / SEGMENT_RECORD
     new = plain(record)
     old = read_json(path, _EXPECTED) if path.is_file() else None
     if old is not None:
@@ -28,6 +29,8 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
         if not isinstance(before, dict):
             raise InputError(f"{path} holds no record of `segment`; choose another output folder (--out)")
         now = new["compared"]
+        if isinstance(before.get("model"), dict):  # earlier versions knew fewer settings, at their defaults of now
+            before = {**before, "model": plain(PromptableSettings()) | before["model"]}
         differences = [
             f"{key} {before.get(key)!r} there, {now.get(key)!r} now"
             for key in sorted(before.keys() | now.keys())
@@ -41,12 +44,12 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
     if old is None:
         if any(out.iterdir()):
             raise InputError(
-                f"{out} is not empty and has no {RECORD}, so `segment` did not begin it; choose a new or an empty "
-                "output folder (--out)"
+                f"{out} is not empty and has no {SEGMENT_RECORD}, so `segment` did not begin it; choose a new or an "
+                "empty output folder (--out)"
             )
         write_json(path, new)
 
 
 def write_segment_record(out: Path, record: dict[str, Any]) -> None:
     """Write segment.json."""
-    write_json(out / RECORD, plain(record))
+    write_json(out / SEGMENT_RECORD, plain(record))

@@ -35,7 +35,10 @@ from densessl.training.run_folder import environment_record, plain, record_run
 from densessl.training.usable_images import images_with_objects
 
 NETWORK_FILE = "network.safetensors"
-_FREE_ON_RESUME = {"training.num_workers", "training.log_every", "training.keep_checkpoints", "training.cache"}
+_FREE_ON_RESUME = {
+    *("training.num_workers", "training.log_every", "training.keep_checkpoints"),
+    *("training.cache", "training.cache_gb"),
+}
 
 
 def train_promptable(

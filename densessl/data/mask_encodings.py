@@ -32,6 +32,8 @@ map."""
 MAX_GREY_ID_16_BIT = 1023
 """The same for 16-bit files; 1023 would be 1.6 % of their range."""
 
+MAX_16_BIT = 65535
+
 VOID = 255
 
 _VOC_VOID_COLOUR = (224, 224, 192)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from densessl.data.images import IMAGE_SUFFIXES, find_by_stem
 from densessl.data.mask_encodings import (
+    MAX_16_BIT,
     MAX_GREY_ID,
     MaskCode,
     MaskEncoding,
@@ -30,6 +31,9 @@ from densessl.structures import ImageRef, InstanceMap, MaskArray
 
 NUM_JUDGED_FILES = 256
 """How many files of a folder are looked at to settle its encoding, spread evenly over it."""
+
+SEGMENT_RECORD = "segment.json"
+"""In a folder that `segment` wrote: its maps hold numbers of masks, however few."""
 
 THRESHOLD = 0.5
 """Soft values above this are foreground."""
@@ -54,7 +58,10 @@ class MaskReading:
 @dataclass(frozen=True)
 class MaskFolder:
     """The masks of a list of images: one encoding for all, a file for each stem, and the stems without
-    one."""
+    one.
+
+    num_judged: files by which the encoding was settled, 0 where a record told it.
+    """
 
     folder: Path
     code: MaskCode
@@ -94,10 +101,8 @@ class MaskFolder:
     def describe(self) -> str:
         """Return one line that says how many masks there are and how they are read."""
         num_images = len(self.files) + len(self.missing)
-        return (
-            f"masks for {len(self.files):,} of {num_images:,} images in {self.folder}, read as {self.code} "
-            f"(judged by {self.num_judged:,} files)"
-        )
+        how = f"judged by {self.num_judged:,} files" if self.num_judged else f"as {SEGMENT_RECORD} tells"
+        return f"masks for {len(self.files):,} of {num_images:,} images in {self.folder}, read as {self.code} ({how})"
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> MaskReading:
@@ -117,8 +122,10 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
 
     A mask has the stem of its image and any image suffix. The encoding is settled from at most
     `NUM_JUDGED_FILES` files (all, where those are empty); broken ones do not count, and raise when they are
-    read. Raises `MissingInputError` for a missing folder; `InputError` where no image has a mask, a stem has
-    two, no mask is readable, or the files contradict each other.
+    read. The maps of `segment` are known by its record.
+
+    Raises `MissingInputError` for a missing folder; `InputError` where no image has a mask, a stem has two, no mask is
+    readable, or the files contradict each other.
     """
     if not folder.is_dir():
         raise MissingInputError(
@@ -133,13 +140,20 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
             f"has a mask in {folder} or {folder / 'masks'}; name each mask like its image, with a suffix of "
             f"{', '.join(IMAGE_SUFFIXES)}"
         )
+    missing = tuple(ref.stem for ref in refs if ref.stem not in files)
+    if _is_of_segment(folder):
+        return MaskFolder(folder, MaskCode("instances", high=MAX_16_BIT), missing, 0, files)
     paths = tuple(files.values())
     judged = paths[:: -(-len(paths) // NUM_JUDGED_FILES)]
     code, num_judged = judge_encoding(judged)
     if code.name == "all background" and len(judged) < len(paths):
         code, num_judged = judge_encoding(paths)
-    missing = tuple(ref.stem for ref in refs if ref.stem not in files)
     return MaskFolder(folder, code, missing, num_judged, files)
+
+
+def _is_of_segment(folder: Path) -> bool:
+    owner = folder.parent if folder.name == "masks" else folder
+    return (owner / SEGMENT_RECORD).is_file()
 
 
 def judge_encoding(paths: Iterable[Path]) -> tuple[MaskCode, int]:

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densessl.data.coco_segments import SegmentError, segment_to_mask
-from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.masks import SEGMENT_RECORD, MaskFolder, open_mask_folder
 from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.structures import ImageRef, MaskArray
 
 PROPOSALS_FILE = "proposals.json"
 """The list of masks in a proposals folder, in the COCO layout, with the `stem` of each image."""
+
+SALIENCY_RECORD = "saliency.json"
 
 _INSTANCE_FOLDER = "SegmentationObject"
 
@@ -93,7 +95,8 @@ def open_objects(masks: Path, images: Iterable[ImageRef], settings: ObjectSettin
 
     Raises:
         MissingInputError: nothing is there.
-        InputError: none of the images has masks there, or a file is of another kind.
+        InputError: none of the images has masks there, a file is of another kind, or `saliency` or `segment` has begun
+            the folder and not ended.
     """
     refs = tuple(images)
     source: ObjectSource
@@ -101,6 +104,11 @@ def open_objects(masks: Path, images: Iterable[ImageRef], settings: ObjectSettin
         source = open_coco_objects(masks, refs)
     elif (masks / PROPOSALS_FILE).is_file():
         source = open_coco_objects(masks / PROPOSALS_FILE, refs)
+    elif begun := [name for name in (SALIENCY_RECORD, SEGMENT_RECORD) if (masks / name).is_file()]:
+        raise InputError(
+            f"{masks} has {begun[0]} and no {PROPOSALS_FILE}: what makes its masks was stopped, or still runs; repeat "
+            "that command, which goes on where it stopped"
+        )
     else:
         parts = settings.parts
         if parts == "auto":

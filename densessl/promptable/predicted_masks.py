@@ -114,19 +114,19 @@ def select_masks(masks: PredictedMasks, selection: Selection) -> PredictedMasks:
     """Keep one mask of each prompt: best (highest predicted IoU), whole, part or subpart.
 
     The last three are the largest, the middle and the smallest by area, since the masks of an ambiguous prompt are
-    nested objects (arXiv:2304.02643, section 3) in no fixed order.
+    nested objects (arXiv:2304.02643, section 3) in no fixed order. Empty masks are chosen only where all are.
     """
+    if selection == "best":
+        return masks.at(np.zeros((len(masks), 1), dtype=np.int64))
     by_area = masks.area_px.argsort(axis=1, kind="stable")
-    match selection:
-        case "best":
-            return masks.at(np.zeros((len(masks), 1), dtype=np.int64))
-        case "whole":
-            return masks.at(by_area[:, -1:])
-        case "part":
-            middle = by_area.shape[1] // 2
-            return masks.at(by_area[:, middle : middle + 1])
-        case "subpart":
-            return masks.at(by_area[:, :1])
+    num_masks = by_area.shape[1]
+    num_empty = np.minimum((masks.area_px == 0).sum(axis=1), num_masks - 1)  # they come first
+    places = {
+        "whole": np.full(len(masks), num_masks - 1),
+        "part": num_empty + (num_masks - num_empty) // 2,
+        "subpart": num_empty,
+    }
+    return masks.at(np.take_along_axis(by_area, places[selection][:, None], axis=1))
 
 
 def _measure(logits: torch.Tensor, frame: Frame) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -105,7 +105,7 @@ class Predictor:
         Raises:
             InputError: an image that cannot be used.
         """
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else image
+        pixels = read_image(Path(image)) if isinstance(image, str | Path) else np.array(image)
         self._current, self._image = self.embed(pixels), pixels
         return self
 

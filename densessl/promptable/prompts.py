@@ -154,6 +154,11 @@ def _masks(mask: ArrayLike, grid: tuple[int, int]) -> NDArray[np.float32]:
             f"mask prompt has shape {np.shape(mask)}; give logits of {wanted} or (num_prompts, {wanted[0]}, "
             f"{wanted[1]}), such as low_resolution[:, 0] of an earlier prediction for this image"
         )
+    if np.asarray(mask).dtype.kind in "bu":
+        raise InputError(
+            f"mask prompt is {np.asarray(mask).dtype}, a mask itself and no logits; give low_resolution of an earlier "
+            "prediction, or logits, positive on the object, such as where(mask, 10.0, -10.0)"
+        )
     largest = np.abs(array).max(initial=0)
     if largest > np.finfo(np.float32).max:
         raise InputError(f"mask prompt holds values up to {largest:.1e}, more than float32 can; give logits")

@@ -22,6 +22,8 @@ FILES = {
     *("encoder.onnx", "decoder.onnx", "encoder.pt2", "decoder.pt2", "encoder.int8.onnx", "decoder.int8.onnx"),
     "export.json",
 }
+OWN = {"supervision": "none", "parts": {}, "tolerance": 1e-4}
+"""What an export of this command has in its record."""
 
 
 def error_of(outcome: Outcome) -> str:
@@ -105,10 +107,10 @@ def test_a_later_export_replaces_the_earlier_one(
     copy_instead_of_exporting(exported, monkeypatch)
     out = tmp_path / "out"
     out.mkdir()
-    (out / "export.json").write_text(json.dumps({"files": {"decoder.int8.onnx": {}, "../kept": {}}}))
+    (out / "export.json").write_text(json.dumps(OWN | {"files": {"decoder.int8.onnx": {}, "../kept": {}}}))
     (out / "decoder.int8.onnx").write_bytes(b"of other weights")
     (tmp_path / "kept").write_bytes(b"")
-    (out / ".unfinished-x").mkdir()
+    (out / ".unfinished-export-x").mkdir()
     outcome = command("export_promptable", "--weights", exported.weights, "--out", out, "--formats", "torch_export")
     assert outcome.status == 0, outcome.err
     assert {path.name for path in out.iterdir()} == {"encoder.pt2", "decoder.pt2", "export.json"}
@@ -118,7 +120,7 @@ def test_a_later_export_replaces_the_earlier_one(
 def test_an_export_that_differs_leaves_the_folder_as_it_was(
     exported: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "export.json").write_text('{"files": {"encoder.pt2": {}}}')
+    (tmp_path / "export.json").write_text(json.dumps(OWN | {"files": {"encoder.pt2": {}}}))
     (tmp_path / "encoder.pt2").write_bytes(b"earlier")
     before = state(tmp_path)
     monkeypatch.setattr(
@@ -175,11 +177,22 @@ def test_settings_that_cannot_be_are_told(exported: Any, tmp_path: Path, flags: 
     assert not out.exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(exported: Any, tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("dear")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"letter.txt": "dear"},
+        {"export.json": '{"files": {"data.csv": {}}}', "data.csv": "1,2"},
+        {"export.json": "[]"},
+        {"letter.txt": "dear", ".unfinished-export-x/encoder.onnx": ""},
+    ],
+)
+def test_a_folder_of_something_else_is_left_alone(exported: Any, tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     message = error_of(command("export_promptable", "--weights", exported.weights, "--out", tmp_path))
     assert "holds something that is no export" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    assert {name: (tmp_path / name).read_text() for name in files} == files
 
 
 def test_formats() -> None:

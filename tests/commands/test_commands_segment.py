@@ -1,9 +1,11 @@
 """The command `segment`: prompts, everything, folders that are taken up again, use as masks, and bad inputs."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 from tiny_runs import TINY, DrawnFolder, Outcome, command, draw_folder
 
+from densessl.commands import segment_everything as stage
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder, read_mask
+from densessl.data.object_masks import ObjectSettings, open_objects
+from densessl.errors import InputError
 from densessl.files import file_sha256
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_model import build_promptable_model
@@ -21,7 +26,7 @@ from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.promptable.promptable_weights import save_promptable_model
 from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposal_store import read_proposals
-from densessl.structures import ImageRef
+from densessl.structures import ImageArray, ImageRef
 from densessl.training.run_log import read_metrics
 
 EVERYTHING = (
@@ -170,6 +175,53 @@ def test_a_folder_is_taken_up_again(segment: Weights, folder: DrawnFolder, tmp_p
     assert "was begun with something else (automatic {" in message
     prompted = segment("--image", folder.images / "0.jpg", "--points", "3,3,1", "--out", out)
     assert "was begun with something else" in error_of(prompted)
+
+
+def test_a_folder_of_a_version_with_fewer_model_settings_is_taken_up(
+    segment: Weights, folder: DrawnFolder, tmp_path: Path
+) -> None:
+    out, flags = tmp_path / "out", ("--images", folder.images, *EVERYTHING)
+    assert segment(*flags, "--out", out).status == 0
+    record = read(out / "segment.json")
+    del record["compared"]["model"]["neck_blocks"]
+    (out / "segment.json").write_text(json.dumps(record))
+    assert "3 finished before" in segment(*flags, "--out", out).out
+
+
+def test_a_folder_that_is_not_finished_is_no_list_of_objects(
+    segment: Weights, folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, flags = tmp_path / "out", ("--images", folder.images, *EVERYTHING)
+    assert segment(*flags, "--out", out).status == 0
+    refs = [ImageRef(path.stem, path) for path in sorted(folder.images.iterdir())]
+    assert "objects of 3 images" in open_objects(out, refs, ObjectSettings()).source.describe()
+    (folder.images / "1.jpg").write_bytes((folder.images / "0.jpg").read_bytes())
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "automatic_masks", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        segment(*flags, "--out", out)
+    with pytest.raises(InputError, match=r"has segment.json and no proposals.json: .* repeat that command"):
+        open_objects(out, refs, ObjectSettings())
+
+
+def test_an_image_for_which_there_is_no_memory_is_listed(
+    segment: Weights, folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, flags, make = tmp_path / "out", ("--images", folder.images, *EVERYTHING), stage.automatic_masks
+
+    def limited(predictor: Predictor, image: ImageArray, *rest: Any) -> Any:
+        if np.array_equal(image, read_image(folder.images / "1.jpg")):
+            raise torch.OutOfMemoryError
+        return make(predictor, image, *rest)
+
+    monkeypatch.setattr(stage, "automatic_masks", limited)
+    assert "in 2 of 3 images, 1 without" in segment(*flags, "--out", out).out
+    assert "memory did not suffice" in read(out / "rejected.json")[0]["reason"]
+    monkeypatch.undo()
+    assert "in 3 of 3 images, 0 without, 2 finished before" in segment(*flags, "--out", out).out
 
 
 def test_an_image_that_changed_is_done_again(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:

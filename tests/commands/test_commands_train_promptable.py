@@ -106,6 +106,8 @@ def test_a_finished_run_resumes_to_itself_and_another_configuration_is_refused(i
         _train(images, out, masks=images / "masks")
     _train(images, out, masks=images / "masks", resume=True)
     assert read_metrics(out) == lines
+    stored = dataclasses.replace(TRAINING, cache_gb=0.0, num_workers=0, log_every=7)
+    _train(images, out, masks=images / "masks", resume=True, training=stored)  # change no number
     other = dataclasses.replace(TRAINING, learning_rate=1.0)
     with pytest.raises(InputError, match=r"training.learning_rate: 0.0008 in the run, 1.0 now"):
         _train(images, out, masks=images / "masks", resume=True, training=other)

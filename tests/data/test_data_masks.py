@@ -214,6 +214,19 @@ def test_contradicting_files_are_named(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("given", ["segmented", "segmented/masks"])
+def test_maps_of_segment_are_read_as_numbers_however_few(tmp_path: Path, given: str) -> None:
+    save(tmp_path / "segmented/masks/0.png", two(1, 2, np.uint16))  # two masks fill the image
+    save(tmp_path / "segmented/masks/1.png", two(0, 1, np.uint16))
+    (tmp_path / "segmented/segment.json").write_text("{}")
+    folder = open_mask_folder(tmp_path / given, refs("0", "1"))
+    assert folder.describe().endswith("read as instances (as segment.json tells)")
+    filled = folder.read(refs("0")[0])
+    assert filled.foreground.all()
+    assert np.array_equal(filled.instances == 2, FOREGROUND)
+    assert np.array_equal(folder.read(refs("1")[0]).foreground, FOREGROUND)
+
+
 def test_late_outlier_does_not_pass(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, two(0, 1), two(0, 1))
     save(tmp_path / "1.png", two(0, 200))

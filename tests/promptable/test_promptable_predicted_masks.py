@@ -1,5 +1,7 @@
 """Measures of predicted masks, their order and their choice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,17 @@ def test_one_mask_is_chosen(selection: Selection, outputs: list[int]) -> None:
     assert chosen.output[:, 0].tolist() == outputs
     assert chosen.masks.shape == (2, 1, 30, 20)
     assert chosen.area_px.tolist() == chosen.masks.sum((2, 3)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("areas", "whole", "part", "subpart"),
+    [([9, 4, 0], 9, 9, 4), ([0, 0, 5], 5, 5, 5), ([0, 0, 0], 0, 0, 0), ([3, 1, 2], 3, 2, 1)],
+)
+def test_an_empty_mask_is_no_part(areas: list[int], whole: int, part: int, subpart: int) -> None:
+    found = measured()
+    found = replace(found, area_px=np.array([areas, areas[::-1]]))
+    for selection, area in (("whole", whole), ("part", part), ("subpart", subpart)):
+        assert select_masks(found, selection).area_px.tolist() == [[area], [area]]  # type: ignore[arg-type]
 
 
 def test_measuring_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,14 @@ def test_embeddings_are_kept_by_content_and_bounded(model: PromptableModel, monk
         predictor.predict([[1, 1]])
 
 
+def test_an_array_that_is_filled_again_leaves_the_image_that_was_set(model: PromptableModel) -> None:
+    frame, predictor = drawn(60, 80), Predictor(model, "cpu", "fp32")
+    predictor.set_image(frame)
+    before = predictor.predict([[20, 30]], refine="grabcut")
+    frame[:] = drawn(60, 80, 1)
+    assert np.array_equal(predictor.predict([[20, 30]], refine="grabcut").masks, before.masks)
+
+
 def test_mixed_precision_is_close(model: PromptableModel) -> None:
     image = drawn(60, 80)
     exact, mixed = (

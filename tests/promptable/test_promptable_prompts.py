@@ -55,6 +55,8 @@ def test_points_without_labels_are_on_the_object() -> None:
         ({"boxes": [1, 2, 3]}, r"boxes have shape \(3,\)"),
         ({"mask": np.zeros((40, 60))}, r"mask prompt has shape \(40, 60\); give logits of \(64, 64\)"),
         ({"mask": np.zeros((1, 1, 64, 64))}, r"mask prompt has shape \(1, 1, 64, 64\)"),
+        ({"mask": np.full((64, 64), 255, np.uint8)}, "mask prompt is uint8, a mask itself and no logits"),
+        ({"mask": np.ones((64, 64), bool)}, "mask prompt is bool, a mask itself and no logits"),
         ({"mask": np.full((64, 64), -1e39)}, "mask prompt holds values up to 1.0e\\+39, more than float32 can"),
         ({"points": [[1, 2]], "boxes": np.array([[0, 0, 9, 9]] * 2)}, "points of 1, boxes of 2; give each for all"),
     ],
