@@ -88,7 +88,13 @@ def _threshold(weights: Path, image: ImageArray, passing: float) -> float:
     predictor = Predictor.from_weights(weights, "cpu", "fp32").set_image(image)
     (crop,) = crops_of((image.shape[0], image.shape[1]), AutomaticSettings())
     values = [predictor.predict(point[None]).predicted_iou for point in crop.points(6)]
-    return max(1e-3, float(np.quantile(np.concatenate(values), 1 - passing)))  # 0 would let all pass
+    threshold = float(np.quantile(np.concatenate(values), 1 - passing))
+    if threshold <= 0:
+        raise SystemExit(
+            f"the predicted IoU that a share of {passing} exceeds is {threshold:.3f}, and 0 or less lets all masks "
+            "pass; give a smaller --passing, or a larger bias to the IoU head in benchmarks/random_sam.py"
+        )
+    return threshold
 
 
 def _run_child(

@@ -79,6 +79,7 @@ def _follow_the_click(sam: Sam) -> None:
             layer.weight.mul_(2)
         perceptron.layers[-1].bias.sub_(3)
     decoder.iou_prediction_head.layers[-1].weight.mul_(2)
+    decoder.iou_prediction_head.layers[-1].bias.add_(2)  # a threshold of 0 or less would let all masks pass
     sam.image_encoder.neck[3].weight.mul_(0.05)
     sam.image_encoder.neck[3].bias.mul_(0.05)
     learned = (*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed)

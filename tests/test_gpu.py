@@ -12,6 +12,8 @@ from densessl.models.dense_encoder import TimmSource, timm_encoder
 from densessl.models.vision_encoder import open_vision_encoder
 from densessl.objectives.mask_contrast import contrast_views
 from densessl.objectives.settings import ObjectiveSettings
+from densessl.promptable.automatic_masks import automatic_masks
+from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_model import build_promptable_model
 from densessl.promptable.promptable_settings import PromptableSettings
@@ -81,6 +83,22 @@ def test_masks_of_a_prompt() -> None:
     on_gpu = Predictor(model, "cuda", "fp32").set_image(image).predict(*prompt)
     np.testing.assert_allclose(on_gpu.low_resolution, on_cpu.low_resolution, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(on_gpu.predicted_iou, on_cpu.predicted_iou, rtol=1e-3, atol=1e-4)
+
+
+def test_automatic_masks() -> None:
+    torch.manual_seed(0)
+    model = build_promptable_model(PromptableSettings("resnet10t", 128, dim=32, decoder_heads=2)).eval()
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    everything = AutomaticSettings(
+        points_per_side=3, predicted_iou_threshold=0, stability_threshold=0, box_nms_threshold=1
+    )
+    on_cpu, on_gpu = (
+        automatic_masks(Predictor(model, device, "fp32"), image, everything) for device in ("cpu", "cuda")
+    )
+    assert len(on_gpu) == len(on_cpu) > 0
+    for mask in on_gpu:
+        others = [other.runs.mask() for other in on_cpu if other.point == mask.point]
+        assert min((mask.runs.mask() != other).mean() for other in others) < 0.01
 
 
 def test_training_repeats_itself() -> None:

@@ -16,11 +16,15 @@ def small_sam(seed: int = 0) -> Sam:
 
 
 def local_sam(seed: int = 0) -> Sam:
-    """The small one, its weights moved so that masks are patches that change with the click, as trained ones are.
+    """The small one, its masks local."""
+    return with_local_masks(small_sam(seed))
+
+
+def with_local_masks(sam: Sam) -> Sam:
+    """Move the weights so that masks are patches that change with the click, as trained ones are.
 
     With merely random weights the texture of the image decides, and each mask is spread over the whole image.
     """
-    sam = small_sam(seed)
     decoder, prompts = sam.mask_decoder, sam.prompt_encoder
     with torch.no_grad():
         for name, parameter in decoder.transformer.named_parameters():

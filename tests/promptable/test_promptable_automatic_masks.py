@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from published_sam import saved, vit_b_sam, with_local_masks
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import coco_encode_rle, rle_to_mask
@@ -159,6 +160,18 @@ def test_masks_on_photographs_are_those_of_segment_anything(
     settings = VARIANTS[variant]
     num_same = sum(assert_same(predictor, local, image, settings) for image in images)
     assert num_same >= (25 if settings.crop_layers else 55)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.timeout(3600)
+def test_masks_of_vit_b_are_those_of_segment_anything(real_data: Path, tmp_path: Path) -> None:
+    sam = with_local_masks(vit_b_sam())
+    ours = Predictor.from_weights(saved(sam, tmp_path / "sam_vit_b.pth"), "cpu", "fp32")
+    settings = replace(SETTINGS, points_per_side=4, predicted_iou_threshold=0)
+    refs = list_images(real_data / "tiny_coco" / "val2017")
+    tallest = max((read_image(ref.path) for ref in refs), key=lambda image: image.shape[0] / image.shape[1])
+    assert assert_same(ours, sam, tallest, settings) >= 5
 
 
 def test_clean_masks_have_no_small_region(predictor: Predictor) -> None:
