@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.data.coco import CocoLabels
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
 from densessl.evaluation.label_map_folders import first_few
@@ -140,7 +141,13 @@ def _open_truth(
     if labels is not None and data is None:
         return open_truth_folder(labels, ignore_index, label_kind)
     if data is not None and labels is None:
-        return open_data_set(data, split)
+        truth = open_data_set(data, split)
+        if isinstance(truth.labels, CocoLabels) and ignore_index != IGNORE:
+            raise InputError(
+                f"ignore_index is {ignore_index}, but the crowds of a data set in the COCO layout are marked {IGNORE}; "
+                "leave it out"
+            )
+        return truth
     given = "neither" if labels is None else f"both ({labels} and {data})"
     raise InputError(
         f"give either a folder of ground truth or a labelled data set, got {given}: give --labels DIR (labels=) or "

@@ -235,6 +235,10 @@ def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
         raise InputError(f"{path} holds no settings of a self-training run; choose another output folder (--out)")
     knows_contents = _CONTENTS in before["images"]
     before["images"].setdefault(_CONTENTS, now["images"][_CONTENTS])
+    defaults = {"saliency": SaliencySettings().plain(), "self_training": plain(asdict(SelfTrainingSettings()))}
+    for section, values in defaults.items():
+        for key in now[section].keys() & values.keys():
+            before[section].setdefault(key, values[key])  # earlier versions knew fewer settings
     differences = [
         _difference(f"{section}.{key}", before[section].get(key), value)
         for section, values in now.items()

@@ -17,6 +17,7 @@ from densessl.saliency.mask_provenance import made_elsewhere, masks_provenance, 
 from densessl.saliency.processing import one_thread, process_images, source_sha256
 from densessl.saliency.proposal_store import (
     DESCRIPTION,
+    LISTS,
     SEGMENTS_DESCRIPTION,
     ListedImage,
     is_written,
@@ -35,8 +36,10 @@ from densessl.saliency.record_journal import (
 from densessl.structures import ImageRef, ImageSet
 
 _RECORD = "saliency.json"
-_KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights")}
-"""Paths whose files may move, because the records of the images, or of the network, hold what is in them."""
+_OF_TEACHERS = ("encoder", "pretrained", "output_stride", "attention_layer", "attention_head", "attention_mass")
+_KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights", *_OF_TEACHERS)}
+"""Settings that may be others: paths of files that may move, because the records of the images, or of the network, hold
+what is in them, and what the teachers of a network used, by whose file the masks are known."""
 _BEFORE_RECORD = ("attention_head.json", "self_training", "network.safetensors")
 """What a run writes into its folder before the record: the choice of a head, a network."""
 
@@ -145,6 +148,8 @@ def generate_proposals(
     if maps is not None and all(image.stem in places for image in images.images):
         description = _with_known_origin(description, out, maps)
     todo = [image for image in own if not is_written(out, image.stem, places.get(image.stem), settings.keep_soft)]
+    if todo:
+        _withdraw_lists(out)
     started = time.monotonic()
     for record in process_images(todo, out, settings, num_workers, max_workers, maps):
         append_record(journal, record)
@@ -154,6 +159,7 @@ def generate_proposals(
     is_whole = all(image.stem in places for image in images.images)
     if is_whole:
         _finish_folder(images, out, description, places)
+        _tell_of_others(images, out, places)
     num_masks = sum(not places[image.stem].is_rejected for image in own)
     return SaliencySummary(
         folder=out,
@@ -197,6 +203,25 @@ class _Changes:
         if record.stem not in self._digests:
             self._digests[record.stem] = source_sha256(image, self._maps)
         return self._digests[record.stem] not in (None, record.file_sha256)
+
+
+def _withdraw_lists(out: Path) -> None:
+    """Remove the lists of a folder that is worked on again: those that are there say that all is done."""
+    is_there = [path for name in LISTS if (path := out / name).exists()]
+    if is_there:
+        write_json(out / _RECORD, read_json(out / _RECORD, "the settings of `saliency`") | {"counts": None})
+    for path in is_there:
+        path.unlink(missing_ok=True)  # another shard may have done it meanwhile
+
+
+def _tell_of_others(images: ImageSet, out: Path, places: dict[str, RecordPlace]) -> None:
+    """Say how many images the folder has records of that are none of the set's."""
+    others = sorted(places.keys() - {image.stem for image in images.images})
+    if others:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"{out} also has {len(others)} finished images that are not among these {len(images)} ({others[0]}, ...): "
+            "their masks stay in the folder and are in no list; another set of images belongs in another --out"
+        )
 
 
 def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: dict[str, RecordPlace]) -> None:
@@ -268,6 +293,7 @@ def _settled(images: ImageSet, out: Path, settings: SaliencySettings) -> Salienc
     """Return the settings with a number in place of the head `best` of method `attention`."""
     if settings.method != "attention":
         return settings
+    refuse_foreign_folder(out)  # before the choice of a head is written there
     from densessl.saliency.head_choice import settle_head  # timm again
 
     with one_thread():

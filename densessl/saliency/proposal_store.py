@@ -33,6 +33,8 @@ from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 DESCRIPTION = "connected parts of the saliency masks"
 SEGMENTS_DESCRIPTION = "segments of the images by eigenvectors, without the background"
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
+LISTS = ("proposals.json", "proposals_results.json", "rejected.json")
+"""What is written of all images together, once they are all finished."""
 
 _EXPECTED = "a folder written by `densessl saliency`"
 
@@ -49,7 +51,7 @@ def write_image(folder: Path, result: ImageProposals, keep_soft: bool) -> ImageR
     """Write the mask, and the soft map if asked for, of one image; returns its record."""
     _write_png(folder / "masks" / f"{result.stem}.png", result.foreground.astype(np.uint8) * 255)
     if keep_soft:
-        _write_png(folder / "soft" / f"{result.stem}.png", np.rint(result.soft * 255).astype(np.uint8))
+        _write_png(folder / "soft" / f"{result.stem}.png", _in_8_bits(result.soft))
     height, width = result.foreground.shape
     return ImageRecord(result.stem, height, width, tuple(_annotation(part) for part in result.proposals))
 
@@ -193,6 +195,12 @@ def _proposal(annotation: dict[str, Any], image_height: int, image_width: int) -
         box=(left, top, left + width, top + height),
         touches_border=bool(annotation["touches_border"]),
     )
+
+
+def _in_8_bits(soft: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a soft map in 0 to 255, whose values are above a half just where those of the map are above 0.5."""
+    nearest = np.rint(soft * 255)
+    return np.where(soft > 0.5, np.maximum(nearest, 128), np.minimum(nearest, 127)).astype(np.uint8)
 
 
 def _write_png(path: Path, values: NDArray[np.uint8]) -> None:

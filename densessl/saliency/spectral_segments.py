@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from densessl.errors import InputError
 from densessl.models.patch_features import PatchFeatures
@@ -114,6 +115,7 @@ def _k_means(vectors: NDArray[np.float64], num_clusters: int) -> NDArray[np.int6
     k_means = faiss.Kmeans(
         points.shape[1], num_clusters, niter=50, nredo=5, seed=0, min_points_per_centroid=1, verbose=False
     )
-    k_means.train(points)
-    _, nearest = k_means.index.search(points, 1)
+    with threadpool_limits(1):  # faiss is not loaded yet where a worker limits its libraries
+        k_means.train(points)
+        _, nearest = k_means.index.search(points, 1)
     return np.asarray(nearest[:, 0], dtype=np.int64)

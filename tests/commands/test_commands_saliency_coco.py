@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from densessl.commands.saliency import saliency
 from densessl.commands.saliency_metrics import saliency_metrics
 from densessl.data.coco_annotations import mask_annotation
+from densessl.errors import InputError
 
 HEIGHT, WIDTH = 60, 80
 IDS = {"deep/b.png": 391895, "a.jpg": 522, "plain.png": 7, "c.jpg": 60000000001}
@@ -71,6 +72,12 @@ def test_results_are_scored_against_the_data_set(tree: Path, tmp_path: Path) -> 
     theirs = average_recall(tree / "annotations/instances_val2017.json", out / "proposals_results.json")
     assert 0 < ours["ar_100"] < 1
     assert theirs == pytest.approx((ours["ar_1"], ours["ar_10"], ours["ar_100"]), abs=1e-12)
+
+
+def test_crowds_are_not_taken_for_objects_by_another_ignore_index(tree: Path, tmp_path: Path) -> None:
+    saliency(tmp_path / "out", data=tree, split="val", num_workers=0, gallery=False)
+    with pytest.raises(InputError, match="ignore_index is 254, but the crowds of a data set in the COCO layout are"):
+        saliency_metrics(tmp_path / "out", data=tree, split="val", ignore_index=254)
 
 
 def test_parts_of_the_set_give_the_same_ids(tree: Path, tmp_path: Path) -> None:

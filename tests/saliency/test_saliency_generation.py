@@ -11,9 +11,10 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence
 
 from densessl.data.image_folder import open_image_folder
+from densessl.data.object_masks import ObjectSettings, open_objects
 from densessl.errors import InputError
 from densessl.saliency import processing
-from densessl.saliency.generation import Shard, generate_proposals
+from densessl.saliency.generation import FolderRecord, Shard, claim_folder, generate_proposals
 from densessl.saliency.proposal_store import read_proposals, read_rejected
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef
@@ -103,6 +104,39 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path, monkeypatch):
     assert summary.num_reused == 2
     assert (stopped / "proposals.json").read_bytes() == (whole / "proposals.json").read_bytes()
     assert (stopped / "rejected.json").read_bytes() == (whole / "rejected.json").read_bytes()
+
+
+def test_a_killed_second_run_leaves_no_lists_of_the_first(images, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    whole = contents(out)
+    draw(tmp_path / "in/0.png", 9)
+    original = processing.propose
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processing, "propose", killed)
+    with pytest.raises(KeyboardInterrupt):
+        generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert not {"proposals.json", "proposals_results.json", "rejected.json"} & {path.name for path in out.iterdir()}
+    assert json.loads((out / "saliency.json").read_text())["counts"] is None
+    with pytest.raises(InputError, match=r"has saliency.json and no proposals.json"):
+        open_objects(out, images.images, ObjectSettings())
+    monkeypatch.setattr(processing, "propose", original)
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert contents(out).keys() == whole.keys()
+    assert json.loads((out / "saliency.json").read_text()) == json.loads(whole[Path("saliency.json")])
+
+
+def test_masks_of_another_set_in_the_folder_are_said(images, tmp_path, capfd):
+    out = tmp_path / "out"
+    generate_proposals(images, out, SaliencySettings(), num_workers=0)
+    assert "that are not among" not in capfd.readouterr().err
+    draw(tmp_path / "other/new.png", 1)
+    generate_proposals(open_image_folder(tmp_path / "other"), out, SaliencySettings(), num_workers=0)
+    assert "also has 7 finished images that are not among these 1 (0, ...)" in capfd.readouterr().err
+    assert set(read_proposals(out)) == {"new"}
 
 
 def test_ids_do_not_depend_on_which_images_are_accepted(images, tmp_path):
@@ -305,6 +339,17 @@ def test_other_settings_are_refused_with_both_values(images, tmp_path):
     recorded = json.loads((tmp_path / "out/saliency.json").read_text())
     assert recorded["settings"]["threshold"] == 0.5
     assert recorded["counts"] == {"images": 7, "masks": 5, "rejected": 2}
+
+
+def test_a_folder_of_a_network_does_not_ask_for_the_encoder_of_its_teachers(tmp_path):
+    def record(encoder, digest):
+        settings = SaliencySettings("self_trained", encoder=encoder, network=tmp_path / "network.safetensors")
+        return FolderRecord(settings, {"weights_sha256": digest}, "none")
+
+    claim_folder(tmp_path, record("resnet10t", "1"))
+    claim_folder(tmp_path, record(SaliencySettings().encoder, "1"))
+    with pytest.raises(InputError, match="was begun with other settings"):
+        claim_folder(tmp_path, record("resnet10t", "2"))
 
 
 def test_unusable_output_and_workers_are_refused(images, tmp_path):

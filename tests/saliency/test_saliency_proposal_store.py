@@ -10,6 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from densessl.data.coco_segments import segment_to_mask
+from densessl.data.masks import read_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.saliency import proposal_store as store
 from densessl.saliency.proposals import connected_parts
@@ -41,6 +42,14 @@ def test_masks_and_soft_maps_on_disk(folder):
     soft = cv2.imread(str(path / "soft/a.png"), cv2.IMREAD_UNCHANGED)
     assert np.abs(soft / 255 - first.soft).max() <= 0.5 / 255 + 1e-6
     assert not (path / "soft/deep/b.png").exists()
+
+
+def test_stored_soft_maps_keep_the_side_of_a_half(tmp_path):
+    soft = np.array([[0, 0.4999, 0.5, np.nextafter(np.float32(0.5), np.float32(1)), 0.501, 1]], np.float32)
+    store.write_image(tmp_path, ImageProposals("a", soft, soft > 0.5, ()), keep_soft=True)
+    stored = cv2.imread(str(tmp_path / "soft/a.png"), cv2.IMREAD_UNCHANGED)
+    assert stored.tolist() == [[0, 127, 127, 128, 128, 255]]
+    np.testing.assert_array_equal(read_mask(tmp_path / "soft/a.png").foreground, soft > 0.5)
 
 
 def test_proposals_come_back_equal(folder):
