@@ -71,6 +71,7 @@ def train_promptable(
             into OUT/proposals.
             Masks that people drew make the model a supervised one; its file says where its masks came from.
         weights: a promptable model to begin with: SAM's, MobileSAM's, or one of this command; it brings its settings.
+            One on a timm backbone goes on at another model.size_px, where the rest of model is as in the file.
         backbone: a file with the weights of the timm backbone to begin with. Of a run's final.safetensors the encoder
             is taken too, where model.encoder is left out; of other files name it there.
         pretrained: let timm download its published weights of the backbone.
@@ -167,10 +168,7 @@ def initial_model(
     if weights is not None:
         model, report = load_promptable_model(weights)
         if settings not in (PromptableSettings(), model.settings):
-            raise InputError(
-                f"weights {weights} bring their own model settings, and other ones are given; leave the section model "
-                "out, or begin with --backbone"
-            )
+            model = _at_size_of(settings, model, weights)
         return model, report, report.supervision
     model = build_promptable_model(settings, pretrained=pretrained)
     if backbone is None:
@@ -178,6 +176,18 @@ def initial_model(
     report = load_backbone_weights(model, backbone)
     _print(report.describe())
     return model, report, first_weights_provenance(settings.encoder, report, pretrained=False)
+
+
+def _at_size_of(settings: PromptableSettings, model: PromptableModel, weights: Path) -> PromptableModel:
+    """Return a model with the same weights for images of another size; raises `InputError` for other differences."""
+    if settings.is_sam_encoder or replace(settings, size_px=model.settings.size_px) != model.settings:
+        raise InputError(
+            f"weights {weights} bring their own model settings, and other ones are given; leave the section model out, "
+            "give it as it is in the file but for size_px (timm backbones alone), or begin with --backbone"
+        )
+    resized = build_promptable_model(settings)
+    resized.load_state_dict(model.state_dict())
+    return resized
 
 
 def _objects(

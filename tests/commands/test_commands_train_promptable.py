@@ -168,6 +168,18 @@ def test_one_source_of_weights_is_enough(tmp_path: Path) -> None:
         initial_model(dataclasses.replace(MODEL, dim=32), tmp_path / "first.safetensors", None, 0, pretrained=False)
 
 
+def test_a_model_goes_on_at_another_size(images: Path, tmp_path: Path) -> None:
+    first = build_promptable_model(MODEL)
+    save_promptable_model(tmp_path / "first.safetensors", first, "none")
+    larger = dataclasses.replace(MODEL, size_px=80)
+    model, _, _ = initial_model(larger, tmp_path / "first.safetensors", None, 0, pretrained=False)
+    assert model.settings == larger
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in model.state_dict().items())
+    run = {"masks": images / "masks", "weights": tmp_path / "first.safetensors", "model": larger}
+    out = _train(images, tmp_path / "run", **run)
+    assert load_promptable_model(out / "network.safetensors")[0].settings == larger
+
+
 def test_overlapping_objects_of_a_coco_file_are_all_learned(images: Path, tmp_path: Path) -> None:
     content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": [], "categories": []}
     for number in range(4):
