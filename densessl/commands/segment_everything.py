@@ -158,7 +158,10 @@ def _segment(
         return ImageRecord(ref.stem, reason=str(error), is_unreadable=True, file_sha256=digest)
     except (torch.OutOfMemoryError, MemoryError):
         _remove_pictures(out, ref.stem)
-        reason = "memory did not suffice; repeat the command with a smaller --max_memory_gb, or on a larger machine"
+        reason = (
+            f"memory did not suffice with max_memory_gb {max_memory_gb:g}; repeat the command with a smaller one, or "
+            "on a larger machine"
+        )
         return ImageRecord(ref.stem, reason=reason, is_unreadable=True, file_sha256=digest)
     height, width = pixels.shape[:2]
     if not found:

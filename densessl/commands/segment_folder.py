@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from densessl.data.masks import SEGMENT_RECORD
+from densessl.data.masks import SALIENCY_RECORD, SEGMENT_RECORD
 from densessl.errors import InputError
 from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.promptable.promptable_settings import PromptableSettings
@@ -19,7 +19,7 @@ def claim_segment_folder(out: Path, record: dict[str, Any]) -> None:
         InputError: it was begun with something else, shows both; or it holds what `segment` did not write.
     """
     make_folder(out)
-    if (out / "saliency.json").is_file():
+    if (out / SALIENCY_RECORD).is_file():
         raise InputError(f"{out} was written by `saliency`; choose another output folder (--out)")
     path = out / SEGMENT_RECORD
     new = plain(record)

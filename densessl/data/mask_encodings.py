@@ -165,7 +165,7 @@ def _settle_integers(telling: Sequence[MaskTrace], values: frozenset[int]) -> Ma
         return MaskCode("instances", high=limit, void=VOID if has_void else None)
     if is_deep:
         _require_one_kind(telling, "16-bit")
-    return MaskCode("soft 16-bit", high=65535) if is_deep else MaskCode("soft 8-bit", high=VOID)
+    return MaskCode("soft 16-bit", high=MAX_16_BIT) if is_deep else MaskCode("soft 8-bit", high=VOID)
 
 
 def _grey_of_rgb(image: Image.Image, path: Path, is_lossy: bool) -> NDArray[np.uint8]:
@@ -192,7 +192,7 @@ def _snap_lossy(values: NDArray[np.uint8], is_lossy: bool) -> NDArray[np.uint8]:
 def _load_deep(values: NDArray[np.generic], path: Path, is_lossy: bool) -> MaskFile:
     samples = values.astype(np.float64)
     low, high = float(samples.min()), float(samples.max())  # NaN anywhere makes both NaN
-    if not (low >= 0 and high <= 65535):
+    if not (low >= 0 and high <= MAX_16_BIT):
         raise InputError(
             f"mask {path} has values from {low:g} to {high:g}; they must lie in 0-65535, or 0-1 for soft maps"
         )

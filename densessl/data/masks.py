@@ -32,6 +32,9 @@ from densessl.structures import ImageRef, InstanceMap, MaskArray
 NUM_JUDGED_FILES = 256
 """How many files of a folder are looked at to settle its encoding, spread evenly over it."""
 
+SALIENCY_RECORD = "saliency.json"
+"""In a folder that `saliency` wrote."""
+
 SEGMENT_RECORD = "segment.json"
 """In a folder that `segment` wrote: its maps hold numbers of masks, however few."""
 

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densessl.data.coco_segments import SegmentError, segment_to_mask
-from densessl.data.masks import SEGMENT_RECORD, MaskFolder, open_mask_folder
+from densessl.data.masks import SALIENCY_RECORD, SEGMENT_RECORD, MaskFolder, open_mask_folder
 from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.structures import ImageRef, MaskArray
 
 PROPOSALS_FILE = "proposals.json"
 """The list of masks in a proposals folder, in the COCO layout, with the `stem` of each image."""
-
-SALIENCY_RECORD = "saliency.json"
 
 _INSTANCE_FOLDER = "SegmentationObject"
 

@@ -105,8 +105,11 @@ class Predictor:
         Raises:
             InputError: an image that cannot be used.
         """
-        pixels = read_image(Path(image)) if isinstance(image, str | Path) else np.array(image)
-        self._current, self._image = self.embed(pixels), pixels
+        if isinstance(image, str | Path):
+            pixels = read_image(Path(image))
+            self._current, self._image = self.embed(pixels), pixels
+        else:
+            self._current, self._image = self.embed(image), image.copy()  # the caller may fill it again
         return self
 
     def embed(self, image: ImageArray) -> ImageEmbedding:

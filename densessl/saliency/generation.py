@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from densessl.data.coco import image_ids, result_category
-from densessl.data.masks import MaskFolder, open_mask_folder
+from densessl.data.masks import SALIENCY_RECORD, MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import check_unused_folder, make_folder, read_json, write_json
 from densessl.saliency.feature_settings import DEEP_METHODS
@@ -35,7 +35,6 @@ from densessl.saliency.record_journal import (
 )
 from densessl.structures import ImageRef, ImageSet
 
-_RECORD = "saliency.json"
 _OF_TEACHERS = ("encoder", "pretrained", "output_stride", "attention_layer", "attention_head", "attention_mass")
 _KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights", *_OF_TEACHERS)}
 """Settings that may be others: paths of files that may move, because the records of the images, or of the network, hold
@@ -209,7 +208,8 @@ def _withdraw_lists(out: Path) -> None:
     """Remove the lists of a folder that is worked on again: those that are there say that all is done."""
     is_there = [path for name in LISTS if (path := out / name).exists()]
     if is_there:
-        write_json(out / _RECORD, read_json(out / _RECORD, "the settings of `saliency`") | {"counts": None})
+        path = out / SALIENCY_RECORD
+        write_json(path, read_json(path, "the settings of `saliency`") | {"counts": None})
     for path in is_there:
         path.unlink(missing_ok=True)  # another shard may have done it meanwhile
 
@@ -235,7 +235,7 @@ def _finish_folder(images: ImageSet, out: Path, record: FolderRecord, places: di
         write_results(out, records, listed, result_category(images))
     num_masks = sum(not places[image.stem].is_rejected for image in images.images)
     counts = {"images": len(images), "masks": num_masks, "rejected": len(images) - num_masks}
-    write_json(out / _RECORD, record.to_json(counts))
+    write_json(out / SALIENCY_RECORD, record.to_json(counts))
 
 
 def claim_folder(out: Path, record: FolderRecord) -> None:
@@ -244,7 +244,7 @@ def claim_folder(out: Path, record: FolderRecord) -> None:
     So it does where a folder without that file holds something else, whose masks would be written over. Settings that a
     folder does not record, because it was written before they existed, count as the defaults.
     """
-    path = out / _RECORD
+    path = out / SALIENCY_RECORD
     if not path.exists():
         refuse_foreign_folder(out)
         write_json(path, record.to_json(None))
@@ -267,12 +267,12 @@ def claim_folder(out: Path, record: FolderRecord) -> None:
 
 def refuse_foreign_folder(out: Path) -> None:
     """Raise `InputError` for a folder that holds something and was not begun by this stage."""
-    if not out.is_dir() or (out / _RECORD).exists():
+    if not out.is_dir() or (out / SALIENCY_RECORD).exists():
         return
     try:
-        check_unused_folder(out, "saliency", _RECORD, allowed=_BEFORE_RECORD)
+        check_unused_folder(out, "saliency", SALIENCY_RECORD, allowed=_BEFORE_RECORD)
     except InputError:
-        if not (out / _RECORD).exists():  # another shard may have begun the folder meanwhile
+        if not (out / SALIENCY_RECORD).exists():  # another shard may have begun the folder meanwhile
             raise
 
 
@@ -329,7 +329,7 @@ def _with_known_origin(record: FolderRecord, out: Path, maps: MaskFolder) -> Fol
     """
     if record.supervision != made_elsewhere(maps.folder):
         return record
-    match read_json(out / _RECORD, "the settings of a run of `densessl saliency`"):
+    match read_json(out / SALIENCY_RECORD, "the settings of a run of `densessl saliency`"):
         case {"supervision": str(known)} | {"features": {"supervision": str(known)}}:
             return replace(record, weights={**(record.weights or {}), "supervision": known}, supervision=known)
     return record

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 
 from densessl.data.coco_segments import segment_to_mask
+from densessl.data.object_masks import PROPOSALS_FILE
 from densessl.errors import InputError
 from densessl.files import read_json, writable_folder, write_atomically, write_bytes, write_json
 from densessl.saliency.record_journal import ImageRecord, RecordPlace
@@ -33,7 +34,7 @@ from densessl.structures import ImageProposals, MaskArray, Proposal, Rejection
 DESCRIPTION = "connected parts of the saliency masks"
 SEGMENTS_DESCRIPTION = "segments of the images by eigenvectors, without the background"
 CATEGORY = {"id": 1, "name": "foreground", "supercategory": "foreground"}
-LISTS = ("proposals.json", "proposals_results.json", "rejected.json")
+LISTS = (PROPOSALS_FILE, "proposals_results.json", "rejected.json")
 """What is written of all images together, once they are all finished."""
 
 _EXPECTED = "a folder written by `densessl saliency`"
@@ -92,7 +93,7 @@ def write_lists(
             _write_entries(handle.write, _annotation_entries(records, images))
             handle.write(f'], "categories": {json.dumps([CATEGORY])}}}\n')
 
-    write_atomically(folder / "proposals.json", write)
+    write_atomically(folder / PROPOSALS_FILE, write)
     write_json(
         folder / "rejected.json",
         [{"stem": record.stem, "reason": record.reason} for record in records if record.reason is not None],
@@ -155,7 +156,7 @@ def read_rejected(folder: Path) -> tuple[Rejection, ...]:
 
 def read_proposals(folder: Path) -> dict[str, tuple[Proposal, ...]]:
     """Read the proposals of each accepted image by stem, largest first."""
-    path = folder / "proposals.json"
+    path = folder / PROPOSALS_FILE
     content = read_json(path, _EXPECTED)
     try:
         images = {image["id"]: image for image in content["images"]}
