@@ -18,7 +18,8 @@ class PasteSettings:
     """How objects are pasted.
 
     Args:
-        share: of the images that get objects, in [0, 1]; the others stay as they are.
+        scenes_per_image: how many scenes each image becomes, with other objects each time.
+        share: of the scenes that get objects, in [0, 1]; the others stay as the images are.
         max_objects: most objects that an image gets; every number from 1 on is as likely.
         min_area: area of a pasted object, a share of its new image; drawn evenly in its logarithm.
         max_area: likewise, in (0, 1].
@@ -28,6 +29,7 @@ class PasteSettings:
         feather_px: standard deviation of the Gaussian that softens the outline of what is pasted, in pixels.
     """
 
+    scenes_per_image: int = 1
     share: float = 0.75
     max_objects: int = 3
     min_area: float = 0.03
@@ -41,8 +43,9 @@ class PasteSettings:
         for name in ("share", "min_shown", "min_left"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"pasting.{name} is {getattr(self, name)}; it is a share, from 0 to 1")
-        if self.max_objects < 1:
-            raise InputError(f"pasting.max_objects is {self.max_objects}; it must be at least 1")
+        for name in ("scenes_per_image", "max_objects"):
+            if getattr(self, name) < 1:
+                raise InputError(f"pasting.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.min_area <= self.max_area <= 1:
             raise InputError(
                 f"pasting.min_area {self.min_area} and pasting.max_area {self.max_area} are shares of an image with "

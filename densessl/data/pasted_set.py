@@ -77,9 +77,10 @@ def write_pasted_set(
     """Paste objects of other images into the images of a set, and write all of them into `out`, in the COCO layout.
 
     Pasted are objects that are the only one of their image within the areas of `objects`, and cover 3 to 50 % of it: of
-    several it is not known whether they are parts of one. Written are train/STEM.jpg,
-    annotations/instances_train.json with the visible masks, and pasted.json. What becomes of an image depends on the
-    seed, its place in the set, and the set. A call that was stopped is repeated with the same settings: images that are
+    several it is not known whether they are parts of one. Written are train/STEM.jpg (train/STEM_scene2.jpg and so on
+    for further scenes of an image), annotations/instances_train.json with the visible masks, and pasted.json. What
+    becomes of an image depends on the seed, its place in the set, and the set; its first scene is the same however many
+    there are. A call that was stopped is repeated with the same settings: images that are
     there are not written again.
 
     Args:
@@ -105,17 +106,33 @@ def write_pasted_set(
             f"none of {len(images)} images has a single object of {low:.0%} to {high:.0%} of its area, so there is "
             "nothing to paste; check the masks"
         )
+    names = _scene_names(images.images, settings.scenes_per_image)
     supervision = _claim(out, images.images, objects, settings, seed, supervision)
-    paster = _Paster(images.images, objects, donors, settings, seed, out / SPLIT)
-    workers = choose_num_workers(len(images), _IMAGES_PER_WORKER) if num_workers is None else num_workers
-    results = list(in_order(paster, range(len(images)), workers))
+    paster = _Paster(images.images, names, objects, donors, settings, seed, out / SPLIT)
+    workers = choose_num_workers(len(names), _IMAGES_PER_WORKER) if num_workers is None else num_workers
+    results = list(in_order(paster, range(len(names)), workers))
     good = [result for result in results if result.reason is None]
     if not good:
         raise InputError(f"none of {len(images)} images can be read; the first: {results[0].reason}")
     _write_annotations(out / ANNOTATIONS_FILE, good, supervision)
-    rejected = tuple(Rejection(result.stem, result.reason) for result in results if result.reason is not None)
+    bad = {place: result.reason for place, result in enumerate(results) if result.reason is not None}
+    of_images = {place // settings.scenes_per_image: reason for place, reason in bad.items()}
+    rejected = tuple(Rejection(images.images[index].stem, reason) for index, reason in of_images.items())
     num_objects, num_pasted = sum(len(item.masks) for item in good), sum(item.num_pasted for item in good)
     return PastedSet(out, len(good), num_objects, num_pasted, rejected)
+
+
+def _scene_names(images: Sequence[ImageRef], scenes_per_image: int) -> tuple[str, ...]:
+    """Return the stems of the scenes, image by image; raises `InputError` where two are alike."""
+    numbers = range(1, scenes_per_image + 1)
+    names = tuple(ref.stem if number == 1 else f"{ref.stem}_scene{number}" for ref in images for number in numbers)
+    if len(set(names)) < len(names):
+        taken = next(ref.stem for ref in images if names.count(ref.stem) > 1)
+        raise InputError(
+            f"image {taken} has the name of a further scene of another image; rename it, or leave "
+            "pasting.scenes_per_image at 1"
+        )
+    return names
 
 
 def _donors(images: Sequence[ImageRef], objects: ChosenObjects) -> tuple[int, ...]:
@@ -162,6 +179,8 @@ def _claim(
         return supervision
     found = read_json(record, "the settings of `paste`")
     known = found if isinstance(found, dict) else {}
+    if isinstance(known.get("paste"), dict):
+        known = {**known, "paste": {"scenes_per_image": 1, **known["paste"]}}  # earlier versions knew one scene
     differences = [_difference(key, known.get(key), now[key]) for key in now if known.get(key) != now[key]]
     if differences:
         raise InputError(
@@ -178,33 +197,35 @@ def _difference(key: str, there: object, now: object) -> str:
 
 @dataclass(frozen=True)
 class _Paster:
-    """Makes one image of the set after the other; `donors` are places in `images`."""
+    """Makes one scene after the other; `donors` are places in `images`, `names` has those of each image in turn."""
 
     images: Sequence[ImageRef]
+    names: Sequence[str]
     objects: ChosenObjects
     donors: Sequence[int]
     settings: PasteSettings
     seed: int
     folder: Path
 
-    def __call__(self, index: int) -> _Result:
-        """Make the image at a place of the set, and write it unless it is there."""
-        ref = self.images[index]
+    def __call__(self, place: int) -> _Result:
+        """Make the scene at a place of `names`, and write it unless it is there."""
+        index, number = divmod(place, self.settings.scenes_per_image)
+        ref, stem = self.images[index], self.names[place]
         try:
             scene = self._read(ref)
         except InputError as error:
-            return _Result(ref.stem, (0, 0), (), 0, str(error))
-        generator = np.random.default_rng((self.seed, index))
+            return _Result(stem, (0, 0), (), 0, str(error))
+        generator = np.random.default_rng((self.seed, index, number) if number else (self.seed, index))
         num_own = len(scene.masks)
         if generator.random() < self.settings.share:
             for _ in range(int(generator.integers(1, self.settings.max_objects + 1))):
                 scene = self._with_another(scene, index, generator)
-        path = self.folder / f"{ref.stem}.jpg"
+        path = self.folder / f"{stem}.jpg"
         if not path.is_file():
             write_bytes(path, encode_jpeg(scene.image))
         height, width = scene.image.shape[:2]
         masks = tuple(mask_annotation(mask) for mask in scene.masks)
-        return _Result(ref.stem, (height, width), masks, len(masks) - num_own)
+        return _Result(stem, (height, width), masks, len(masks) - num_own)
 
     def _read(self, ref: ImageRef) -> Scene:
         image = read_image(ref.path)

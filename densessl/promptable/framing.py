@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -84,12 +85,13 @@ def frame_image(image: ImageArray, settings: PromptableSettings) -> tuple[torch.
     """
     check_image(image)
     frame = frame_of(image.shape[:2], settings)
-    scaled = Image.fromarray(image).resize(frame.scaled_size[::-1], Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(scaled)).permute(2, 0, 1)  # (3, height, width)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    (height, width), (frame_height, frame_width) = frame.scaled_size, frame.padded_size
-    normalised = (pixels - mean) / std
-    return nn.functional.pad(normalised, (0, frame_width - width, 0, frame_height - height)), frame
+    scaled = np.array(Image.fromarray(image).resize(frame.scaled_size[::-1], Image.Resampling.BILINEAR))
+    levels = (torch.arange(256)[:, None] - torch.tensor(MEAN)) / torch.tensor(STD)  # (256, 3): what each value becomes
+    height, width = frame.scaled_size
+    framed = np.zeros((3, *frame.padded_size), dtype=np.float32)
+    for channel in range(3):
+        framed[channel, :height, :width] = cv2.LUT(scaled[..., channel], levels[:, channel].numpy())
+    return torch.from_numpy(framed), frame
 
 
 def restore_logits(logits: torch.Tensor, frame: Frame) -> torch.Tensor:

@@ -146,7 +146,7 @@ def mask_cells(mask: MaskArray, frame: Frame, cell_px: int) -> MaskArray:
     covered = np.zeros(frame.padded_size, dtype=np.float32)
     covered[:height, :width] = scaled
     rows, columns = (side // cell_px for side in frame.padded_size)
-    cells = covered.reshape(rows, cell_px, columns, cell_px).mean((1, 3))
+    cells = cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA)
     return cells >= min(0.5, float(cells.max()))
 
 

@@ -86,14 +86,14 @@ class Interaction(nn.Module):
         is_image = image_cells(extents, targets.shape[-2:], cell_px)
         boxes = batch.boxes[batch.targets]
         prompts = first_prompts(
-            targets, boxes, extents, cell_px, self.settings.box_share, self.settings.noise, generator
+            targets, boxes, extents, self.settings.places, self.settings.box_share, self.settings.noise, generator
         )
         answers, is_answer = self._answers(prompts, targets, batch, cell_px)
         first, agreement = decoding.first_round(prompts, answers, is_answer)
         rounds = [first]
         for has_new_point in draw_rounds(self.settings.num_points, self.settings.num_refinements, generator):
             if has_new_point:
-                prompts = add_corrections(prompts, rounds[-1].mask, targets, is_image, cell_px, generator)
+                prompts = add_corrections(prompts, rounds[-1].mask, targets, is_image, self.settings.places, generator)
             rounds.append(decoding.later_round(prompts, rounds[-1].low_resolution, targets))
         return self._sum_up(rounds, mask_iou(_on_grid(first.low_resolution, targets)[:, 0], targets), agreement)
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from densessl.errors import InputError, check_at_least
 from densessl.promptable.object_views import MOST_OBJECTS, ViewChoice
-from densessl.promptable.simulated_prompts import BoxNoise
+from densessl.promptable.simulated_prompts import BoxNoise, ClickPlaces
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class InteractionSettings:
         box_share: probability that the first prompt is a box and not a click.
         box_noise: standard deviation of a box's coordinates, as a share of its side.
         max_box_noise_px: the noise is cut off there, in pixels of the frame.
+        middle_share: probability that a click lies in the middle of what it is for, where it is farthest from the edge
+            (there the user of the evaluation clicks), and not anywhere in it (published: 0).
         num_points: rounds that each add a point from where the mask is wrong.
         num_refinements: rounds without a new point, in which the mask so far is all that is new; one at the end, others
             at random places.
@@ -39,6 +41,7 @@ class InteractionSettings:
     box_share: float = 0.5
     box_noise: float = 0.1
     max_box_noise_px: float = 20.0
+    middle_share: float = 0.0
     num_points: int = 8
     num_refinements: int = 2
     nested_targets: Literal["one", "all"] = "one"
@@ -51,8 +54,9 @@ class InteractionSettings:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.box_share <= 1:
-            raise InputError(f"interaction.box_share is {self.box_share}; a probability lies in [0, 1]")
+        for name in ("box_share", "middle_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"interaction.{name} is {getattr(self, name)}; a probability lies in [0, 1]")
         at_least = {"box_noise": 0, "max_box_noise_px": 0, "num_points": 0, "num_refinements": 0, "focal_weight": 0}
         at_least |= {"dice_weight": 0, "iou_weight": 0, "objects_per_image": 1, "prompts_per_object": 1}
         check_at_least("interaction", self, at_least)
@@ -71,6 +75,11 @@ class InteractionSettings:
     def noise(self) -> BoxNoise:
         """Of the boxes."""
         return BoxNoise(self.box_noise, self.max_box_noise_px)
+
+    @property
+    def places(self) -> ClickPlaces:
+        """Where clicks lie."""
+        return ClickPlaces(self.target_cell_px, self.middle_share)
 
     @property
     def choice(self) -> ViewChoice:

@@ -66,6 +66,41 @@ def test_the_same_for_any_number_of_workers_and_after_a_stop(
     assert contents(tmp_path / "one") != contents(tmp_path / "three")
 
 
+def test_an_image_becomes_several_scenes(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert paste(folder, tmp_path / "one").status == 0
+    assert paste(folder, tmp_path / "two", "--pasting.scenes_per_image", "2").status == 0
+    assert (contents(tmp_path / "one").items() - contents(tmp_path / "two").items()) == {
+        (name, contents(tmp_path / "one")[name]) for name in ("annotations/instances_train.json", "pasted.json")
+    }
+    truncate(folder.images / "3.jpg")
+    outcome = paste(folder, tmp_path / "three", "--pasting.scenes_per_image", "3")
+    assert outcome.status == 0, outcome.err
+    assert "21 images, 1 left out with " in outcome.out
+    assert outcome.err.count("left out 3") == 1
+    (folder.images / "2_scene2.jpg").write_bytes((folder.images / "2.jpg").read_bytes())
+    scenes = [tmp_path / "three/train" / f"2{name}.jpg" for name in ("", "_scene2", "_scene3")]
+    assert len({path.read_bytes() for path in scenes}) == 3
+    assert {
+        entry["stem"]
+        for entry in json.loads((tmp_path / "three/annotations/instances_train.json").read_text())["images"]
+    } >= {"2", "2_scene2", "2_scene3"}
+    outcome = paste(folder, tmp_path / "alike", "--pasting.scenes_per_image", "2")
+    assert outcome.status == 1
+    assert "image 2_scene2 has the name of a further scene of another image" in outcome.err
+    assert not (tmp_path / "alike").exists()
+
+
+def test_a_folder_of_an_earlier_version_goes_on(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert paste(folder, tmp_path / "out").status == 0
+    record = json.loads((tmp_path / "out/pasted.json").read_text())
+    del record["paste"]["scenes_per_image"]
+    (tmp_path / "out/pasted.json").write_text(json.dumps(record))
+    assert paste(folder, tmp_path / "out").status == 0
+    outcome = paste(folder, tmp_path / "out", "--pasting.scenes_per_image", "2")
+    assert outcome.status == 1
+    assert "was begun with other settings" in outcome.err
+
+
 def test_another_seed_other_images_or_a_foreign_folder_are_refused(folder: DrawnFolder, tmp_path: Path) -> None:
     assert paste(folder, tmp_path / "out").status == 0
     outcome = paste(folder, tmp_path / "out", "--seed", "1")

@@ -1,19 +1,23 @@
 """Simulated prompts lie where they should, as often as they should, and repeat with their seed."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from densessl.promptable.simulated_prompts import (
     BoxNoise,
+    ClickPlaces,
     SimulatedPrompts,
     add_corrections,
-    draw_points,
+    draw_clicks,
     draw_rounds,
     first_prompts,
     noisy_boxes,
 )
 
 CELL = 4
+ANYWHERE, MIDDLE = ClickPlaces(CELL), ClickPlaces(CELL, 1.0)
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -28,7 +32,7 @@ def _region(num: int = 1) -> torch.Tensor:
 
 def test_every_pixel_of_a_region_is_as_likely() -> None:
     num = 6000
-    points, cells = draw_points(_region(num), CELL, _generator())
+    points, cells = draw_clicks([_region(num)], ANYWHERE, _generator())
     x, y = points.long().unbind(1)
     assert _region()[0, y // CELL, x // CELL].all()
     assert torch.equal(cells, y // CELL * 5 + x // CELL)
@@ -40,9 +44,29 @@ def test_every_pixel_of_a_region_is_as_likely() -> None:
 
 
 def test_an_empty_region_has_no_point() -> None:
-    points, cells = draw_points(torch.zeros(2, 3, 5, dtype=torch.bool), CELL, _generator())
-    assert cells.tolist() == [-1, -1]
-    assert points.tolist() == [[0, 0], [0, 0]]
+    for places in (ANYWHERE, MIDDLE):
+        points, cells = draw_clicks([torch.zeros(2, 3, 5, dtype=torch.bool)], places, _generator())
+        assert cells.tolist() == [-1, -1]
+        assert points.tolist() == [[0, 0], [0, 0]]
+
+
+def test_clicks_in_the_middle_are_where_the_user_of_the_evaluation_clicks() -> None:
+    missed, surplus = torch.zeros(2, 3, 20, 30, dtype=torch.bool)
+    missed[0, 2:9, 3:14] = True  # 7 cells wide; its middle is the fourth
+    missed[0, 12, 2:28] = True
+    surplus[1, 0:7, 0:7] = True  # the grid's edge counts
+    missed[1, 10:15, 10:20] = True
+    points, cells = draw_clicks([missed, surplus], MIDDLE, _generator())
+    assert (cells // 30).tolist() == [5, 3, -1]
+    assert 6 <= int(cells[0] % 30) <= 10
+    assert int(cells[1]) == 3 * 30 + 3
+    assert torch.equal((points[:2] // CELL).long(), torch.stack([cells % 30, cells // 30], 1)[:2])
+    half = draw_clicks([missed[:1].expand(1000, -1, -1)], ClickPlaces(CELL, 0.5), _generator())[1]
+    assert 450 < int((half == cells[0]).sum()) < 570  # one in 103 of the others lies there too
+    region = torch.from_numpy(np.random.default_rng(0).random((8, 40, 40)) < 0.9)
+    for mask, cell in zip(region, draw_clicks([region], MIDDLE, _generator())[1], strict=True):
+        exact = cv2.distanceTransform(np.pad(mask.numpy().astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        assert exact[1:-1, 1:-1].flat[int(cell)] >= 0.97 * exact.max()
 
 
 def test_box_noise_has_its_deviation_and_its_limit() -> None:
@@ -67,7 +91,7 @@ def test_noisy_boxes_stay_in_the_image_and_are_never_empty() -> None:
 def test_first_prompts_are_clicks_or_boxes_in_two_tokens() -> None:
     num = 1000
     boxes, extents = torch.tensor([[0.0, 4.0, 16.0, 12.0]]).repeat(num, 1), torch.tensor([[20.0, 12.0]]).repeat(num, 1)
-    drawn = first_prompts(_region(num), boxes, extents, CELL, 0.5, BoxNoise(0.0, 0.0), _generator())
+    drawn = first_prompts(_region(num), boxes, extents, ANYWHERE, 0.5, BoxNoise(0.0, 0.0), _generator())
     is_click = drawn.is_click
     assert 430 < int(is_click.sum()) < 570
     assert (drawn.labels[is_click] == torch.tensor([1, -1])).all()
@@ -76,7 +100,7 @@ def test_first_prompts_are_clicks_or_boxes_in_two_tokens() -> None:
     cells = (drawn.points[is_click][:, 0] / CELL).long()
     assert _region()[0, cells[:, 1], cells[:, 0]].all()
     for share, wanted in ((0.0, 0), (1.0, num)):
-        again = first_prompts(_region(num), boxes, extents, CELL, share, BoxNoise(), _generator())
+        again = first_prompts(_region(num), boxes, extents, ANYWHERE, share, BoxNoise(), _generator())
         assert int((~again.is_click).sum()) == wanted
 
 
@@ -88,12 +112,12 @@ def test_corrections_go_to_the_error_with_its_label() -> None:
     masks[1, 3, 2] = True  # too much
     is_image = torch.ones_like(target)
     before = SimulatedPrompts(torch.zeros(3, 2, 2), torch.tensor([[1, -1]]).repeat(3, 1))
-    after = add_corrections(before, masks, target, is_image, CELL, _generator())
+    after = add_corrections(before, masks, target, is_image, ANYWHERE, _generator())
     assert after.points.shape == (3, 3, 2)
     assert after.labels[:, 2].tolist() == [1, 0, -1]
     assert (after.points[:2, 2] // CELL).tolist() == [[1, 1], [2, 3]]
     is_image[1, 3] = False  # errors in the padding are none that a user sees
-    assert add_corrections(before, masks, target, is_image, CELL, _generator()).labels[:, 2].tolist() == [1, -1, -1]
+    assert add_corrections(before, masks, target, is_image, ANYWHERE, _generator()).labels[:, 2].tolist() == [1, -1, -1]
 
 
 def test_rounds_are_those_of_the_paper() -> None:
@@ -113,6 +137,8 @@ def test_rounds_are_those_of_the_paper() -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     boxes, extents = torch.tensor([[0.0, 4.0, 16.0, 12.0]]).repeat(5, 1), torch.tensor([[20.0, 12.0]]).repeat(5, 1)
-    first, second = (first_prompts(_region(5), boxes, extents, CELL, 0.5, BoxNoise(), _generator(3)) for _ in range(2))
+    first, second = (
+        first_prompts(_region(5), boxes, extents, ANYWHERE, 0.5, BoxNoise(), _generator(3)) for _ in range(2)
+    )
     assert torch.equal(first.points, second.points)
     assert torch.equal(first.labels, second.labels)
