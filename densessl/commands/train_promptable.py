@@ -138,8 +138,7 @@ def train_promptable(
         resume=resume,
     )
     if fabric.is_global_zero:
-        words = f"masks: {provenance.masks}; first weights: {provenance.backbone}"
-        save_promptable_model(out / NETWORK_FILE, network, words)
+        save_promptable_model(out / NETWORK_FILE, network, _supervision(provenance))
         record_run(out, seconds=round(result.seconds, 3), num_steps=result.num_steps, finished=True)
         _print(f"{result.num_steps} steps in {result.seconds:.0f} s; the model: {out / NETWORK_FILE}")
     return result
@@ -196,6 +195,12 @@ def _objects(
     if masks is None:
         generate_proposals(images, out / "proposals", saliency, None)
     return open_objects(masks or out / "proposals", images.images, settings)
+
+
+def _supervision(provenance: Provenance) -> str:
+    """Say which labels touched the model; masks that taught the first weights already are named once."""
+    masks = f"masks: {provenance.masks}; first weights: "
+    return provenance.backbone if provenance.backbone.startswith(masks) else masks + provenance.backbone
 
 
 def _report_start(

@@ -178,6 +178,11 @@ def test_a_model_goes_on_at_another_size(images: Path, tmp_path: Path) -> None:
     run = {"masks": images / "masks", "weights": tmp_path / "first.safetensors", "model": larger}
     out = _train(images, tmp_path / "run", **run)
     assert load_promptable_model(out / "network.safetensors")[0].settings == larger
+    once = load_promptable_model(out / "network.safetensors")[1].supervision
+    again = _train(
+        images, tmp_path / "again", masks=images / "masks", weights=out / "network.safetensors", model=larger
+    )
+    assert load_promptable_model(again / "network.safetensors")[1].supervision == once  # the masks are named once
 
 
 def test_overlapping_objects_of_a_coco_file_are_all_learned(images: Path, tmp_path: Path) -> None:
