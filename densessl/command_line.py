@@ -32,6 +32,7 @@ COMMANDS = {
     "self_label": "train a segmentation network on clusters of masks, and then on its own predictions",
     "paste": "paste objects of other images into images, to train a promptable model on scenes of several objects",
     "train_promptable": "train a model that gives masks from points and boxes, on masks of any source",
+    "filter_masks": "keep the masks that a promptable model, taught by all of them, gives back",
     "export_promptable": "write a promptable model as ONNX and torch.export files, compared with it; int8 on wish",
     "evaluate": "score a folder of label maps against a folder of labels",
     "saliency_metrics": "score saliency maps, and mask proposals, against masks or labels",
@@ -83,6 +84,8 @@ def stage_function(command: str) -> Callable[..., Any]:
             from densessl.commands.paste import paste as stage  # type: ignore[assignment]
         case "train_promptable":
             from densessl.commands.train_promptable import train_promptable as stage  # type: ignore[assignment]
+        case "filter_masks":
+            from densessl.commands.filter_masks import filter_masks as stage  # type: ignore[assignment]
         case "export_promptable":
             from densessl.commands.export_promptable import export_promptable as stage  # type: ignore[assignment]
         case "evaluate":

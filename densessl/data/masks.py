@@ -38,6 +38,9 @@ SALIENCY_RECORD = "saliency.json"
 SEGMENT_RECORD = "segment.json"
 """In a folder that `segment` wrote: its maps hold numbers of masks, however few."""
 
+FILTER_RECORD = "filtered.json"
+"""In a folder that `filter_masks` wrote."""
+
 THRESHOLD = 0.5
 """Soft values above this are foreground."""
 

@@ -12,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densessl.data.coco_segments import SegmentError, segment_to_mask
-from densessl.data.masks import SALIENCY_RECORD, SEGMENT_RECORD, MaskFolder, open_mask_folder
+from densessl.data.masks import FILTER_RECORD, SALIENCY_RECORD, SEGMENT_RECORD, MaskFolder, open_mask_folder
 from densessl.errors import InputError, MissingInputError
 from densessl.files import read_json
 from densessl.structures import ImageRef, MaskArray
 
 PROPOSALS_FILE = "proposals.json"
 """The list of masks in a proposals folder, in the COCO layout, with the `stem` of each image."""
+
+_RECORDS = (SALIENCY_RECORD, SEGMENT_RECORD, FILTER_RECORD)
+"""Of the commands that write the file above when they have ended."""
 
 _INSTANCE_FOLDER = "SegmentationObject"
 
@@ -93,8 +96,8 @@ def open_objects(masks: Path, images: Iterable[ImageRef], settings: ObjectSettin
 
     Raises:
         MissingInputError: nothing is there.
-        InputError: none of the images has masks there, a file is of another kind, or `saliency` or `segment` has begun
-            the folder and not ended.
+        InputError: none of the images has masks there, a file is of another kind, or `saliency`, `segment` or
+            `filter_masks` has begun the folder and not ended.
     """
     refs = tuple(images)
     source: ObjectSource
@@ -102,7 +105,7 @@ def open_objects(masks: Path, images: Iterable[ImageRef], settings: ObjectSettin
         source = open_coco_objects(masks, refs)
     elif (masks / PROPOSALS_FILE).is_file():
         source = open_coco_objects(masks / PROPOSALS_FILE, refs)
-    elif begun := [name for name in (SALIENCY_RECORD, SEGMENT_RECORD) if (masks / name).is_file()]:
+    elif begun := [name for name in _RECORDS if (masks / name).is_file()]:
         raise InputError(
             f"{masks} has {begun[0]} and no {PROPOSALS_FILE}: what makes its masks was stopped, or still runs; repeat "
             "that command, which goes on where it stopped"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from densessl.data.masks import FILTER_RECORD
 from densessl.data.pasted_set import ANNOTATIONS_FILE
 from densessl.data.pasted_set import RECORD_FILE as PASTED_FILE
 from densessl.data.synthetic import RECORD_FILE as RENDERED_FILE
@@ -11,16 +12,16 @@ from densessl.data.synthetic_nested_set import ANNOTATIONS_FILES, NESTED_FORMAT
 from densessl.files import read_json
 
 _INNER_NAMES = ("masks", "soft", "proposals.json")
-"""What may be given of a folder of `saliency` or `segment` in its place."""
+"""What may be given of a folder of `saliency`, `segment` or `filter_masks` in its place."""
 
 
 def masks_provenance(masks: Path) -> str:
     """Say where masks came from and what supervision that implies.
 
     Folders that `saliency` (or `pretrain`, or `run`) wrote say it in `saliency.json`, those of `segment` in
-    `segment.json`; so it is where their `masks`, `soft` or `proposals.json` is given. The objects of `paste` follow the
-    masks that it was given (`pasted.json`), those of `synth --scenes nested` are the renderer's (`synth.json`). All
-    others are made elsewhere.
+    `segment.json`, those of `filter_masks` in `filtered.json`; so it is where their `masks`, `soft` or `proposals.json`
+    is given. The objects of `paste` follow the masks that it was given (`pasted.json`), those of
+    `synth --scenes nested` are the renderer's (`synth.json`). All others are made elsewhere.
     """
     return _trace(masks, frozenset())
 
@@ -37,6 +38,11 @@ def recorded_supervision(content: Any) -> str | None:
 def automatic_supervision(supervision: str) -> str:
     """Return which labels touched automatic masks; supervision: which trained the promptable model."""
     return f"automatic masks of a promptable model (labels that trained it: {supervision})"
+
+
+def filtered_supervision(masks: str, model: str) -> str:
+    """Return which labels touched masks that a promptable model chose; masks, model: which labels are behind them."""
+    return f"{masks}; chosen by a promptable model ({model.replace(masks, 'all of these')})"
 
 
 def made_elsewhere(masks: Path) -> str:
@@ -60,6 +66,11 @@ def _trace(masks: Path, visited: frozenset[Path]) -> str:
         match content:
             case {"supervision": str(supervision)}:
                 return automatic_supervision(supervision)
+        record = folder / FILTER_RECORD
+        content = read_json(record, "the record of `filter_masks`") if record.is_file() else None
+        match content:
+            case {"supervision": str(supervision)}:
+                return supervision
     return _scenes_supervision(masks) or made_elsewhere(masks)
 
 

@@ -1,0 +1,211 @@
+"""The command `filter_masks`: those of many masks that a promptable model, taught by all of them, gives back.
+
+OUT/proposals.json      the masks that are kept, as COCO instances; `score` is the agreement
+OUT/rejected.json       images of which none is kept, and why
+OUT/filtered.json       model, settings, supervision, counts
+OUT/records.jsonl       one line for each finished image, with all of its masks: what a stopped call goes on from
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from densessl.commands.promptable_network import PromptableSource, open_promptable_model
+from densessl.data.coco_annotations import mask_annotation
+from densessl.data.images import read_image
+from densessl.data.layouts import open_images
+from densessl.data.masks import FILTER_RECORD
+from densessl.data.object_masks import PROPOSALS_FILE, ChosenObjects, ObjectSettings, open_objects
+from densessl.errors import InputError
+from densessl.files import (
+    check_unused_folder,
+    make_folder,
+    read_json,
+    remove_abandoned_writes,
+    state_of_files,
+    write_json,
+)
+from densessl.promptable.click_agreement import click_agreement
+from densessl.promptable.predictor import Predictor
+from densessl.saliency.mask_provenance import filtered_supervision, masks_provenance
+from densessl.saliency.proposal_store import ListedImage, write_lists
+from densessl.saliency.record_journal import (
+    ImageRecord,
+    append_record,
+    drop_cut_line,
+    index_records,
+    open_records,
+)
+from densessl.structures import ImageRef, ImageSet
+from densessl.training.run_folder import plain
+
+_DESCRIPTION = (
+    "masks that a promptable model gives back for clicks inside them; score is their mean IoU with its answers"
+)
+
+
+@dataclass(frozen=True)
+class FilteredMasks:
+    """What was kept: masks of how many, in how many images of how many."""
+
+    out: Path
+    num_kept: int
+    num_masks: int
+    num_images_kept: int
+    num_images: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_kept} of {self.num_masks} masks are kept, in {self.num_images_kept} of {self.num_images} "
+            f"images: {self.out}"
+        )
+
+
+def filter_masks(
+    out: Path,
+    masks: Path,
+    weights: Path,
+    images: Path | None = None,
+    data: Path | None = None,
+    split: str = "train_aug",
+    min_agreement: float = 0.7,
+    num_clicks: int = 8,
+    seed: int = 0,
+    objects: ObjectSettings = ObjectSettings(),
+) -> FilteredMasks:
+    """Keep the masks that a promptable model gives back for clicks inside them; no label is read.
+
+    Of proposals that nobody checked some hold several objects, or half of one. A model that was taught by all of them
+    (`train_promptable`, with `paste` or without) gives the right ones back more often than the wrong ones. Train on
+    what is left: `paste --masks OUT`, `train_promptable --masks OUT`. A call that was stopped is repeated; with another
+    --min_agreement it only writes the lists anew.
+
+    Args:
+        out: folder to write; new, empty, or begun by this command with the same masks, images, model and clicks.
+        masks: the masks: a folder of `saliency` or of `segment --everything true`, a COCO instances json, or a folder
+            of id maps or masks.
+        weights: the model: a file of `train_promptable`, or SAM's or MobileSAM's, whose masks people drew.
+        images: a folder of images, nested or not (give this or --data).
+        data: a data set in VOC or COCO layout (give this or --images); of it only the images are read.
+        split: the split of --data.
+        min_agreement: masks are kept whose mean IoU with the model's answers is at least this, in [0, 1].
+        num_clicks: clicks inside each mask, drawn away from its edge.
+        seed: of the clicks.
+        objects: which masks are looked at.
+
+    Returns:
+        How many masks are kept.
+
+    Raises:
+        InputError: input that cannot be used; the message says what to change.
+    """
+    if not 0 <= min_agreement <= 1:
+        raise InputError(f"min_agreement is {min_agreement}; it is a mean IoU, from 0 to 1")
+    if num_clicks < 1 or seed < 0:
+        raise InputError(f"num_clicks is {num_clicks} and seed {seed}; they are at least 1 and 0")
+    image_set = open_images(images, data, split, out)
+    chosen = open_objects(masks, image_set.images, objects)
+    opened = open_promptable_model(PromptableSource(weights, None, None, pretrained=False))
+    compared = {
+        **opened.identity,
+        "masks": state_of_files(chosen.source.files),
+        "num_clicks": num_clicks,
+        "seed": seed,
+        "objects": objects,
+    }
+    supervision = filtered_supervision(masks_provenance(masks), opened.supervision)
+    record = plain({"compared": compared, "supervision": supervision, "min_agreement": min_agreement})
+    _claim(out, record)
+    _judge(image_set, chosen, Predictor(opened.model), out, num_clicks, seed)
+    kept = _write_kept(image_set, out, record)
+    print(kept)
+    return kept
+
+
+def _claim(out: Path, record: dict[str, Any]) -> None:
+    """Make the folder one of these masks, model and clicks; raises `InputError` where it is another's."""
+    make_folder(out)
+    remove_abandoned_writes(out)
+    path = out / FILTER_RECORD
+    if not path.is_file():
+        check_unused_folder(out, "filter_masks", FILTER_RECORD)
+        write_json(path, record)
+        return
+    found = read_json(path, "the record of `filter_masks`")
+    before = found.get("compared") if isinstance(found, dict) else None
+    before, now = before if isinstance(before, dict) else {}, record["compared"]
+    differences = [f"{key} {before.get(key)!r} there, {now[key]!r} now" for key in now if before.get(key) != now[key]]
+    if differences:
+        raise InputError(
+            f"{out} was begun with something else ({'; '.join(differences)}); choose another output folder (--out)"
+        )
+
+
+def _judge(
+    images: ImageSet, objects: ChosenObjects, predictor: Predictor, out: Path, num_clicks: int, seed: int
+) -> None:
+    """Record all masks of each image with their agreement; goes on after an image that fails, and after a stop."""
+    journal = out / "records.jsonl"
+    drop_cut_line(journal)
+    known = index_records(out)
+    todo = [
+        (index, ref)
+        for index, ref in enumerate(images.images)
+        if ref.stem not in known or known[ref.stem].is_unreadable or known[ref.stem].file_sha256 != _state(ref)
+    ]
+    if todo:  # a list that is there tells that all is done
+        (out / PROPOSALS_FILE).unlink(missing_ok=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    console.print(objects.source.describe())
+    for index, ref in track(todo, "filter_masks", console=console, disable=not console.is_terminal):
+        generator = np.random.default_rng((seed, index))
+        try:
+            found = _judged(ref, objects, predictor, num_clicks, generator)
+        except InputError as error:
+            console.print(f"left out {ref.stem}: {error}")
+            found = ImageRecord(ref.stem, reason=str(error), is_unreadable=True)
+        append_record(journal, replace(found, file_sha256=_state(ref)))
+
+
+def _judged(
+    ref: ImageRef, objects: ChosenObjects, predictor: Predictor, num_clicks: int, generator: np.random.Generator
+) -> ImageRecord:
+    image = read_image(ref.path)
+    height, width = image.shape[:2]
+    masks = objects.read(ref, (height, width))
+    if not masks:
+        return ImageRecord(ref.stem, height, width, reason="no mask within the areas of --objects")
+    agreements = click_agreement(predictor.set_image(image), masks, num_clicks, generator)
+    scored = zip(masks, agreements, strict=True)
+    parts = tuple({**mask_annotation(mask), "score": round(float(score), 4)} for mask, score in scored)
+    return ImageRecord(ref.stem, height, width, parts)
+
+
+def _state(ref: ImageRef) -> str:
+    return state_of_files([ref.path])
+
+
+def _write_kept(images: ImageSet, out: Path, record: dict[str, Any]) -> FilteredMasks:
+    """Write the lists of the masks that agree enough, and the counts."""
+    places = index_records(out, is_quiet=True)
+    with open_records([places[ref.stem] for ref in images.images]) as stored:
+        num_masks = sum(len(item.annotations) for item in stored)
+        kept = [_kept(item, record["min_agreement"]) for item in stored]
+    listed = [ListedImage(number, ref.file_name) for number, ref in enumerate(images.images, start=1)]
+    write_lists(out, kept, listed, record["supervision"], _DESCRIPTION)
+    num_kept, num_images_kept = sum(len(item.annotations) for item in kept), sum(item.reason is None for item in kept)
+    counts = {"images": len(images), "images_kept": num_images_kept, "masks": num_masks, "kept": num_kept}
+    write_json(out / FILTER_RECORD, {**record, "counts": counts})
+    return FilteredMasks(out, num_kept, num_masks, num_images_kept, len(images))
+
+
+def _kept(record: ImageRecord, min_agreement: float) -> ImageRecord:
+    parts = tuple(part for part in record.annotations if part["score"] >= min_agreement)
+    if parts or record.reason is not None:
+        return replace(record, annotations=parts)
+    best = max(part["score"] for part in record.annotations)
+    return replace(record, annotations=(), reason=f"no mask agrees enough (the best: {best:.2f})")
