@@ -1,7 +1,8 @@
-"""Tables of promptable models: objects by clicks and boxes, the three masks of ambiguous clicks, exports in int8.
+"""Tables of promptable models: objects by clicks and boxes, the three masks of ambiguous clicks, the masks that a model
+gives back, exports in int8.
 
-Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.promptable and of
-benchmarks.promptable_export (int8).
+Called by `python -m benchmarks.render_tables`; the rows are those of benchmarks.promptable, benchmarks.filtered_masks
+and benchmarks.promptable_export (int8).
 """
 
 from pathlib import Path
@@ -19,6 +20,9 @@ def render_promptable_tables(results: Path) -> None:
         of_task = [row for row in rows if row["task"] == task]
         if of_task:
             replace_block(PAGE, f"promptable_{task}", table(of_task))
+    filtered = read_rows(results / "filtered_masks.jsonl")
+    if filtered:
+        replace_block(PAGE, "filtered_masks", filtered_table(filtered))
     exports = read_rows(results / "promptable_export.jsonl")
     if exports:
         replace_block(PAGE, "promptable_export", export_table(exports))
@@ -44,6 +48,27 @@ def objects_table(rows: list[Row]) -> str:
         f"{table}\n\nMean IoU ± standard error over images. Objects are connected regions of the label maps (VOC) or "
         "annotated instances (COCO), of 1 % of the image or more; void pixels and crowds count for nothing. Clicks and "
         f"boxes come from the labels. Measured on {all_measured_on(newest)}. Rows: `results/promptable.jsonl`."
+    )
+
+
+def filtered_table(rows: list[Row]) -> str:
+    """What is kept of proposals at each least agreement, as labels judge it."""
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["min_agreement"]))
+    lines = [
+        [
+            f"{row['data']} {row['split']}",
+            f"{row['min_agreement']:.1f}",
+            f"{row['num_kept']:,} of {row['num_masks']:,}",
+            *("-" if row[name] is None else f"{row[name]:.3f}" for name in ("iou", "good", "several")),
+        ]
+        for row in newest
+    ]
+    header = ["masks of", "`--min_agreement`", "kept", "mean IoU", "share over 0.7", "share of several objects"]
+    return (
+        f"{markdown_table(header, lines)}\n\nMean IoU with the object that a mask overlaps best; of several objects "
+        "is a mask that holds over 30 % of each of two or more. Labels are read to judge alone; behind masks and "
+        f"model: {newest[-1]['supervision']}. Measured on {all_measured_on(newest)}. Rows: "
+        "`results/filtered_masks.jsonl`."
     )
 
 
