@@ -5,8 +5,8 @@
 
 For several least agreements: how many masks are kept, their mean IoU with the object that each overlaps best, the share
 of those with an IoU over 0.7, and the share that holds two objects or more (over 30 % of each). Objects are those of
-benchmarks.object_truth; void pixels count for nothing. Rows go to results/filtered_masks.jsonl. Labels are read to
-judge alone.
+benchmarks.object_truth; void pixels count for nothing, nor do masks of nothing else. Rows go to
+results/filtered_masks.jsonl. Labels are read to judge alone.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def judge_folder(filtered: Path, data: Path, split: str) -> list[JudgedMask]:
             objects = truth(ref)
             for part in record.annotations:
                 mask = segment_to_mask(part["segmentation"], record.height, record.width)
-                judged.append(judge(mask, objects, part["score"]))
+                if (mask & ~objects.ignored).any():
+                    judged.append(judge(mask, objects, part["score"]))
     return judged
 
 

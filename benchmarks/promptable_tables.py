@@ -53,21 +53,31 @@ def objects_table(rows: list[Row]) -> str:
 
 def filtered_table(rows: list[Row]) -> str:
     """What is kept of proposals at each least agreement, as labels judge it."""
-    newest = latest(rows, lambda row: (row["data"], row["split"], row["min_agreement"]))
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["weights_sha256"], row["min_agreement"]))
+    behind = "; or ".join(dict.fromkeys(row["supervision"] for row in newest))
     lines = [
         [
             f"{row['data']} {row['split']}",
+            row["weights_sha256"][:8],
             f"{row['min_agreement']:.1f}",
             f"{row['num_kept']:,} of {row['num_masks']:,}",
             *("-" if row[name] is None else f"{row[name]:.3f}" for name in ("iou", "good", "several")),
         ]
         for row in newest
     ]
-    header = ["masks of", "`--min_agreement`", "kept", "mean IoU", "share over 0.7", "share of several objects"]
+    header = [
+        "masks of",
+        "model",
+        "`--min_agreement`",
+        "kept",
+        "mean IoU",
+        "share over 0.7",
+        "share of several objects",
+    ]
     return (
         f"{markdown_table(header, lines)}\n\nMean IoU with the object that a mask overlaps best; of several objects "
         "is a mask that holds over 30 % of each of two or more. Labels are read to judge alone; behind masks and "
-        f"model: {newest[-1]['supervision']}. Measured on {all_measured_on(newest)}. Rows: "
+        f"model: {behind}. Measured on {all_measured_on(newest)}. Rows: "
         "`results/filtered_masks.jsonl`."
     )
 

@@ -6,29 +6,25 @@ OUT/filtered.json       model, settings, supervision, counts
 OUT/records.jsonl       one line for each finished image, with all of its masks: what a stopped call goes on from
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import track
 
 from densessl.commands.promptable_network import PromptableSource, open_promptable_model
+from densessl.commands.recorded_folder import claim_folder, model_record, write_folder_record
 from densessl.data.coco_annotations import mask_annotation
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import FILTER_RECORD
 from densessl.data.object_masks import PROPOSALS_FILE, ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
-from densessl.files import (
-    check_unused_folder,
-    make_folder,
-    read_json,
-    remove_abandoned_writes,
-    state_of_files,
-    write_json,
-)
+from densessl.files import read_json, state_of_files
 from densessl.promptable.click_agreement import click_agreement
 from densessl.promptable.predictor import Predictor
 from densessl.saliency.mask_provenance import filtered_supervision, masks_provenance
@@ -41,7 +37,6 @@ from densessl.saliency.record_journal import (
     open_records,
 )
 from densessl.structures import ImageRef, ImageSet
-from densessl.training.run_folder import plain
 
 _DESCRIPTION = (
     "masks that a promptable model gives back for clicks inside them; score is their mean IoU with its answers"
@@ -74,6 +69,7 @@ def filter_masks(
     split: str = "train_aug",
     min_agreement: float = 0.7,
     num_clicks: int = 8,
+    precision: Literal["auto", "fp32", "bf16"] = "fp32",
     seed: int = 0,
     objects: ObjectSettings = ObjectSettings(),
 ) -> FilteredMasks:
@@ -94,6 +90,7 @@ def filter_masks(
         split: the split of --data.
         min_agreement: masks are kept whose mean IoU with the model's answers is at least this, in [0, 1].
         num_clicks: clicks inside each mask, drawn away from its edge.
+        precision: fp32, bf16 (mixed), or auto: bf16 where the device multiplies it in hardware.
         seed: of the clicks.
         objects: which masks are looked at.
 
@@ -101,7 +98,7 @@ def filter_masks(
         How many masks are kept.
 
     Raises:
-        InputError: input that cannot be used; the message says what to change.
+        InputError: input that cannot be used, or no mask that agrees; the message says what to change.
     """
     if not 0 <= min_agreement <= 1:
         raise InputError(f"min_agreement is {min_agreement}; it is a mean IoU, from 0 to 1")
@@ -110,45 +107,35 @@ def filter_masks(
     image_set = open_images(images, data, split, out)
     chosen = open_objects(masks, image_set.images, objects)
     opened = open_promptable_model(PromptableSource(weights, None, None, pretrained=False))
-    compared = {
-        **opened.identity,
+    predictor = Predictor(opened.model, precision=precision)
+    task = {
+        "images": hashlib.sha256("\n".join(ref.stem for ref in image_set.images).encode()).hexdigest(),
         "masks": state_of_files(chosen.source.files),
         "num_clicks": num_clicks,
         "seed": seed,
         "objects": objects,
     }
     supervision = filtered_supervision(masks_provenance(masks), opened.supervision)
-    record = plain({"compared": compared, "supervision": supervision, "min_agreement": min_agreement})
-    _claim(out, record)
-    _judge(image_set, chosen, Predictor(opened.model), out, num_clicks, seed)
-    kept = _write_kept(image_set, out, record)
+    record = {**model_record(opened, predictor, task), "supervision": supervision, "min_agreement": min_agreement}
+    claim_folder(out, record, FILTER_RECORD, "filter_masks")
+    num_judged = _judge(image_set, chosen, predictor, out, num_clicks, seed)
+    kept = (None if num_judged else _written_before(out, min_agreement)) or _write_kept(image_set, out, record)
     print(kept)
-    return kept
-
-
-def _claim(out: Path, record: dict[str, Any]) -> None:
-    """Make the folder one of these masks, model and clicks; raises `InputError` where it is another's."""
-    make_folder(out)
-    remove_abandoned_writes(out)
-    path = out / FILTER_RECORD
-    if not path.is_file():
-        check_unused_folder(out, "filter_masks", FILTER_RECORD)
-        write_json(path, record)
-        return
-    found = read_json(path, "the record of `filter_masks`")
-    before = found.get("compared") if isinstance(found, dict) else None
-    before, now = before if isinstance(before, dict) else {}, record["compared"]
-    differences = [f"{key} {before.get(key)!r} there, {now[key]!r} now" for key in now if before.get(key) != now[key]]
-    if differences:
+    if not kept.num_kept:
         raise InputError(
-            f"{out} was begun with something else ({'; '.join(differences)}); choose another output folder (--out)"
+            f"none of {kept.num_masks} masks agrees by {min_agreement:g} with what the model makes of clicks inside; "
+            f"{out / 'rejected.json'} says how much the best of each image does: give a smaller min_agreement"
         )
+    return kept
 
 
 def _judge(
     images: ImageSet, objects: ChosenObjects, predictor: Predictor, out: Path, num_clicks: int, seed: int
-) -> None:
-    """Record all masks of each image with their agreement; goes on after an image that fails, and after a stop."""
+) -> int:
+    """Record all masks of each image with their agreement; goes on after an image that fails, and after a stop.
+
+    Returns how many images were judged now.
+    """
     journal = out / "records.jsonl"
     drop_cut_line(journal)
     known = index_records(out)
@@ -162,13 +149,15 @@ def _judge(
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     console.print(objects.source.describe())
     for index, ref in track(todo, "filter_masks", console=console, disable=not console.is_terminal):
-        generator = np.random.default_rng((seed, index))
+        state, generator = _state(ref), np.random.default_rng((seed, index))
         try:
             found = _judged(ref, objects, predictor, num_clicks, generator)
-        except InputError as error:
-            console.print(f"left out {ref.stem}: {error}")
-            found = ImageRecord(ref.stem, reason=str(error), is_unreadable=True)
-        append_record(journal, replace(found, file_sha256=_state(ref)))
+        except (InputError, torch.OutOfMemoryError, MemoryError) as error:
+            reason = str(error) if isinstance(error, InputError) else "memory did not suffice for this image"
+            console.print(f"left out {ref.stem}: {reason}")
+            found = ImageRecord(ref.stem, reason=reason, is_unreadable=True)
+        append_record(journal, replace(found, file_sha256=state))
+    return len(todo)
 
 
 def _judged(
@@ -178,10 +167,10 @@ def _judged(
     height, width = image.shape[:2]
     masks = objects.read(ref, (height, width))
     if not masks:
-        return ImageRecord(ref.stem, height, width, reason="no mask within the areas of --objects")
-    agreements = click_agreement(predictor.set_image(image), masks, num_clicks, generator)
-    scored = zip(masks, agreements, strict=True)
-    parts = tuple({**mask_annotation(mask), "score": round(float(score), 4)} for mask, score in scored)
+        return ImageRecord(ref.stem, height, width, reason="it has no mask, or none within the areas of --objects")
+    predictor.set_image(image)
+    scored = [(mask, click_agreement(predictor, mask, num_clicks, generator)) for mask in masks]
+    parts = tuple({**mask_annotation(mask), "score": round(score, 4)} for mask, score in scored)
     return ImageRecord(ref.stem, height, width, parts)
 
 
@@ -189,8 +178,18 @@ def _state(ref: ImageRef) -> str:
     return state_of_files([ref.path])
 
 
+def _written_before(out: Path, min_agreement: float) -> FilteredMasks | None:
+    """Return what an earlier call with the same least agreement kept, if it wrote all of its lists."""
+    match read_json(out / FILTER_RECORD, "the record of `filter_masks`"):
+        case {"min_agreement": before, "counts": dict(counts)} if before == min_agreement:
+            if (out / PROPOSALS_FILE).is_file():
+                return FilteredMasks(out, *(counts[name] for name in ("kept", "masks", "images_kept", "images")))
+    return None
+
+
 def _write_kept(images: ImageSet, out: Path, record: dict[str, Any]) -> FilteredMasks:
-    """Write the lists of the masks that agree enough, and the counts."""
+    """Write the lists of the masks that agree enough, and then the counts, which tell that the lists are whole."""
+    write_folder_record(out, record, FILTER_RECORD)
     places = index_records(out, is_quiet=True)
     with open_records([places[ref.stem] for ref in images.images]) as stored:
         num_masks = sum(len(item.annotations) for item in stored)
@@ -199,7 +198,7 @@ def _write_kept(images: ImageSet, out: Path, record: dict[str, Any]) -> Filtered
     write_lists(out, kept, listed, record["supervision"], _DESCRIPTION)
     num_kept, num_images_kept = sum(len(item.annotations) for item in kept), sum(item.reason is None for item in kept)
     counts = {"images": len(images), "images_kept": num_images_kept, "masks": num_masks, "kept": num_kept}
-    write_json(out / FILTER_RECORD, {**record, "counts": counts})
+    write_folder_record(out, {**record, "counts": counts}, FILTER_RECORD)
     return FilteredMasks(out, num_kept, num_masks, num_images_kept, len(images))
 
 

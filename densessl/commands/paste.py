@@ -55,6 +55,7 @@ def paste(
         console.print(f"left out {item.stem}: {item.reason}")
     left_out = f", {len(made.rejected)} left out" if made.rejected else ""
     found = f"{made.num_objects} objects, {made.num_pasted} of them pasted"
-    print(f"{made.num_images} images{left_out} with {found}: {out}")
+    what = "images" if pasting.scenes_per_image == 1 else f"scenes of {len(image_set) - len(made.rejected)} images"
+    print(f"{made.num_images} {what}{left_out} with {found}: {out}")
     print(f"train on them: train_promptable --data {out} --split {SPLIT} --masks {made.annotations}")
     return made

@@ -9,11 +9,12 @@ import numpy as np
 from rich.console import Console
 
 from densessl.commands.promptable_network import OpenedModel, PromptableSource, open_promptable_model
+from densessl.commands.recorded_folder import claim_folder, model_record, write_folder_record
 from densessl.commands.segment_everything import EverythingSummary, segment_everything
-from densessl.commands.segment_folder import claim_segment_folder, write_segment_record
 from densessl.commands.segment_prompts import GivenPrompt, read_prompt
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
+from densessl.data.masks import SEGMENT_RECORD
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_atomically, write_bytes
 from densessl.promptable.automatic_settings import AutomaticSettings
@@ -27,7 +28,6 @@ from densessl.promptable.predictor import Predictor
 from densessl.promptable.prompts import check_prompts
 from densessl.report.prompted_masks import draw_masks
 from densessl.structures import ImageArray, ImageRef, ImageSet
-from densessl.training.run_folder import environment_record
 
 
 def segment(
@@ -103,7 +103,7 @@ def segment(
     if opened.is_untrained:
         _say("the decoder has random weights: these masks mean nothing yet")
     if everything:
-        record = _record(opened, predictor, {"automatic": asdict(automatic), "map": asdict(map)})
+        record = model_record(opened, predictor, {"automatic": asdict(automatic), "map": asdict(map)})
         summary = segment_everything(predictor, image_set, out, automatic, map, max_memory_gb, record)
         print(summary)
         if summary.num_segmented == 0:
@@ -125,8 +125,8 @@ def _segment_prompt(
     photo = read_image(ref.path)
     frame = frame_of((photo.shape[0], photo.shape[1]), predictor.model.settings)
     check_prompts(prompt.points, prompt.labels, prompt.box, prompt.mask, frame)  # before the encoder's long work
-    record = _record(opened, predictor, {"prompts": True})
-    claim_segment_folder(out, record)
+    record = model_record(opened, predictor, {"prompts": True})
+    claim_folder(out, record, SEGMENT_RECORD, "segment")
     prompts = prompt.describe()  # before its file, if it is of this folder, gets the new masks
     found = predictor.set_image(photo).predict(
         prompt.points, prompt.labels, prompt.box, prompt.mask, multimask=multimask, select=select, refine=refine
@@ -141,7 +141,7 @@ def _segment_prompt(
     masks = _described(found)
     about = {"image": ref.path.resolve(), "height": photo.shape[0], "width": photo.shape[1]}
     choice = {"multimask": multimask, "select": select, "refine": refine}
-    write_segment_record(out, {**record, **about, "prompt": prompts, **choice, "masks": masks})
+    write_folder_record(out, {**record, **about, "prompt": prompts, **choice, "masks": masks}, SEGMENT_RECORD)
     for entry in masks:
         _say(
             f"{entry['file']}: predicted IoU {entry['predicted_iou']:.3f}, stability {entry['stability']:.3f}, "
@@ -193,17 +193,6 @@ def _open(image: Path | None, images: Path | None, out: Path) -> ImageSet:
     if image is None or not image.is_file():
         raise MissingInputError(f"no image {image}; give the path of an image file")
     return ImageSet(image.name, (ImageRef(image.stem, image),))
-
-
-def _record(opened: OpenedModel, predictor: Predictor, task: dict[str, Any]) -> dict[str, Any]:
-    paths = {key: value for key, value in opened.identity.items() if isinstance(value, Path)}
-    identity = {key: value for key, value in opened.identity.items() if key not in paths}
-    return {
-        "supervision": opened.supervision,
-        "compared": {**identity, **task, "precision": predictor.precision},
-        **paths,
-        "environment": environment_record(predictor.device),
-    }
 
 
 def _described(found: PredictedMasks) -> list[dict[str, Any]]:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from densessl.commands.segment_folder import claim_segment_folder, write_segment_record
+from densessl.commands.recorded_folder import claim_folder, write_folder_record
 from densessl.data.images import read_image
+from densessl.data.masks import SEGMENT_RECORD
 from densessl.data.object_masks import PROPOSALS_FILE
 from densessl.errors import InputError
 from densessl.files import file_sha256, write_bytes
@@ -84,7 +85,7 @@ def segment_everything(
     Raises:
         InputError: a folder begun with other settings or another model, or by another hand.
     """
-    claim_segment_folder(out, record)
+    claim_folder(out, record, SEGMENT_RECORD, "segment")
     journal = out / "records.jsonl"
     drop_cut_line(journal)
     places = index_records(out)
@@ -118,7 +119,7 @@ def _finish_folder(images: ImageSet, out: Path, record: dict[str, Any]) -> dict[
         write_lists(out, records, listed, automatic_supervision(record["supervision"]), _DESCRIPTION)
         num_masks = {item.stem: len(item.annotations) for item in records if item.reason is None}
     counts = {"images": len(places), "segmented": len(num_masks), "rejected": len(places) - len(num_masks)}
-    write_segment_record(out, {**record, "counts": {**counts, "masks": sum(num_masks.values())}})
+    write_folder_record(out, {**record, "counts": {**counts, "masks": sum(num_masks.values())}}, SEGMENT_RECORD)
     return num_masks
 
 

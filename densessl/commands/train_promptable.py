@@ -198,7 +198,7 @@ def _objects(
 
 
 def _supervision(provenance: Provenance) -> str:
-    """Say which labels touched the model; masks that taught the first weights already are named once."""
+    """Say which labels touched the model; words for its masks that its first weights begin with are not said twice."""
     masks = f"masks: {provenance.masks}; first weights: "
     return provenance.backbone if provenance.backbone.startswith(masks) else masks + provenance.backbone
 

@@ -18,7 +18,7 @@ class PasteSettings:
     """How objects are pasted.
 
     Args:
-        scenes_per_image: how many scenes each image becomes, with other objects each time.
+        scenes_per_image: how many scenes each image becomes, objects being drawn anew for each.
         share: of the scenes that get objects, in [0, 1]; the others stay as the images are.
         max_objects: most objects that an image gets; every number from 1 on is as likely.
         min_area: area of a pasted object, a share of its new image; drawn evenly in its logarithm.

@@ -80,8 +80,7 @@ def write_pasted_set(
     several it is not known whether they are parts of one. Written are train/STEM.jpg (train/STEM_scene2.jpg and so on
     for further scenes of an image), annotations/instances_train.json with the visible masks, and pasted.json. What
     becomes of an image depends on the seed, its place in the set, and the set; its first scene is the same however many
-    there are. A call that was stopped is repeated with the same settings: images that are
-    there are not written again.
+    there are. A call that was stopped is repeated with the same settings: images that are there are not written again.
 
     Args:
         images: the set. objects: of its images.
@@ -99,6 +98,7 @@ def write_pasted_set(
     """
     if seed < 0 or (num_workers is not None and num_workers < 0):
         raise InputError(f"seed is {seed} and num_workers {num_workers}; neither may be negative")
+    names = _scene_names(images.images, settings.scenes_per_image)
     donors = _donors(images.images, objects)
     if not donors:
         low, high = _DONOR_AREAS
@@ -106,7 +106,6 @@ def write_pasted_set(
             f"none of {len(images)} images has a single object of {low:.0%} to {high:.0%} of its area, so there is "
             "nothing to paste; check the masks"
         )
-    names = _scene_names(images.images, settings.scenes_per_image)
     supervision = _claim(out, images.images, objects, settings, seed, supervision)
     paster = _Paster(images.images, names, objects, donors, settings, seed, out / SPLIT)
     workers = choose_num_workers(len(names), _IMAGES_PER_WORKER) if num_workers is None else num_workers

@@ -41,8 +41,12 @@ def automatic_supervision(supervision: str) -> str:
 
 
 def filtered_supervision(masks: str, model: str) -> str:
-    """Return which labels touched masks that a promptable model chose; masks, model: which labels are behind them."""
-    return f"{masks}; chosen by a promptable model ({model.replace(masks, 'all of these')})"
+    """Return which labels touched masks that a promptable model chose.
+
+    masks, model: which labels are behind them, in words; where those of the model have those of the masks in them, they
+    are not said twice.
+    """
+    return f"{masks}; chosen by a promptable model ({model.replace(masks, 'labels as above')})"
 
 
 def made_elsewhere(masks: Path) -> str:

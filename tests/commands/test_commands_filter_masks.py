@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import DrawnFolder, Outcome, command, draw_folder, truncate
+from tiny_runs import DrawnFolder, Outcome, command, draw_folder, truncate, write_mask
 
 from densessl.commands import filter_masks as module
 from densessl.data.layouts import open_images
@@ -75,7 +75,7 @@ def test_what_is_kept_is_a_source_of_objects_and_says_which_labels_are_behind_it
 def test_a_stopped_call_goes_on_and_a_broken_image_costs_a_line(
     folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert filter_(folder, tmp_path / "whole").status == 0
+    assert filter_(folder, tmp_path / "whole", "--min_agreement", "0").status == 0
     judged = module._judged
 
     def stop_at_2(ref: module.ImageRef, *rest: object) -> module.ImageRecord:
@@ -88,8 +88,8 @@ def test_a_stopped_call_goes_on_and_a_broken_image_costs_a_line(
     with pytest.raises(module.InputError, match="was stopped, or still runs"):
         open_objects(tmp_path / "out", (), ObjectSettings())
     monkeypatch.setattr(module, "_judged", judged)
-    assert filter_(folder, tmp_path / "out").status == 0
-    for name in ("proposals.json", "rejected.json", "records.jsonl", "filtered.json"):
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
+    for name in ("proposals.json", "rejected.json", "records.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     truncate(folder.images / "1.jpg")
     outcome = filter_(folder, tmp_path / "out", "--min_agreement", "0")
@@ -98,14 +98,71 @@ def test_a_stopped_call_goes_on_and_a_broken_image_costs_a_line(
     assert "3 of 3 masks are kept, in 3 of 4 images" in outcome.out
 
 
-def test_another_model_or_foreign_folder_and_bad_numbers_are_refused(folder: DrawnFolder, tmp_path: Path) -> None:
-    assert filter_(folder, tmp_path / "out").status == 0
+def test_a_repeated_call_writes_no_list_anew(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
+    lists = [tmp_path / "out" / name for name in ("proposals.json", "rejected.json", "filtered.json")]
+    before = [path.stat().st_mtime_ns for path in lists]  # by which `paste` knows its masks
+    outcome = filter_(folder, tmp_path / "out", "--min_agreement", "0")
+    assert "4 of 4 masks are kept" in outcome.out
+    assert [path.stat().st_mtime_ns for path in lists] == before
+
+
+def test_images_that_changed_are_judged_again(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
+    before = listed(tmp_path / "out")
+    (folder.images / "0.jpg").write_bytes((folder.images / "2.jpg").read_bytes())
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
+    after = listed(tmp_path / "out")
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]
+
+
+def test_want_of_memory_costs_an_image(folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = module._judged
+
+    def want_memory(ref: module.ImageRef, *rest: object) -> module.ImageRecord:
+        if ref.stem == "2":
+            raise MemoryError
+        return judged(ref, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_judged", want_memory)
+    outcome = filter_(folder, tmp_path / "out", "--min_agreement", "0")
+    assert "left out 2: memory did not suffice for this image" in outcome.err
+    assert "3 of 3 masks are kept, in 3 of 4 images" in outcome.out
+    monkeypatch.setattr(module, "_judged", judged)
+    assert "4 of 4 masks are kept" in filter_(folder, tmp_path / "out", "--min_agreement", "0").out
+
+
+def test_objects_of_a_coco_file_are_judged_alike(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
+    words = ("--images", folder.images, "--weights", tmp_path / "model.safetensors", "--min_agreement", "0")
+    outcome = command("filter_masks", *words, "--masks", tmp_path / "out/proposals.json", "--out", tmp_path / "again")
+    assert outcome.status == 0, outcome.err
+    assert listed(tmp_path / "again") == listed(tmp_path / "out")
+    (folder.images / "3.jpg").unlink()
+    outcome = command("filter_masks", *words, "--masks", tmp_path / "out/proposals.json", "--out", tmp_path / "again")
+    assert outcome.status == 1
+    assert "the images are others, or were changed since" in outcome.err
+
+
+def test_what_does_not_belong_together_is_refused(folder: DrawnFolder, tmp_path: Path) -> None:
+    assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
     outcome = filter_(folder, tmp_path / "out", "--num_clicks", "3")
     assert outcome.status == 1
     assert "was begun with something else (num_clicks 8 there, 3 now)" in outcome.err
+    write_mask(folder, "1", 255)
+    assert "the masks are others, or were changed since" in filter_(folder, tmp_path / "out").err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
-    assert "holds notes.txt, but no filtered.json" in filter_(folder, tmp_path / "mine").err
+    assert "is not empty and has no filtered.json" in filter_(folder, tmp_path / "mine").err
+
+
+def test_bad_numbers_and_no_mask_that_agrees_are_told(folder: DrawnFolder, tmp_path: Path) -> None:
     assert "min_agreement is 1.5; it is a mean IoU" in filter_(folder, tmp_path / "new", "--min_agreement", "1.5").err
     assert "num_clicks is 0 and seed 0" in filter_(folder, tmp_path / "new", "--num_clicks", "0").err
     assert not (tmp_path / "new").exists()
+    outcome = filter_(folder, tmp_path / "new", "--min_agreement", "1")
+    assert outcome.status == 1
+    assert "none of 4 masks agrees by 1 with what the model makes of clicks inside" in outcome.err
+    assert len(json.loads((tmp_path / "new/rejected.json").read_text())) == 4
+    assert "4 of 4 masks are kept" in filter_(folder, tmp_path / "new", "--min_agreement", "0").out

@@ -75,7 +75,7 @@ def test_an_image_becomes_several_scenes(folder: DrawnFolder, tmp_path: Path) ->
     truncate(folder.images / "3.jpg")
     outcome = paste(folder, tmp_path / "three", "--pasting.scenes_per_image", "3")
     assert outcome.status == 0, outcome.err
-    assert "21 images, 1 left out with " in outcome.out
+    assert "21 scenes of 7 images, 1 left out with " in outcome.out
     assert outcome.err.count("left out 3") == 1
     (folder.images / "2_scene2.jpg").write_bytes((folder.images / "2.jpg").read_bytes())
     scenes = [tmp_path / "three/train" / f"2{name}.jpg" for name in ("", "_scene2", "_scene3")]

@@ -108,6 +108,7 @@ def test_some_are_mirrored() -> None:
         ({"share": 1.5}, "pasting.share is 1.5"),
         ({"min_left": -0.1}, "pasting.min_left is -0.1"),
         ({"max_objects": 0}, "pasting.max_objects is 0"),
+        ({"scenes_per_image": 0}, "pasting.scenes_per_image is 0; it must be at least 1"),
         ({"min_area": 0.4}, "pasting.min_area 0.4 and pasting.max_area 0.3"),
         ({"max_scale": 0.0}, "pasting.max_scale is 0.0"),
         ({"feather_px": -1.0}, "pasting.feather_px -1.0"),

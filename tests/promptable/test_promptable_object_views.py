@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -112,3 +113,19 @@ def test_a_thin_mask_keeps_the_cells_that_it_covers_most() -> None:
 def test_images_with_frames_of_their_own_make_no_batch(drawn: tuple[tuple[ImageRef, ...], ChosenObjects]) -> None:
     with pytest.raises(InputError, match="train with padding square"):
         ObjectViews(*drawn, PromptableSettings("test_resnet", 64, padding="stride"), CHOICE)
+
+
+@pytest.mark.parametrize("cell_px", [4, 2, 1])
+@pytest.mark.parametrize("size", [(37, 90), (200, 150), (64, 64), (5, 300)])
+def test_cells_are_those_that_a_mask_covers_half(size: tuple[int, int], cell_px: int) -> None:
+    generator = np.random.default_rng(0)
+    mask = generator.random(size) < 0.6
+    mask[: size[0] // 2, : size[1] // 2] = True
+    frame = frame_of(size, SETTINGS)
+    height, width = frame.scaled_size
+    how = cv2.INTER_AREA if height < size[0] else cv2.INTER_LINEAR
+    covered = np.zeros(frame.padded_size, dtype=np.float32)
+    covered[:height, :width] = cv2.resize(mask.astype(np.float32), (width, height), interpolation=how)
+    side = 64 // cell_px
+    means = covered.reshape(side, cell_px, side, cell_px).mean((1, 3))
+    assert np.array_equal(mask_cells(mask, frame, cell_px), means >= min(0.5, means.max()))

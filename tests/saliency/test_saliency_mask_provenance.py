@@ -4,7 +4,7 @@ import pytest
 
 from densessl.data.synthetic_nested_set import render_nested_set
 from densessl.files import write_json
-from densessl.saliency.mask_provenance import masks_provenance, recorded_supervision
+from densessl.saliency.mask_provenance import filtered_supervision, masks_provenance, recorded_supervision
 
 FUSED = "fitted to none (estimator fused; docs/saliency.md says which labels its design saw)"
 
@@ -81,3 +81,10 @@ def test_masks_of_nested_scenes_are_the_renderers(tmp_path):
     edited = annotations.with_name("edited.json")
     edited.write_bytes(annotations.read_bytes())
     assert masks_provenance(edited).startswith("made elsewhere (edited.json)")
+
+
+def test_labels_behind_chosen_masks_are_said_once():
+    assert filtered_supervision("none", "masks: none; first weights: x") == (
+        "none; chosen by a promptable model (masks: labels as above; first weights: x)"
+    )
+    assert filtered_supervision("none", "people") == "none; chosen by a promptable model (people)"

@@ -261,6 +261,7 @@ def test_two_processes_train_one_model_and_resume_exactly(tmp_path: Path) -> Non
     ("settings", "values", "message"),
     [
         (InteractionSettings, {"box_share": 1.5}, r"interaction.box_share is 1.5; a probability"),
+        (InteractionSettings, {"middle_share": -0.5}, r"interaction.middle_share is -0.5; a probability"),
         (InteractionSettings, {"objects_per_image": 65}, "objects_per_image is 65; at most 64 objects of an image"),
         (InteractionSettings, {"prompts_per_object": 0}, "interaction.prompts_per_object is 0; it must be at least 1"),
         (InteractionSettings, {"num_points": 0, "num_refinements": 0}, "both 0, so that the single mask"),
