@@ -16,7 +16,7 @@ from densessl.training.promptable_training import PromptableResult, train_prompt
 MODEL = PromptableSettings(
     "test_resnet", 48, dim=16, mask_channels=4, decoder_heads=2, decoder_mlp_dim=16, iou_hidden_dim=16
 )
-INTERACTION = InteractionSettings(num_points=1, num_refinements=1, prompts_per_object=2)
+INTERACTION = InteractionSettings(middle_share=0.5, num_points=1, num_refinements=1, prompts_per_object=2)
 TRAINING = PromptableTrainingSettings(
     epochs=3,
     batch_size=3,
