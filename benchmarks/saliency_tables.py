@@ -39,6 +39,9 @@ def render_saliency_tables(results: Path) -> None:
         rows = read_rows(results / f"{name}.jsonl")
         if rows:
             replace_block(PAGE, name, f"{table(rows)} Rows: `results/{name}.jsonl`.")
+    methods = results / "saliency.jsonl"
+    if methods.is_file():
+        render_saliency_table(methods)
 
 
 def render_saliency_table(results: Path) -> None:
