@@ -180,6 +180,13 @@ def state_of_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def describe_difference(key: str, there: object, now: object) -> str:
+    """Say how a value in the record of a folder differs from that of a call; `images` and `masks` are digests."""
+    if key in ("images", "masks"):
+        return f"the {key} are others, or were changed since"
+    return f"{key} {there!r} there, {now!r} now"
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; an `OSError` of reading it passes through."""
     with path.open("rb") as handle:

@@ -42,6 +42,10 @@ _DESCRIPTION = (
     "masks that a promptable model gives back for clicks inside them; score is their mean IoU with its answers"
 )
 
+_NO_MEMORY = (
+    "memory did not suffice for this image; repeat the command on a larger machine, or with a smaller image and masks"
+)
+
 
 @dataclass(frozen=True)
 class FilteredMasks:
@@ -153,7 +157,7 @@ def _judge(
         try:
             found = _judged(ref, objects, predictor, num_clicks, generator)
         except (InputError, torch.OutOfMemoryError, MemoryError) as error:
-            reason = str(error) if isinstance(error, InputError) else "memory did not suffice for this image"
+            reason = str(error) if isinstance(error, InputError) else _NO_MEMORY
             console.print(f"left out {ref.stem}: {reason}")
             found = ImageRecord(ref.stem, reason=reason, is_unreadable=True)
         append_record(journal, replace(found, file_sha256=state))

@@ -6,7 +6,7 @@ from typing import Any
 from densessl.commands.promptable_network import OpenedModel
 from densessl.data.masks import SALIENCY_RECORD
 from densessl.errors import InputError
-from densessl.files import make_folder, read_json, remove_abandoned_writes, write_json
+from densessl.files import describe_difference, make_folder, read_json, remove_abandoned_writes, write_json
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_settings import PromptableSettings
 from densessl.training.run_folder import environment_record, plain
@@ -53,7 +53,7 @@ def claim_folder(out: Path, record: dict[str, Any], name: str, command: str) -> 
         if isinstance(before.get("model"), dict):  # earlier versions knew fewer settings, at their defaults of now
             before = {**before, "model": plain(PromptableSettings()) | before["model"]}
         differences = [
-            _difference(key, before.get(key), now.get(key))
+            describe_difference(key, before.get(key), now.get(key))
             for key in sorted(before.keys() | now.keys())
             if before.get(key) != now.get(key)
         ]
@@ -74,9 +74,3 @@ def claim_folder(out: Path, record: dict[str, Any], name: str, command: str) -> 
 def write_folder_record(out: Path, record: dict[str, Any], name: str) -> None:
     """Write the record anew."""
     write_json(out / name, plain(record))
-
-
-def _difference(key: str, there: object, now: object) -> str:
-    if key in ("images", "masks"):  # digests
-        return f"the {key} are others, or were changed since"
-    return f"{key} {there!r} there, {now!r} now"

@@ -17,6 +17,7 @@ from densessl.data.worker_pool import choose_num_workers, in_order
 from densessl.errors import InputError
 from densessl.files import (
     check_unused_folder,
+    describe_difference,
     make_folder,
     read_json,
     remove_abandoned_writes,
@@ -180,18 +181,12 @@ def _claim(
     known = found if isinstance(found, dict) else {}
     if isinstance(known.get("paste"), dict):
         known = {**known, "paste": {"scenes_per_image": 1, **known["paste"]}}  # earlier versions knew one scene
-    differences = [_difference(key, known.get(key), now[key]) for key in now if known.get(key) != now[key]]
+    differences = [describe_difference(key, known.get(key), now[key]) for key in now if known.get(key) != now[key]]
     if differences:
         raise InputError(
             f"{out} was begun with other settings ({'; '.join(differences)}); use those, or another output folder"
         )
     return str(known.get("supervision", supervision))
-
-
-def _difference(key: str, there: object, now: object) -> str:
-    if key in ("images", "masks"):
-        return f"the {key} are others, or were changed since"
-    return f"{key} {there!r} there, {now!r} now"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,18 @@ def listed(out: Path) -> list[float]:
     return [entry["score"] for entry in json.loads((out / "proposals.json").read_text())["annotations"]]
 
 
+def fail_at_2(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """Let the judging of image 2 fail."""
+    judged = module._judged
+
+    def judge(ref: module.ImageRef, *rest: object) -> module.ImageRecord:
+        if ref.stem == "2":
+            raise error
+        return judged(ref, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_judged", judge)
+
+
 def test_masks_are_kept_by_their_agreement(folder: DrawnFolder, tmp_path: Path) -> None:
     outcome = filter_(folder, tmp_path / "out", "--min_agreement", "0")
     assert outcome.status == 0, outcome.err
@@ -76,18 +88,11 @@ def test_a_stopped_call_goes_on_and_a_broken_image_costs_a_line(
     folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert filter_(folder, tmp_path / "whole", "--min_agreement", "0").status == 0
-    judged = module._judged
-
-    def stop_at_2(ref: module.ImageRef, *rest: object) -> module.ImageRecord:
-        if ref.stem == "2":
-            raise KeyboardInterrupt
-        return judged(ref, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "_judged", stop_at_2)
+    fail_at_2(monkeypatch, KeyboardInterrupt)
     assert filter_(folder, tmp_path / "out").status == 130
     with pytest.raises(module.InputError, match="was stopped, or still runs"):
         open_objects(tmp_path / "out", (), ObjectSettings())
-    monkeypatch.setattr(module, "_judged", judged)
+    monkeypatch.undo()
     assert filter_(folder, tmp_path / "out", "--min_agreement", "0").status == 0
     for name in ("proposals.json", "rejected.json", "records.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -118,18 +123,11 @@ def test_images_that_changed_are_judged_again(folder: DrawnFolder, tmp_path: Pat
 
 
 def test_want_of_memory_costs_an_image(folder: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judged = module._judged
-
-    def want_memory(ref: module.ImageRef, *rest: object) -> module.ImageRecord:
-        if ref.stem == "2":
-            raise MemoryError
-        return judged(ref, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module, "_judged", want_memory)
+    fail_at_2(monkeypatch, MemoryError)
     outcome = filter_(folder, tmp_path / "out", "--min_agreement", "0")
     assert "left out 2: memory did not suffice for this image" in outcome.err
     assert "3 of 3 masks are kept, in 3 of 4 images" in outcome.out
-    monkeypatch.setattr(module, "_judged", judged)
+    monkeypatch.undo()
     assert "4 of 4 masks are kept" in filter_(folder, tmp_path / "out", "--min_agreement", "0").out
 
 
