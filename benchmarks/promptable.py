@@ -2,6 +2,8 @@
 
     python -m benchmarks.promptable objects --data ROOT --split val --weights RUN/network.safetensors --name NAME
     python -m benchmarks.promptable objects --data ROOT --split val --weights FILE --name NAME --refine grabcut
+    python -m benchmarks.promptable objects --data ROOT --split val --weights FILE --name NAME --select fitting \
+        --mirrored
     python -m benchmarks.promptable objects --data ROOT --split val --method grabcut
     python -m benchmarks.promptable nested --data NESTED --split val --weights RUN/network.safetensors --name NAME
 
@@ -16,7 +18,7 @@ import argparse
 import functools
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -37,6 +39,7 @@ from densessl.evaluation.nested_masks import nested_match
 from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
 from densessl.files import file_sha256
 from densessl.promptable.mask_refinement import Refinement
+from densessl.promptable.predicted_masks import Selection
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_weights import load_promptable_model
 from densessl.structures import ImageArray, ImageRef, MaskArray
@@ -54,13 +57,14 @@ class Method(Protocol):
 
 
 class ModelMethod:
-    """A promptable model as it was trained: the best of the three masks for a first prompt, then the single mask, fed
-    with the one before. refine: of the masks; what is fed is never refined.
+    """A promptable model as it was trained: one of the three masks for a first prompt, then the single mask, fed with
+    the one before. refine: of the masks; what is fed is never refined. select: which of the three.
     """
 
-    def __init__(self, predictor: Predictor, refine: Refinement = "none") -> None:
+    def __init__(self, predictor: Predictor, refine: Refinement = "none", select: Selection = "best") -> None:
         self._predictor = predictor
         self._refine = refine
+        self._select = select
         self._low_resolution: NDArray[np.float32] | None = None
 
     def set_image(self, image: ImageArray) -> None:
@@ -70,7 +74,7 @@ class ModelMethod:
         points = [[click.x, click.y] for click in clicks]
         labels = [int(click.is_foreground) for click in clicks]
         if len(clicks) == 1:
-            found = self._predictor.predict(points, labels, select="best", refine=self._refine)
+            found = self._predictor.predict(points, labels, select=self._select, refine=self._refine)
         else:
             found = self._predictor.predict(
                 points, labels, mask=self._low_resolution, multimask=False, refine=self._refine
@@ -79,7 +83,7 @@ class ModelMethod:
         return found.masks[0, 0]
 
     def from_box(self, box: tuple[int, int, int, int]) -> MaskArray:
-        return self._predictor.predict(boxes=box, select="best", refine=self._refine).masks[0, 0]
+        return self._predictor.predict(boxes=box, select=self._select, refine=self._refine).masks[0, 0]
 
 
 class GrabCutMethod:
@@ -110,10 +114,10 @@ def main() -> None:
     row |= _method_record(arguments)
     if arguments.task == "objects":
         weights = None if arguments.method == "grabcut" else arguments.weights
-        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights, arguments.refine)
+        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights, _choice(arguments))
         row |= score_objects(scorer, arguments.num_workers)
-    elif arguments.refine != "none":
-        raise SystemExit(f"--refine is {arguments.refine}, but nested scenes are scored without; leave it out")
+    elif _choice(arguments) != MaskChoice():
+        raise SystemExit(f"nested scenes are scored without {_choice(arguments).record()}; leave it out")
     elif arguments.num_workers:
         raise SystemExit(
             f"--num_workers is {arguments.num_workers}, but nested scenes are scored in this process; leave it out"
@@ -127,17 +131,30 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
+class MaskChoice:
+    """refine, select: as `Predictor.predict` takes them. mirrored: as `Predictor` does."""
+
+    refine: Refinement = "none"
+    select: Selection = "best"
+    mirrored: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return what is not the default."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(MaskChoice, name)}
+
+
+@dataclass(frozen=True)
 class ObjectScorer:
     """Scores the objects of the image at a place of a split; each process that it is sent to opens what it needs.
 
-    num_images: the first ones alone. weights: of a promptable model; GrabCut without. refine: of its masks.
+    num_images: the first ones alone. weights: of a promptable model; GrabCut without. choice: of its masks.
     """
 
     data: Path
     split: str
     num_images: int | None
     weights: Path | None
-    refine: Refinement = "none"
+    choice: MaskChoice = MaskChoice()
 
     def __call__(self, index: int) -> list[ObjectScore]:
         images, truth_of, method = _opened(self)
@@ -152,8 +169,14 @@ def _opened(scorer: ObjectScorer) -> tuple[tuple[ImageRef, ...], Callable[[Image
         torch.set_num_threads(1)
     image_set = open_data_set(scorer.data, scorer.split)
     images = image_set.images[: scorer.num_images]
-    method = GrabCutMethod() if scorer.weights is None else ModelMethod(_predictor(scorer.weights), scorer.refine)
-    return images, open_truth(image_set, images), method
+    return images, open_truth(image_set, images), _method(scorer)
+
+
+def _method(scorer: ObjectScorer) -> Method:
+    if scorer.weights is None:
+        return GrabCutMethod()
+    choice = scorer.choice
+    return ModelMethod(_predictor(scorer.weights, choice.mirrored), choice.refine, choice.select)
 
 
 def score_objects(scorer: ObjectScorer, num_workers: int) -> dict[str, Any]:
@@ -206,14 +229,16 @@ def _standard_error(values: NDArray[np.float64], counts: Sequence[int]) -> float
     return float(np.sqrt((residuals**2).sum() * len(counts) / max(1, len(counts) - 1)) / len(values))
 
 
-def _predictor(weights: Path) -> Predictor:
-    return Predictor.from_weights(weights, precision="fp32")
+def _predictor(weights: Path, mirrored: bool = False) -> Predictor:
+    return Predictor.from_weights(weights, precision="fp32", mirrored=mirrored)
 
 
 def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.method == "grabcut":
-        if arguments.refine != "none":
-            raise SystemExit("--refine is for a model's masks; leave it out with --method grabcut")
+        if _choice(arguments) != MaskChoice():
+            raise SystemExit(
+                f"{_choice(arguments).record()} is for a model's masks; leave it out with --method grabcut"
+            )
         return {"method": "grabcut", "supervision": "none"}
     if arguments.weights is None or arguments.name is None:
         raise SystemExit("give --weights FILE and --name NAME, or --method grabcut")
@@ -222,9 +247,13 @@ def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
         "method": arguments.name,
         "supervision": report.supervision,
         "weights_sha256": file_sha256(arguments.weights)[:16],
-        **({} if arguments.refine == "none" else {"refine": arguments.refine}),
+        **_choice(arguments).record(),
         "selection": arguments.selection,
     }
+
+
+def _choice(arguments: argparse.Namespace) -> MaskChoice:
+    return MaskChoice(arguments.refine, arguments.select, arguments.mirrored)
 
 
 def _parse() -> argparse.Namespace:
@@ -235,6 +264,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--method", choices=("model", "grabcut"), default="model")
     parser.add_argument("--weights", type=Path, help="any file of a promptable model")
     parser.add_argument("--refine", choices=get_args(Refinement), default="none", help="cut the model's masks anew")
+    parser.add_argument("--select", choices=("best", "fitting"), default="best", help="of the masks of a first prompt")
+    parser.add_argument("--mirrored", action="store_true", help="average the masks with those of the mirror image")
     parser.add_argument("--name", help="of the model, in the table")
     parser.add_argument("--selection", default="none: scored once", help="which scores were seen before it was chosen")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that share the images")

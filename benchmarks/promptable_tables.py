@@ -30,11 +30,11 @@ def render_promptable_tables(results: Path) -> None:
 
 def objects_table(rows: list[Row]) -> str:
     """Mean IoU of each method on each split."""
-    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"], row.get("refine", "none")))
+    newest = latest(rows, lambda row: (row["data"], row["split"], row["method"], *_choice(row)))
     lines = [
         [
             f"{row['data']} {row['split']}",
-            row["method"] + (f"; masks refined: {row['refine']}" if "refine" in row else ""),
+            "; ".join([row["method"], *_choice(row)]),
             *(f"{row[name]:.3f} ± {row[f'{name}_error']:.3f}" for name in PROMPTS),
             str(row["num_objects"]),
             row["supervision"],
@@ -49,6 +49,18 @@ def objects_table(rows: list[Row]) -> str:
         "annotated instances (COCO), of 1 % of the image or more; void pixels and crowds count for nothing. Clicks and "
         f"boxes come from the labels. Measured on {all_measured_on(newest)}. Rows: `results/promptable.jsonl`."
     )
+
+
+def _choice(row: Row) -> list[str]:
+    """Return how masks were chosen and what was made of them, where it is not the default."""
+    choice = []
+    if "select" in row:
+        choice.append(f"select: {row['select']}")
+    if row.get("mirrored"):
+        choice.append("mirrored")
+    if "refine" in row:
+        choice.append(f"masks refined: {row['refine']}")
+    return choice
 
 
 def filtered_table(rows: list[Row]) -> str:

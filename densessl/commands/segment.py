@@ -40,6 +40,7 @@ def segment(
     multimask: bool = True,
     select: Selection | None = None,
     refine: Refinement = "none",
+    mirrored: bool = False,
     everything: bool = False,
     weights: Path | None = None,
     encoder: str | None = None,
@@ -70,9 +71,11 @@ def segment(
         box: x0,y0,x1,y1 around the object, in pixels; belongs to the same prompt as the points.
         mask: low_resolution.npy of an earlier call for this image, whose first mask belongs to the prompt too.
         multimask: three masks, best for a single click, or one, for prompts that are clear.
-        select: keep one of the three: best (highest predicted IoU), whole, part or subpart (by area).
+        select: keep one of the three: best (highest predicted IoU), fitting (the one in whose middle the click lies, or
+            that the box is close around, at the threshold where it fits), whole, part or subpart (by area).
         refine: grabcut cuts the masks of a prompt anew along colours and edges, which small models gain by; none keeps
             the model's own.
+        mirrored: see the image in the mirror too and average the masks: twice the time, better masks.
         everything: no prompts: masks of all that is found by a grid of points.
         weights: file of a promptable model: SAM's, MobileSAM's, transformers' SamModel or densessl's.
         encoder: instead, the timm name of a backbone under a decoder of random weights, whose masks mean nothing yet.
@@ -95,11 +98,11 @@ def segment(
     """
     source = PromptableSource(weights, encoder, encoder_weights, pretrained, size_px, seed)
     prompt = read_prompt(points, box, mask)
-    _check_task(prompt, image, images, everything, select, multimask, refine)
+    _check_task(prompt, image, images, everything, select, multimask, refine, mirrored)
     _check_unused(everything, automatic, map, max_memory_gb)
     image_set = _open(image, images, out)
     opened = open_promptable_model(source)
-    predictor = Predictor(opened.model, precision=precision)
+    predictor = Predictor(opened.model, precision=precision, mirrored=mirrored)
     if opened.is_untrained:
         _say("the decoder has random weights: these masks mean nothing yet")
     if everything:
@@ -140,7 +143,7 @@ def _segment_prompt(
     write_atomically(out / "low_resolution.npy", lambda path: np.save(path, found.low_resolution[0]))
     masks = _described(found)
     about = {"image": ref.path.resolve(), "height": photo.shape[0], "width": photo.shape[1]}
-    choice = {"multimask": multimask, "select": select, "refine": refine}
+    choice = {"multimask": multimask, "select": select, "refine": refine, "mirrored": predictor.mirrored}
     write_folder_record(out, {**record, **about, "prompt": prompts, **choice, "masks": masks}, SEGMENT_RECORD)
     for entry in masks:
         _say(
@@ -158,14 +161,17 @@ def _check_task(
     select: Selection | None,
     multimask: bool,
     refine: Refinement,
+    mirrored: bool,
 ) -> None:
     if (image is None) == (images is None):
         given = "neither" if image is None else "both"
         raise InputError(f"give an image (--image FILE) or a folder of images (--images DIR), got {given}")
     if everything and not prompt.is_empty:
         raise InputError("everything is true, which takes no prompts, but there are some; leave out one or the other")
-    if everything and (select is not None or not multimask or refine != "none"):
-        raise InputError("select, multimask and refine are for prompts; leave them out where everything is true")
+    if everything and (select is not None or not multimask or refine != "none" or mirrored):
+        raise InputError(
+            "select, multimask, refine and mirrored are for prompts; leave them out where everything is true"
+        )
     if not everything and prompt.is_empty:
         raise InputError(
             "no prompt is given; give --points x,y,1, --box x0,y0,x1,y1 or --mask FILE, or --everything true"

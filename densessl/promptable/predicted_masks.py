@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from densessl.errors import InputError
 from densessl.promptable.framing import Frame, restore_logits
 
-Selection = Literal["best", "whole", "part", "subpart"]
+RankedSelection = Literal["best", "whole", "part", "subpart"]
+Selection = Literal[RankedSelection, "fitting"]
 
 _MAX_VALUES = 2**26
 """Logits at the image's size that are held at a time (256 MiB), unless one mask alone has more."""
@@ -101,7 +102,7 @@ def check_selection(selection: Selection, num_masks: int) -> None:
     """Raise `InputError` for a name that is no selection, or that means nothing among so many masks of a prompt."""
     if selection not in get_args(Selection):
         raise InputError(f"select is {selection!r}; it is one of {', '.join(get_args(Selection))}, or None for all")
-    least = {"best": 1, "whole": 1, "subpart": 2, "part": 3}
+    least = {"best": 1, "fitting": 1, "whole": 1, "subpart": 2, "part": 3}
     if num_masks < least[selection]:
         there_are = [name for name, count in least.items() if count <= num_masks]
         raise InputError(
@@ -110,7 +111,7 @@ def check_selection(selection: Selection, num_masks: int) -> None:
         )
 
 
-def select_masks(masks: PredictedMasks, selection: Selection) -> PredictedMasks:
+def select_masks(masks: PredictedMasks, selection: RankedSelection) -> PredictedMasks:
     """Keep one mask of each prompt: best (highest predicted IoU), whole, part or subpart.
 
     The last three are the largest, the middle and the smallest by area, since the masks of an ambiguous prompt are

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike
 from densessl.data.images import read_image
 from densessl.errors import InputError
 from densessl.models.precision import choose_precision, on_device
+from densessl.promptable.fitting_masks import fitting_masks
 from densessl.promptable.framing import Frame, check_image, frame_image
-from densessl.promptable.mask_decoder import MaskOutputs
+from densessl.promptable.mask_decoder import DecodedMasks, MaskOutputs
 from densessl.promptable.mask_refinement import Refinement, check_refinement, refine_masks
 from densessl.promptable.memory_plan import prompts_at_a_time
+from densessl.promptable.mirroring import average_masks, mirror_prompts
 from densessl.promptable.predicted_masks import (
     PredictedMasks,
     Selection,
@@ -36,11 +38,15 @@ _MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """An image as the decoder sees it: features (1, channels, h, w), codes of their positions, and the frame."""
+    """An image as the decoder sees it: features (1, channels, h, w), codes of their positions, and the frame.
+
+    mirrored: features of the frame turned left to right, for a predictor that looks at it too.
+    """
 
     features: torch.Tensor
     positions: torch.Tensor
     frame: Frame
+    mirrored: torch.Tensor | None = None
 
 
 class Predictor:
@@ -56,6 +62,7 @@ class Predictor:
         device: torch.device | str | None = None,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
         max_cached_images: int = _MAX_CACHED_IMAGES,
+        mirrored: bool = False,
     ) -> None:
         """Move the model to a device and into evaluation mode.
 
@@ -64,12 +71,14 @@ class Predictor:
             device: by default a GPU where there is one.
             precision: fp32, bf16 (mixed), or auto: bf16 where the device multiplies it in hardware.
             max_cached_images: embeddings to keep, at least 1.
+            mirrored: see the image in the mirror too, and average the masks of prompts: twice the time, better masks.
         """
         if max_cached_images < 1:
             raise InputError(f"max_cached_images is {max_cached_images}; it must be at least 1, the image that is set")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = on_device(model, self.device).eval()
         self.precision = choose_precision(precision, self.device)
+        self.mirrored = mirrored
         self._max_cached_images = max_cached_images
         self._embeddings: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._current: ImageEmbedding | None = None
@@ -81,9 +90,10 @@ class Predictor:
         path: str | Path,
         device: torch.device | str | None = None,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        mirrored: bool = False,
     ) -> "Predictor":
         """Load the model of a file: densessl's, SAM's, MobileSAM's or transformers' (`load_promptable_model`)."""
-        return cls(load_promptable_model(Path(path))[0], device, precision)
+        return cls(load_promptable_model(Path(path))[0], device, precision, mirrored=mirrored)
 
     @property
     def embedding(self) -> ImageEmbedding:
@@ -153,7 +163,9 @@ class Predictor:
             boxes: `(x0, y0, x1, y1)` pixels, (4,) or (num_prompts, 4).
             mask: `low_resolution` logits of an earlier prediction, (4 h, 4 w) or (num_prompts, 4 h, 4 w).
             multimask: three masks for each prompt, best for a single click, or one, for prompts that are clear.
-            select: keep one of the three: best, whole, part or subpart (see `select_masks`).
+            select: keep one of the three: best, whole, part or subpart (see `select_masks`), or fitting, the one in
+                whose middle the click lies, or that the box is close around, at the threshold where it fits
+                (see `fitting_masks`).
             refine: none, or grabcut: masks are cut anew along colours and edges (`refine_masks`), for small models.
 
         Raises:
@@ -164,7 +176,7 @@ class Predictor:
         check_refinement(refine)
         if select is not None:
             check_selection(select, self.model.settings.num_multimask)
-        if select not in (None, "best") and not multimask:
+        if select in ("whole", "part", "subpart") and not multimask:
             raise InputError(f"select {select!r} chooses among three masks, but multimask is false; set multimask true")
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
         batch, size = prompt_batch(prompts, embedding.frame, self.device), prompts_at_a_time(self.device)
@@ -178,9 +190,11 @@ class Predictor:
         """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""
         pixels, frame = frame_image(image, self.model.settings)
         with torch.inference_mode(), self.autocast():
-            features = self.model.encode(pixels[None].to(self.device)).float()
+            framed = pixels[None].to(self.device)
+            features = self.model.encode(framed).float()
             positions = self.model.image_positions(*frame.grid)
-        return ImageEmbedding(features, positions, frame)
+            mirrored = self.model.encode(framed.flip(-1)).float() if self.mirrored else None
+        return ImageEmbedding(features, positions, frame, mirrored)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the model's parts compute, for those who call them themselves."""
@@ -191,12 +205,21 @@ class Predictor:
         self, batch: PromptBatch, embedding: ImageEmbedding, multimask: bool, select: Selection | None
     ) -> PredictedMasks:
         outputs: MaskOutputs = "multiple" if multimask else "single"
-        with self.autocast():
-            logits, predicted_iou = self.model.decode(embedding.features, batch, outputs, embedding.positions)
+        logits, predicted_iou = self._decode(batch, embedding, outputs)
         numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
+        if select == "fitting":
+            return fitting_masks(logits, predicted_iou, numbers, embedding.frame, batch.points, batch.labels)
         num_kept = 1 if select == "best" else len(numbers)
         found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
         return found if select is None or select == "best" else select_masks(found, select)
+
+    def _decode(self, batch: PromptBatch, embedding: ImageEmbedding, outputs: MaskOutputs) -> DecodedMasks:
+        with self.autocast():
+            found = self.model.decode(embedding.features, batch, outputs, embedding.positions)
+            if embedding.mirrored is None:
+                return found
+            turned = mirror_prompts(batch, embedding.frame.padded_size[1])
+            return average_masks(found, self.model.decode(embedding.mirrored, turned, outputs, embedding.positions))
 
 
 def _content(image: ImageArray) -> str:

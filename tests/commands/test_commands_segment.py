@@ -95,6 +95,18 @@ def test_a_prompt_gives_ranked_masks(segment: Weights, folder: DrawnFolder, tmp_
     assert (height, width > 3 * 48) == (64 + 24, True)
 
 
+def test_a_fitting_mask_of_image_and_mirror_image(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
+    photo, out = folder.images / "1.jpg", tmp_path / "out"
+    prompt = ("--points", "20,20,1", "--select", "fitting", "--mirrored", "true")
+    assert segment("--image", photo, *prompt, "--out", out).status == 0
+    predictor = Predictor.from_weights(segment.path, precision="fp32", mirrored=True).set_image(photo)
+    expected = predictor.predict([[20, 20]], select="fitting")
+    assert np.array_equal(read_mask(out / "masks" / "1.png").foreground, expected.masks[0, 0])
+    record = read(out / "segment.json")
+    assert (record["select"], record["mirrored"]) == ("fitting", True)
+    assert record["masks"][0]["output"] == expected.output.item()
+
+
 def test_masks_feed_further_prompts_and_old_ones_go(segment: Weights, folder: DrawnFolder, tmp_path: Path) -> None:
     photo, out = folder.images / "0.jpg", tmp_path / "out"
     assert segment("--image", photo, "--points", "20,20,1", "--out", out).status == 0
@@ -384,8 +396,9 @@ def bad(words: Sequence[object], message: str) -> object:
         bad(("--points", "5,5,1", "--max_memory_gb", "2"), "max_memory_gb is 2, but it is for --everything true"),
         bad(("--points", "5,5,1", "--size_px", "64"), "size_px and seed are those of a model that is named"),
         bad(("--points", "5,5,1", "--seed", "1"), "size_px and seed are those of a model that is named"),
-        bad(("--everything", "true", "--select", "best"), "select, multimask and refine are for prompts"),
-        bad(("--everything", "true", "--refine", "grabcut"), "select, multimask and refine are for prompts"),
+        bad(("--everything", "true", "--select", "best"), "select, multimask, refine and mirrored are for prompts"),
+        bad(("--everything", "true", "--refine", "grabcut"), "select, multimask, refine and mirrored are for prompts"),
+        bad(("--everything", "true", "--mirrored", "true"), "select, multimask, refine and mirrored are for prompts"),
         bad(
             ("--everything", "true", "--max_memory_gb", "0.0001"), "max_memory_gb is 0.0001, but one point on an image"
         ),

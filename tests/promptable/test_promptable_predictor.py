@@ -117,10 +117,26 @@ def test_one_mask_can_be_asked_for(predictor: Predictor) -> None:
     assert np.array_equal(best.masks[0, 0], every.masks[0, 0])
     areas = [predictor.predict([[20, 30]], select=name).area_px.item() for name in ("subpart", "part", "whole")]
     assert areas == sorted(every.area_px[0])
-    with pytest.raises(InputError, match="select is 'biggest'; it is one of best, whole, part, subpart"):
+    with pytest.raises(InputError, match="select is 'biggest'; it is one of best, whole, part, subpart, fitting"):
         predictor.predict([[20, 30]], select="biggest")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="select 'whole' chooses among three masks, but multimask is false"):
         predictor.predict([[20, 30]], select="whole", multimask=False)
+
+
+@pytest.mark.parametrize("multimask", [True, False])
+def test_the_fitting_mask_holds_its_click(predictor: Predictor, multimask: bool) -> None:
+    predictor.set_image(drawn(60, 80))
+    points = np.array([[[20, 30]], [[70, 10]], [[40, 50]], [[5, 5]], [[60, 59]]], dtype=float)
+    found = predictor.predict(points, select="fitting", multimask=multimask)
+    assert found.masks.shape == (5, 1, 60, 80)
+    assert (found.output[:, 0] > 0).tolist() == [multimask] * 5
+    alone = predictor.predict(points[1], select="fitting", multimask=multimask)
+    assert np.array_equal(alone.masks[0], found.masks[1])
+    best = predictor.predict(points, select="best", multimask=multimask)
+    for index, ((x, y),) in enumerate(points.astype(int)):
+        assert found.masks[index, 0, y, x] or not best.masks[index, 0, y, x]
+    assert predictor.predict(boxes=[10, 10, 50, 40], select="fitting").masks.shape == (1, 1, 60, 80)
+    assert predictor.predict(mask=best.low_resolution[0, 0], select="fitting").masks.shape == (1, 1, 60, 80)
 
 
 def test_parts_of_the_decoding_give_what_one_call_gives(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +162,9 @@ def test_a_selection_that_the_model_has_not_is_refused() -> None:
     model = build_promptable_model(PromptableSettings("test_resnet", 64, **small))  # type: ignore[arg-type]
     predictor = Predictor(model, "cpu", "fp32").set_image(drawn(40, 60))
     assert predictor.predict([[20, 30]], select="subpart").masks.shape == (1, 1, 40, 60)
-    with pytest.raises(InputError, match=r"'part' needs 3 masks .* num_multimask is 2; choose best or whole"):
+    with pytest.raises(
+        InputError, match=r"'part' needs 3 masks .* num_multimask is 2; choose best or fitting or whole"
+    ):
         predictor.predict([[20, 30]], select="part")
 
 
