@@ -3,7 +3,7 @@
     python -m benchmarks.promptable objects --data ROOT --split val --weights RUN/network.safetensors --name NAME
     python -m benchmarks.promptable objects --data ROOT --split val --weights FILE --name NAME --refine grabcut
     python -m benchmarks.promptable objects --data ROOT --split val --weights FILE --name NAME --select fitting \
-        --mirrored
+        --mirrored [--first_click anywhere]
     python -m benchmarks.promptable objects --data ROOT --split val --method grabcut
     python -m benchmarks.promptable nested --data NESTED --split val --weights RUN/network.safetensors --name NAME
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ from densessl.structures import ImageArray, ImageRef, MaskArray
 
 NUM_CLICKS = 5
 NESTED_IOU = 0.8
+
+FirstClick = Literal["middle", "anywhere"]
 
 
 class Method(Protocol):
@@ -112,12 +114,16 @@ def main() -> None:
     arguments = _parse()
     row: dict[str, Any] = {"data": arguments.data.name, "split": arguments.split, "task": arguments.task}
     row |= _method_record(arguments)
+    if arguments.first_click != "middle":
+        row["first_click"] = arguments.first_click
     if arguments.task == "objects":
         weights = None if arguments.method == "grabcut" else arguments.weights
-        scorer = ObjectScorer(arguments.data, arguments.split, arguments.num_images, weights, _choice(arguments))
+        scorer = ObjectScorer(
+            arguments.data, arguments.split, arguments.num_images, weights, _choice(arguments), arguments.first_click
+        )
         row |= score_objects(scorer, arguments.num_workers)
-    elif _choice(arguments) != MaskChoice():
-        raise SystemExit(f"nested scenes are scored without {_choice(arguments).record()}; leave it out")
+    elif _choice(arguments) != MaskChoice() or arguments.first_click != "middle":
+        raise SystemExit("--refine, --select, --mirrored and --first_click are for the task objects; leave them out")
     elif arguments.num_workers:
         raise SystemExit(
             f"--num_workers is {arguments.num_workers}, but nested scenes are scored in this process; leave it out"
@@ -148,6 +154,7 @@ class ObjectScorer:
     """Scores the objects of the image at a place of a split; each process that it is sent to opens what it needs.
 
     num_images: the first ones alone. weights: of a promptable model; GrabCut without. choice: of its masks.
+    first_click: middle, as the protocol has it, or anywhere in the object, drawn by the places of image and object.
     """
 
     data: Path
@@ -155,12 +162,23 @@ class ObjectScorer:
     num_images: int | None
     weights: Path | None
     choice: MaskChoice = MaskChoice()
+    first_click: FirstClick = "middle"
 
     def __call__(self, index: int) -> list[ObjectScore]:
         images, truth_of, method = _opened(self)
         truth = truth_of(images[index])
         method.set_image(read_image(images[index].path))
-        return [score_object(method, mask, truth.ignored) for mask in truth.masks]
+        return [
+            score_object(method, mask, truth.ignored, self._first_click(index, number, mask & ~truth.ignored))
+            for number, mask in enumerate(truth.masks)
+        ]
+
+    def _first_click(self, image: int, number: int, clickable: MaskArray) -> Click | None:
+        if self.first_click == "middle":
+            return None
+        pixels = np.argwhere(clickable)
+        y, x = pixels[np.random.default_rng([image, number]).integers(len(pixels))]
+        return Click(int(x), int(y), True)
 
 
 @functools.cache
@@ -194,9 +212,9 @@ def score_objects(scorer: ObjectScorer, num_workers: int) -> dict[str, Any]:
     return row
 
 
-def score_object(method: Method, mask: MaskArray, ignored: MaskArray) -> ObjectScore:
-    """Click on an object NUM_CLICKS times, then give its box."""
-    clicks = click_scores(method.after_clicks, mask, NUM_CLICKS, ignored)
+def score_object(method: Method, mask: MaskArray, ignored: MaskArray, first: Click | None = None) -> ObjectScore:
+    """Click on an object NUM_CLICKS times, then give its box. first: in place of the protocol's first click."""
+    clicks = click_scores(method.after_clicks, mask, NUM_CLICKS, ignored, first)
     return ObjectScore(clicks, counted_iou(method.from_box(object_box(mask)), mask, ignored))
 
 
@@ -266,6 +284,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--refine", choices=get_args(Refinement), default="none", help="cut the model's masks anew")
     parser.add_argument("--select", choices=("best", "fitting"), default="best", help="of the masks of a first prompt")
     parser.add_argument("--mirrored", action="store_true", help="average the masks with those of the mirror image")
+    parser.add_argument("--first_click", choices=get_args(FirstClick), default="middle", help="where in the object")
     parser.add_argument("--name", help="of the model, in the table")
     parser.add_argument("--selection", default="none: scored once", help="which scores were seen before it was chosen")
     parser.add_argument("--num_workers", type=int, default=0, help="processes that share the images")

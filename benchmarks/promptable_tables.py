@@ -58,6 +58,8 @@ def _choice(row: Row) -> list[str]:
         choice.append(f"select: {row['select']}")
     if row.get("mirrored"):
         choice.append("mirrored")
+    if "first_click" in row:
+        choice.append(f"first click: {row['first_click']}")
     if "refine" in row:
         choice.append(f"masks refined: {row['refine']}")
     return choice

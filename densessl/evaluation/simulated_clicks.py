@@ -31,12 +31,16 @@ SegmentClicks = Callable[[Sequence[Click]], MaskArray]
 
 
 def click_scores(
-    segment: SegmentClicks, target: MaskArray, num_clicks: int, ignored: MaskArray | None = None
+    segment: SegmentClicks,
+    target: MaskArray,
+    num_clicks: int,
+    ignored: MaskArray | None = None,
+    first: Click | None = None,
 ) -> NDArray[np.float64]:
     """Return the IoU with an object (height, width) after 1, 2, ... clicks, (num_clicks,).
 
     Once a mask has no error the user stops, and the IoU stays 1. Pixels that are `ignored` (void) count for neither and
-    are not clicked.
+    are not clicked. first: in place of the protocol's first click.
 
     Raises:
         InputError: an empty object.
@@ -45,7 +49,7 @@ def click_scores(
     mask = np.zeros(target.shape, dtype=np.bool_)
     clicks: list[Click] = []
     for number in range(num_clicks):
-        click = next_click(mask, target, ignored)
+        click = first if first and not clicks else next_click(mask, target, ignored)
         if click is None:
             break
         clicks.append(click)

@@ -16,7 +16,7 @@ from torch import nn
 
 from densessl.promptable.framing import Frame
 from densessl.promptable.predicted_masks import PredictedMasks, measure_masks
-from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, TOP_LEFT
+from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, TOP_LEFT, Prompts
 from densessl.structures import MaskArray
 
 THRESHOLDS = (0.0, -1.5, 1.5, -3.0, 3.0)
@@ -32,6 +32,7 @@ def fitting_masks(
     frame: Frame,
     points: torch.Tensor,
     kinds: torch.Tensor,
+    num_kept: int = 1,
 ) -> PredictedMasks:
     """Return of each prompt's masks at all thresholds the one of the highest predicted IoU x (expected IoU x fit)^2.
 
@@ -45,22 +46,42 @@ def fitting_masks(
         outputs: of the decoder, which they are.
         frame: of the image.
         points: (num_prompts, n, 2), `(x, y)` in the frame, and kinds (num_prompts, n), as `PromptBatch` has them.
+        num_kept: masks of each prompt, each at its best threshold, the best first.
     """
-    chosen, thresholds = [], []
-    for prompt, masks in enumerate(logits.float()):
-        ranked = predicted_iou[prompt].float().argsort(descending=True, stable=True)
-        in_frame = _in_frame(masks[ranked], frame)
-        given = points[prompt].float().cpu().numpy(), kinds[prompt].cpu().numpy()
-        scores = np.array([_scores(values, *given) for values in in_frame])  # (num_masks, thresholds)
-        scores *= predicted_iou[prompt, ranked].float().cpu().numpy().clip(min=0)[:, None]
-        rank, threshold = np.unravel_index(int(scores.argmax()), scores.shape)
-        chosen.append(int(ranked[int(rank)]))
-        thresholds.append(THRESHOLDS[int(threshold)])
-    rows, columns = torch.arange(len(logits)), torch.tensor(chosen)
-    shift = torch.tensor(thresholds, device=logits.device)[:, None, None]
-    kept = logits.float()[rows, columns] - shift
-    found = measure_masks(kept[:, None], predicted_iou[rows, columns][:, None], range(1), frame, 1)
-    return replace(found, output=columns.numpy()[:, None] + outputs.start)
+    ranked = predicted_iou.float().argsort(dim=1, descending=True, stable=True)
+    logits, predicted_iou = (
+        logits.float().take_along_dim(ranked[..., None, None], dim=1),
+        predicted_iou.float().take_along_dim(ranked, dim=1),
+    )
+    scores = np.array(
+        [
+            [_scores(values, points_of.numpy(), kinds_of.numpy()) for values in _in_frame(masks, frame)]
+            for masks, points_of, kinds_of in zip(logits, points.float().cpu(), kinds.cpu(), strict=True)
+        ]
+    )  # (num_prompts, num_masks, thresholds)
+    scores *= predicted_iou.cpu().numpy().clip(min=0)[..., None]
+    best = np.argsort(-scores.max(2), axis=1, kind="stable")[:, :num_kept]
+    at = np.take_along_axis(scores.argmax(2), best, axis=1)
+    kept = torch.from_numpy(best).to(logits.device)
+    shift = torch.tensor(THRESHOLDS, device=logits.device)[torch.from_numpy(at).to(logits.device)]
+    shifted = logits.take_along_dim(kept[..., None, None], dim=1) - shift[..., None, None]
+    found = measure_masks(shifted, predicted_iou.take_along_dim(kept, dim=1), range(num_kept), frame, num_kept)
+    in_order = found.at(found.output.argsort(axis=1))
+    output = ranked.take_along_dim(kept, dim=1).cpu().numpy() + outputs.start
+    return replace(in_order, output=output)
+
+
+def keep_fitting(found: PredictedMasks, prompts: Prompts) -> PredictedMasks:
+    """Keep of each prompt's masks, of the image's size, the one of the highest predicted IoU x fit^2.
+
+    For masks that something else than the model had the last word on, so that its logits say nothing of them.
+    """
+    chosen = []
+    for prompt in range(len(found)):
+        points, kinds = _labelled(prompts, prompt)
+        fit = np.array([prompt_fit(mask, points, kinds) for mask in found.masks[prompt]])
+        chosen.append(int(np.argmax(found.predicted_iou[prompt].clip(min=0) * fit**_SHARPNESS)))
+    return found.at(np.array(chosen)[:, None])
 
 
 def expected_iou(probability: NDArray[np.float32], mask: MaskArray) -> float:
@@ -100,6 +121,18 @@ def _scores(values: NDArray[np.float32], points: NDArray[np.float32], kinds: NDA
     probability = torch.from_numpy(values).sigmoid().numpy()
     masks = [values > threshold for threshold in THRESHOLDS]
     return [(expected_iou(probability, mask) * prompt_fit(mask, points, kinds)) ** _SHARPNESS for mask in masks]
+
+
+def _labelled(prompts: Prompts, prompt: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return clicks and corners of a prompt's box, (n, 2) in pixels of the image, and what they are (n,)."""
+    points, kinds = [np.zeros((0, 2))], [np.zeros(0, dtype=np.int64)]
+    if prompts.points is not None and prompts.labels is not None:
+        points.append(prompts.points[prompt])
+        kinds.append(prompts.labels[prompt])
+    if prompts.boxes is not None:
+        points.append(prompts.boxes[prompt].reshape(2, 2))
+        kinds.append(np.array([TOP_LEFT, BOTTOM_RIGHT]))
+    return np.concatenate(points).astype(np.float32), np.concatenate(kinds)
 
 
 def _in_frame(logits: torch.Tensor, frame: Frame) -> NDArray[np.float32]:

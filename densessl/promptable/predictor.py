@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from densessl.data.images import read_image
 from densessl.errors import InputError
 from densessl.models.precision import choose_precision, on_device
-from densessl.promptable.fitting_masks import fitting_masks
+from densessl.promptable.fitting_masks import fitting_masks, keep_fitting
 from densessl.promptable.framing import Frame, check_image, frame_image
 from densessl.promptable.mask_decoder import DecodedMasks, MaskOutputs
 from densessl.promptable.mask_refinement import Refinement, check_refinement, refine_masks
@@ -181,10 +181,12 @@ class Predictor:
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
         batch, size = prompt_batch(prompts, embedding.frame, self.device), prompts_at_a_time(self.device)
         parts = [part_of_batch(batch, start, start + size) for start in range(0, len(prompts), size)]
-        found = join_masks([self._predict_part(part, embedding, multimask, select) for part in parts])
+        num_fitting = 1 if refine == "none" or not multimask else self.model.settings.num_multimask
+        found = join_masks([self._predict_part(part, embedding, multimask, select, num_fitting) for part in parts])
         if refine == "none" or self._image is None:
             return found
-        return refine_masks(self._image, found, prompts, embedding.frame)
+        refined = refine_masks(self._image, found, prompts, embedding.frame)
+        return keep_fitting(refined, prompts) if select == "fitting" else refined
 
     def encode(self, image: ImageArray) -> ImageEmbedding:
         """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""
@@ -202,13 +204,19 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict_part(
-        self, batch: PromptBatch, embedding: ImageEmbedding, multimask: bool, select: Selection | None
+        self,
+        batch: PromptBatch,
+        embedding: ImageEmbedding,
+        multimask: bool,
+        select: Selection | None,
+        num_fitting: int,
     ) -> PredictedMasks:
         outputs: MaskOutputs = "multiple" if multimask else "single"
         logits, predicted_iou = self._decode(batch, embedding, outputs)
         numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
         if select == "fitting":
-            return fitting_masks(logits, predicted_iou, numbers, embedding.frame, batch.points, batch.labels)
+            prompts = batch.points, batch.labels
+            return fitting_masks(logits, predicted_iou, numbers, embedding.frame, *prompts, num_fitting)
         num_kept = 1 if select == "best" else len(numbers)
         found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
         return found if select is None or select == "best" else select_masks(found, select)

@@ -77,6 +77,9 @@ def test_scores_follow_the_masks_and_each_call_has_one_click_more() -> None:
     assert [len(clicks) for clicks in seen] == [1, 2, 3]  # then nothing is wrong any more
     assert seen[1][0] == seen[0][0]
     assert all(click.is_foreground for click in seen[-1])
+    first = Click(6, 1, True)
+    click_scores(segment, target, 2, first=first)
+    assert seen[-1] == (first, seen[1][1])  # after it the protocol goes on
 
 
 def test_an_empty_object_is_told() -> None:

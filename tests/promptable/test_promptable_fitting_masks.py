@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from densessl.promptable.fitting_masks import THRESHOLDS, expected_iou, fitting_masks, prompt_fit
+from densessl.promptable.fitting_masks import THRESHOLDS, expected_iou, fitting_masks, keep_fitting, prompt_fit
 from densessl.promptable.framing import Frame
-from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, NOT_A_POINT, TOP_LEFT
+from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, NOT_A_POINT, TOP_LEFT, check_prompts
 from densessl.structures import MaskArray
 
 FRAME = Frame((64, 64), (64, 64), (64, 64))
@@ -139,3 +139,27 @@ def test_the_choice_is_that_of_a_loop_over_all(seed: int) -> None:
         assert found.output[prompt, 0] == index + 1
         np.testing.assert_allclose(found.low_resolution[prompt, 0], logits[prompt, index] - threshold, atol=1e-6)
         assert found.masks.shape == (2, 1, 40, 100)
+
+
+def test_several_are_kept_the_best_first() -> None:
+    masks = [square(8, 8, 16), square(8, 8, 48), square(40, 40, 16)]
+    logits, predicted = logits_of(*masks), torch.tensor([[0.6, 0.8, 0.9]])
+    found = fitting_masks(logits, predicted, range(1, 4), FRAME, clicked(16, 16), CLICK, num_kept=3)
+    assert found.output.tolist() == [[1, 2, 3]]
+    np.testing.assert_allclose(found.predicted_iou, [[0.6, 0.8, 0.9]])
+    assert found.area_px.tolist() == found.masks.sum((2, 3)).tolist()
+    for mask, kept in zip(masks, found.masks[0], strict=True):
+        assert (mask & kept).sum() / (mask | kept).sum() > 0.8
+
+
+def test_finished_masks_are_chosen_by_fit_and_predicted_iou() -> None:
+    masks = [square(8, 8, 16), square(8, 8, 48), square(40, 40, 16)]
+    found = fitting_masks(
+        logits_of(*masks), torch.tensor([[0.6, 0.8, 0.9]]), range(1, 4), FRAME, clicked(16, 16), CLICK, num_kept=3
+    )
+    for point, output in (([16, 16], 1), ([32, 32], 2), ([48, 48], 3), ([60, 2], 1)):  # the last is in none
+        prompts = check_prompts([point], [1], None, None, FRAME)
+        assert keep_fitting(found, prompts).output.tolist() == [[output]]
+    assert keep_fitting(found, check_prompts(None, None, [40, 40, 56, 56], None, FRAME)).output.tolist() == [[3]]
+    both = check_prompts([[16, 16], [50, 50]], [1, 0], [8, 8, 24, 24], None, FRAME)
+    assert keep_fitting(found, both).output.tolist() == [[1]]

@@ -139,6 +139,18 @@ def test_the_fitting_mask_holds_its_click(predictor: Predictor, multimask: bool)
     assert predictor.predict(mask=best.low_resolution[0, 0], select="fitting").masks.shape == (1, 1, 60, 80)
 
 
+def test_refined_masks_are_chosen_where_they_fit(predictor: Predictor) -> None:
+    predictor.set_image(drawn(60, 80))
+    points = np.array([[[20, 30]], [[70, 10]], [[40, 50]], [[5, 5]], [[60, 59]]], dtype=float)
+    found = predictor.predict(points, select="fitting", refine="grabcut")
+    assert found.masks.shape == (5, 1, 60, 80)
+    alone = predictor.predict(points[2], select="fitting", refine="grabcut")
+    assert np.array_equal(alone.masks[0], found.masks[2])
+    assert found.area_px.tolist() == found.masks.sum((2, 3)).tolist()
+    single = predictor.predict(points, select="fitting", refine="grabcut", multimask=False)
+    assert single.output.tolist() == [[0]] * 5
+
+
 def test_parts_of_the_decoding_give_what_one_call_gives(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).uniform(0, 60, (9, 2, 2))
     predictor.set_image(drawn(60, 80))
