@@ -36,8 +36,9 @@ from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_coco_
 from densessl.data.worker_pool import in_order
 from densessl.evaluation.image_objects import Instances
 from densessl.evaluation.nested_masks import nested_match
-from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click, object_box
+from densessl.evaluation.simulated_clicks import Click, click_scores, counted_iou, next_click
 from densessl.files import file_sha256
+from densessl.mask_geometry import object_box
 from densessl.promptable.mask_refinement import Refinement
 from densessl.promptable.predicted_masks import Selection
 from densessl.promptable.predictor import Predictor
@@ -177,6 +178,8 @@ class ObjectScorer:
         if self.first_click == "middle":
             return None
         pixels = np.argwhere(clickable)
+        if not len(pixels):
+            return None
         y, x = pixels[np.random.default_rng([image, number]).integers(len(pixels))]
         return Click(int(x), int(y), True)
 
@@ -255,7 +258,7 @@ def _method_record(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.method == "grabcut":
         if _choice(arguments) != MaskChoice():
             raise SystemExit(
-                f"{_choice(arguments).record()} is for a model's masks; leave it out with --method grabcut"
+                "--refine, --select and --mirrored are for a model's masks; leave them out with --method grabcut"
             )
         return {"method": "grabcut", "supervision": "none"}
     if arguments.weights is None or arguments.name is None:

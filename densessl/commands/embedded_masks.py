@@ -17,6 +17,7 @@ from densessl.evaluation.encoder_features import FeatureEncoder
 from densessl.evaluation.extraction import EmbeddedImage, decode_instances, embed_images
 from densessl.evaluation.protocols import ClusterProtocol
 from densessl.files import write_atomically, write_bytes
+from densessl.mask_geometry import object_box
 from densessl.structures import ImageRef, Rejection
 
 EMBEDDINGS_FILE = "embeddings.npz"
@@ -161,7 +162,7 @@ def _of_image(image: EmbeddedImage) -> tuple[EmbeddedMasks, list[Rejection]]:
             rejected.append(Rejection(image.stem, f"mask {number} has no prototype: its features cancel out"))
         elif area:
             numbers.append(number)
-            boxes.append(_box(mask))
+            boxes.append(object_box(mask))
             areas.append(area)
     if not numbers and not rejected:
         rejected.append(Rejection(image.stem, "its mask is empty"))
@@ -177,11 +178,6 @@ def _of_image(image: EmbeddedImage) -> tuple[EmbeddedMasks, list[Rejection]]:
         ),
         rejected,
     )
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _joined(parts: Sequence[EmbeddedMasks]) -> EmbeddedMasks:

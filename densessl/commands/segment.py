@@ -75,7 +75,8 @@ def segment(
             that the box is close around, at the threshold where it fits), whole, part or subpart (by area).
         refine: grabcut cuts the masks of a prompt anew along colours and edges, which small models gain by; none keeps
             the model's own.
-        mirrored: see the image in the mirror too and average the masks: twice the time, better masks.
+        mirrored: see the image in the mirror too and average the masks: twice the time, a little better masks of small
+            models.
         everything: no prompts: masks of all that is found by a grid of points.
         weights: file of a promptable model: SAM's, MobileSAM's, transformers' SamModel or densessl's.
         encoder: instead, the timm name of a backbone under a decoder of random weights, whose masks mean nothing yet.

@@ -8,12 +8,12 @@ missing (a foreground click) and what is too much (a background click), farthest
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from densessl.errors import InputError
 from densessl.evaluation.nested_masks import pair_iou
+from densessl.mask_geometry import depth
 from densessl.structures import MaskArray
 
 
@@ -82,15 +82,3 @@ def next_click(mask: MaskArray, target: MaskArray, ignored: MaskArray | None = N
     is_foreground = in_missed.max() >= in_surplus.max()
     y, x = np.unravel_index(int(np.argmax(in_missed if is_foreground else in_surplus)), target.shape)
     return Click(int(x), int(y), bool(is_foreground))
-
-
-def depth(region: MaskArray) -> NDArray[np.float32]:
-    """Return the distance in pixels of each pixel of a region to what lies outside it, the image's edge included."""
-    padded = np.pad(region, 1).astype(np.uint8)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1].astype(np.float32)
-
-
-def object_box(mask: MaskArray) -> tuple[int, int, int, int]:
-    """Return the box around a mask that is not empty, `(x0, y0, x1, y1)`, upper bound exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms  # type: ignore[import-untyped]
 
+from densessl.errors import InputError
 from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.crop_grid import Crop, crops_of
 from densessl.promptable.framing import check_image
@@ -60,9 +61,11 @@ def automatic_masks(
         max_memory_gb: bound on what decoding and restoring take (`plan_memory`); it changes no mask but by rounding.
 
     Raises:
-        InputError: no such image, or a bound that one point exceeds.
+        InputError: no such image, a bound that one point exceeds, or a predictor that is mirrored.
     """
     check_image(image)
+    if predictor.mirrored:
+        raise InputError("the predictor is mirrored, which is for prompts; give automatic_masks one that is not")
     size = (image.shape[0], image.shape[1])
     crops = crops_of(size, settings)
     found = [mask for crop in crops for mask in _masks_of_crop(predictor, image, crop, settings, max_memory_gb)]

@@ -5,10 +5,10 @@ learn what examples share before they learn the errors of single ones (Arpit et 
 own answers tell which labels to trust (Han et al., arXiv:1804.06872).
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from densessl.mask_geometry import depth
 from densessl.promptable.predictor import Predictor
 from densessl.structures import MaskArray
 
@@ -36,6 +36,6 @@ def click_agreement(predictor: Predictor, mask: MaskArray, num_clicks: int, gene
 
 def inner_points(mask: MaskArray, num_points: int, generator: np.random.Generator) -> NDArray[np.int64]:
     """Draw pixels (num_points, 2), `(x, y)`, of a mask (not empty) that lie away from its edge; at least 1."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-    pixels = np.argwhere(depth >= depth.max() * _DEPTH)
+    depths = depth(mask)
+    pixels = np.argwhere(depths >= depths.max() * _DEPTH)
     return pixels[generator.integers(len(pixels), size=num_points)][:, ::-1].astype(np.int64)

@@ -8,12 +8,12 @@ two objects. Among the candidates are the masks at other thresholds too, since o
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from densessl.mask_geometry import depth, object_box
 from densessl.promptable.framing import Frame
 from densessl.promptable.predicted_masks import PredictedMasks, measure_masks
 from densessl.promptable.prompts import BACKGROUND, BOTTOM_RIGHT, FOREGROUND, TOP_LEFT, Prompts
@@ -23,6 +23,9 @@ THRESHOLDS = (0.0, -1.5, 1.5, -3.0, 3.0)
 """Logits above which a pixel belongs to a candidate, the usual one first: probabilities from 0.05 to 0.95."""
 _SHARPNESS = 2
 """Power of how well a mask fits, beside its predicted IoU; 1 to 3 differ little (docs/decisions.md)."""
+
+_LEAST_IOU = 1e-6
+"""Predicted IoU is not bounded; a mask of less counts as one of this."""
 
 
 def fitting_masks(
@@ -46,7 +49,7 @@ def fitting_masks(
         outputs: of the decoder, which they are.
         frame: of the image.
         points: (num_prompts, n, 2), `(x, y)` in the frame, and kinds (num_prompts, n), as `PromptBatch` has them.
-        num_kept: masks of each prompt, each at its best threshold, the best first.
+        num_kept: masks of each prompt, each at its best threshold, the best first, whatever their predicted IoU.
     """
     ranked = predicted_iou.float().argsort(dim=1, descending=True, stable=True)
     logits, predicted_iou = (
@@ -55,11 +58,11 @@ def fitting_masks(
     )
     scores = np.array(
         [
-            [_scores(values, points_of.numpy(), kinds_of.numpy()) for values in _in_frame(masks, frame)]
-            for masks, points_of, kinds_of in zip(logits, points.float().cpu(), kinds.cpu(), strict=True)
+            [_scores(values, points_of, kinds_of) for values in _in_frame(masks, frame)]
+            for masks, points_of, kinds_of in zip(logits, *_placed(points, kinds, frame), strict=True)
         ]
     )  # (num_prompts, num_masks, thresholds)
-    scores *= predicted_iou.cpu().numpy().clip(min=0)[..., None]
+    scores *= predicted_iou.cpu().numpy().clip(min=_LEAST_IOU)[..., None]
     best = np.argsort(-scores.max(2), axis=1, kind="stable")[:, :num_kept]
     at = np.take_along_axis(scores.argmax(2), best, axis=1)
     kept = torch.from_numpy(best).to(logits.device)
@@ -74,13 +77,14 @@ def fitting_masks(
 def keep_fitting(found: PredictedMasks, prompts: Prompts) -> PredictedMasks:
     """Keep of each prompt's masks, of the image's size, the one of the highest predicted IoU x fit^2.
 
-    For masks that something else than the model had the last word on, so that its logits say nothing of them.
+    For masks that something else than the model had the last word on, so that its logits say nothing of them. Where
+    none fits it is the first.
     """
     chosen = []
     for prompt in range(len(found)):
         points, kinds = _labelled(prompts, prompt)
         fit = np.array([prompt_fit(mask, points, kinds) for mask in found.masks[prompt]])
-        chosen.append(int(np.argmax(found.predicted_iou[prompt].clip(min=0) * fit**_SHARPNESS)))
+        chosen.append(int(np.argmax(found.predicted_iou[prompt].clip(min=_LEAST_IOU) * fit**_SHARPNESS)))
     return found.at(np.array(chosen)[:, None])
 
 
@@ -105,12 +109,12 @@ def prompt_fit(mask: MaskArray, points: NDArray[np.float32], kinds: NDArray[np.i
         return 0.0
     x, y = (points[:, axis].astype(np.int64).clip(0, mask.shape[1 - axis] - 1) for axis in (0, 1))
     is_hit = mask[y, x]
-    if (is_hit[kinds == BACKGROUND]).any() or not is_hit[kinds == FOREGROUND].all():
+    if is_hit[kinds == BACKGROUND].any() or not is_hit[kinds == FOREGROUND].all():
         return 0.0
     fit = 1.0
     if (kinds == FOREGROUND).any():
-        depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
-        fit = float(depth[y, x][kinds == FOREGROUND].max() / depth.max())
+        depths = depth(mask)
+        fit = float(depths[y, x][kinds == FOREGROUND].max() / depths.max())
     if (kinds == TOP_LEFT).any():
         fit *= _box_iou(mask, points[kinds == TOP_LEFT][0], points[kinds == BOTTOM_RIGHT][0])
     return fit
@@ -121,6 +125,14 @@ def _scores(values: NDArray[np.float32], points: NDArray[np.float32], kinds: NDA
     probability = torch.from_numpy(values).sigmoid().numpy()
     masks = [values > threshold for threshold in THRESHOLDS]
     return [(expected_iou(probability, mask) * prompt_fit(mask, points, kinds)) ** _SHARPNESS for mask in masks]
+
+
+def _placed(points: torch.Tensor, kinds: torch.Tensor, frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return points, clicks in the middle of what their pixel became in the frame, and kinds, both on the CPU."""
+    placed, kinds_of = points.float().cpu().numpy().copy(), kinds.cpu().numpy()
+    is_click = (kinds_of == FOREGROUND) | (kinds_of == BACKGROUND)
+    placed[is_click] += frame.to_frame(np.full(2, 0.5)).astype(np.float32)
+    return placed, kinds_of
 
 
 def _labelled(prompts: Prompts, prompt: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -143,8 +155,7 @@ def _in_frame(logits: torch.Tensor, frame: Frame) -> NDArray[np.float32]:
 
 
 def _box_iou(mask: MaskArray, top_left: NDArray[np.float32], bottom_right: NDArray[np.float32]) -> float:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    own = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
+    own = np.array(object_box(mask)).reshape(2, 2)
     given = np.array([top_left, bottom_right])
     shared = np.prod((np.minimum(own[1], given[1]) - np.maximum(own[0], given[0])).clip(0))
     return float(shared / max(1e-9, np.prod(own[1] - own[0]) + np.prod(given[1] - given[0]) - shared))

@@ -18,7 +18,7 @@ from densessl.promptable.framing import Frame, check_image, frame_image
 from densessl.promptable.mask_decoder import DecodedMasks, MaskOutputs
 from densessl.promptable.mask_refinement import Refinement, check_refinement, refine_masks
 from densessl.promptable.memory_plan import prompts_at_a_time
-from densessl.promptable.mirroring import average_masks, mirror_prompts
+from densessl.promptable.mirroring import average_masks, mirror_image, mirror_prompts
 from densessl.promptable.predicted_masks import (
     PredictedMasks,
     Selection,
@@ -27,20 +27,20 @@ from densessl.promptable.predicted_masks import (
     measure_masks,
     select_masks,
 )
-from densessl.promptable.prompt_tensors import part_of_batch, prompt_batch
+from densessl.promptable.prompt_tensors import prompt_batch
 from densessl.promptable.promptable_model import PromptableModel, PromptBatch
 from densessl.promptable.promptable_weights import load_promptable_model
-from densessl.promptable.prompts import check_prompts
+from densessl.promptable.prompts import Prompts, check_prompts, part_of_prompts
 from densessl.structures import ImageArray
 
-_MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size
+_MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size, with the mirror image 8
 
 
 @dataclass(frozen=True)
 class ImageEmbedding:
     """An image as the decoder sees it: features (1, channels, h, w), codes of their positions, and the frame.
 
-    mirrored: features of the frame turned left to right, for a predictor that looks at it too.
+    mirrored: features of the mirror image, for a predictor that looks at it too.
     """
 
     features: torch.Tensor
@@ -71,14 +71,15 @@ class Predictor:
             device: by default a GPU where there is one.
             precision: fp32, bf16 (mixed), or auto: bf16 where the device multiplies it in hardware.
             max_cached_images: embeddings to keep, at least 1.
-            mirrored: see the image in the mirror too, and average the masks of prompts: twice the time, better masks.
+            mirrored: see the image in the mirror too, and average the masks of prompts: twice the time, a little
+                better masks of small models.
         """
         if max_cached_images < 1:
             raise InputError(f"max_cached_images is {max_cached_images}; it must be at least 1, the image that is set")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = on_device(model, self.device).eval()
         self.precision = choose_precision(precision, self.device)
-        self.mirrored = mirrored
+        self._mirrored = mirrored
         self._max_cached_images = max_cached_images
         self._embeddings: OrderedDict[str, ImageEmbedding] = OrderedDict()
         self._current: ImageEmbedding | None = None
@@ -94,6 +95,11 @@ class Predictor:
     ) -> "Predictor":
         """Load the model of a file: densessl's, SAM's, MobileSAM's or transformers' (`load_promptable_model`)."""
         return cls(load_promptable_model(Path(path))[0], device, precision, mirrored=mirrored)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether masks are averaged with those of the mirror image."""
+        return self._mirrored
 
     @property
     def embedding(self) -> ImageEmbedding:
@@ -179,14 +185,9 @@ class Predictor:
         if select in ("whole", "part", "subpart") and not multimask:
             raise InputError(f"select {select!r} chooses among three masks, but multimask is false; set multimask true")
         prompts = check_prompts(points, labels, boxes, mask, embedding.frame)
-        batch, size = prompt_batch(prompts, embedding.frame, self.device), prompts_at_a_time(self.device)
-        parts = [part_of_batch(batch, start, start + size) for start in range(0, len(prompts), size)]
-        num_fitting = 1 if refine == "none" or not multimask else self.model.settings.num_multimask
-        found = join_masks([self._predict_part(part, embedding, multimask, select, num_fitting) for part in parts])
-        if refine == "none" or self._image is None:
-            return found
-        refined = refine_masks(self._image, found, prompts, embedding.frame)
-        return keep_fitting(refined, prompts) if select == "fitting" else refined
+        size = prompts_at_a_time(self.device)
+        parts = [part_of_prompts(prompts, start, start + size) for start in range(0, len(prompts), size)]
+        return join_masks([self._predict_part(part, embedding, multimask, select, refine) for part in parts])
 
     def encode(self, image: ImageArray) -> ImageEmbedding:
         """Compute the embedding of an image, uint8 RGB (height, width, 3), without keeping it."""
@@ -195,28 +196,45 @@ class Predictor:
             framed = pixels[None].to(self.device)
             features = self.model.encode(framed).float()
             positions = self.model.image_positions(*frame.grid)
-            mirrored = self.model.encode(framed.flip(-1)).float() if self.mirrored else None
+            mirrored = self.model.encode(mirror_image(framed, frame)).float() if self._mirrored else None
         return ImageEmbedding(features, positions, frame, mirrored)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the model's parts compute, for those who call them themselves."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    @torch.inference_mode()
     def _predict_part(
         self,
-        batch: PromptBatch,
+        prompts: Prompts,
+        embedding: ImageEmbedding,
+        multimask: bool,
+        select: Selection | None,
+        refine: Refinement,
+    ) -> PredictedMasks:
+        if refine == "none" or self._image is None:
+            return self._decode_part(prompts, embedding, multimask, select, 1)
+        num_fitting = self.model.settings.num_multimask if multimask else 1
+        found = self._decode_part(prompts, embedding, multimask, select, num_fitting)
+        refined = refine_masks(self._image, found, prompts, embedding.frame)
+        return keep_fitting(refined, prompts) if select == "fitting" and num_fitting > 1 else refined
+
+    @torch.inference_mode()
+    def _decode_part(
+        self,
+        prompts: Prompts,
         embedding: ImageEmbedding,
         multimask: bool,
         select: Selection | None,
         num_fitting: int,
     ) -> PredictedMasks:
+        """Return the masks of prompts that are wanted; of fitting ones `num_fitting` of each."""
         outputs: MaskOutputs = "multiple" if multimask else "single"
+        batch = prompt_batch(prompts, embedding.frame, self.device)
         logits, predicted_iou = self._decode(batch, embedding, outputs)
         numbers = range(1, 1 + logits.shape[1]) if multimask else range(1)
         if select == "fitting":
-            prompts = batch.points, batch.labels
-            return fitting_masks(logits, predicted_iou, numbers, embedding.frame, *prompts, num_fitting)
+            given = batch.points, batch.labels
+            return fitting_masks(logits, predicted_iou, numbers, embedding.frame, *given, num_fitting)
         num_kept = 1 if select == "best" else len(numbers)
         found = measure_masks(logits, predicted_iou, numbers, embedding.frame, num_kept)
         return found if select is None or select == "best" else select_masks(found, select)
@@ -226,8 +244,9 @@ class Predictor:
             found = self.model.decode(embedding.features, batch, outputs, embedding.positions)
             if embedding.mirrored is None:
                 return found
-            turned = mirror_prompts(batch, embedding.frame.padded_size[1])
-            return average_masks(found, self.model.decode(embedding.mirrored, turned, outputs, embedding.positions))
+            turned = mirror_prompts(batch, embedding.frame)
+            mirrored = self.model.decode(embedding.mirrored, turned, outputs, embedding.positions)
+        return average_masks(found, mirrored, embedding.frame)
 
 
 def _content(image: ImageArray) -> str:

@@ -26,8 +26,3 @@ def prompt_batch(prompts: Prompts, frame: Frame, device: torch.device) -> Prompt
         none = torch.zeros(len(prompts), 0, 2, device=device)
         return PromptBatch(none, none[..., 0].long(), masks)
     return PromptBatch(*point_prompts(points, labels, boxes), masks)
-
-
-def part_of_batch(batch: PromptBatch, start: int, stop: int) -> PromptBatch:
-    """Return the prompts from `start` to `stop`, exclusive."""
-    return PromptBatch._make(None if part is None else part[start:stop] for part in batch)

@@ -44,6 +44,17 @@ class Prompts:
         return next(len(part) for part in (self.points, self.boxes, self.masks) if part is not None)
 
 
+def part_of_prompts(prompts: Prompts, start: int, stop: int) -> Prompts:
+    """Return the prompts from `start` to `stop`, exclusive."""
+    wanted = slice(start, stop)
+    return Prompts(
+        points=None if prompts.points is None else prompts.points[wanted],
+        labels=None if prompts.labels is None else prompts.labels[wanted],
+        boxes=None if prompts.boxes is None else prompts.boxes[wanted],
+        masks=None if prompts.masks is None else prompts.masks[wanted],
+    )
+
+
 def check_prompts(
     points: ArrayLike | None,
     labels: ArrayLike | None,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from densessl.errors import InputError
-from densessl.evaluation.simulated_clicks import Click, click_scores, depth, next_click, object_box
+from densessl.evaluation.simulated_clicks import Click, click_scores, next_click
+from densessl.mask_geometry import depth
 from densessl.structures import MaskArray
 
 
@@ -19,29 +20,10 @@ def _random_mask(seed: int) -> MaskArray:
     return mask
 
 
-def _depth_by_loop(region: MaskArray) -> np.ndarray:
-    height, width = region.shape
-    found = np.zeros(region.shape)
-    outside = [
-        (y, x)
-        for y in range(-1, height + 1)
-        for x in range(-1, width + 1)
-        if not (0 <= y < height and 0 <= x < width and region[y, x])
-    ]
-    for y, x in np.argwhere(region):
-        found[y, x] = min(np.hypot(y - other_y, x - other_x) for other_y, other_x in outside)
-    return found
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_depth_is_the_distance_to_the_nearest_pixel_outside(seed: int) -> None:
-    np.testing.assert_allclose(depth(_random_mask(seed)), _depth_by_loop(_random_mask(seed)), atol=1e-5)
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_the_click_is_the_deepest_point_of_the_largest_error(seed: int) -> None:
     target, mask = _random_mask(seed), _random_mask(seed + 100)
-    missed, surplus = _depth_by_loop(target & ~mask), _depth_by_loop(mask & ~target)
+    missed, surplus = depth(target & ~mask), depth(mask & ~target)
     click = next_click(mask, target)
     assert click is not None
     assert click.is_foreground == (missed.max() >= surplus.max())
@@ -85,9 +67,3 @@ def test_scores_follow_the_masks_and_each_call_has_one_click_more() -> None:
 def test_an_empty_object_is_told() -> None:
     with pytest.raises(InputError, match="the object to click on is empty"):
         next_click(np.ones((3, 3), dtype=np.bool_), np.zeros((3, 3), dtype=np.bool_))
-
-
-def test_box_by_hand() -> None:
-    mask = np.zeros((9, 12), dtype=np.bool_)
-    mask[2:5, 3:11] = True
-    assert object_box(mask) == (3, 2, 11, 5)

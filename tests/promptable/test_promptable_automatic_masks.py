@@ -246,6 +246,11 @@ def test_the_whole_image_is_encoded_once(predictor: Predictor, monkeypatch: pyte
         automatic_masks(predictor, np.zeros((3, 4), dtype=np.uint8))
 
 
+def test_a_mirrored_predictor_is_refused(local_model: PromptableModel) -> None:
+    with pytest.raises(InputError, match="the predictor is mirrored, which is for prompts"):
+        automatic_masks(Predictor(local_model, "cpu", "fp32", mirrored=True), np.zeros((20, 30, 3), dtype=np.uint8))
+
+
 def test_mixed_precision_is_close(local_model: PromptableModel) -> None:
     image = drawn(90, 140)
     exact, mixed = (automatic_masks(Predictor(local_model, "cpu", p), image, SETTINGS) for p in ("fp32", "bf16"))

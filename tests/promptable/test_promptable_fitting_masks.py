@@ -103,7 +103,7 @@ def test_without_a_fit_it_is_the_best() -> None:
     assert np.array_equal(found.low_resolution[0, 0], logits[0, 1].numpy())
 
 
-def slow(logits: torch.Tensor, predicted: list[float], frame: Frame, x: float, y: float) -> tuple[int, float]:
+def slow(logits: torch.Tensor, predicted: list[float], frame: Frame, click: list[float]) -> tuple[int, float]:
     """Return the mask and the threshold of the highest predicted IoU x (expected IoU x fit)^2."""
     height, width = frame.scaled_size
     scored = []
@@ -113,11 +113,12 @@ def slow(logits: torch.Tensor, predicted: list[float], frame: Frame, x: float, y
         probability = 1 / (1 + np.exp(-values))
         for threshold in sorted(THRESHOLDS):
             mask = values > threshold
-            if not mask[int(y), int(x)]:
+            x, y = int(click[0] + width / frame.image_size[1] / 2), int(click[1] + height / frame.image_size[0] / 2)
+            if not mask[y, x]:
                 continue
             expected = probability[mask].sum() / (mask.sum() + probability[~mask].sum())
             depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-            scored.append((predicted[index] * (expected * depth[int(y), int(x)] / depth.max()) ** 2, index, threshold))
+            scored.append((predicted[index] * (expected * depth[y, x] / depth.max()) ** 2, index, threshold))
     _, index, threshold = max(scored)
     return index, threshold
 
@@ -134,11 +135,25 @@ def test_the_choice_is_that_of_a_loop_over_all(seed: int) -> None:
     points = torch.stack([clicks, torch.zeros(2, 2)], dim=1)
     found = fitting_masks(logits, predicted, range(1, 4), frame, points, CLICK.expand(2, -1))
     for prompt in range(2):
-        x, y = clicks[prompt].tolist()
-        index, threshold = slow(logits[prompt], predicted[prompt].tolist(), frame, x, y)
+        index, threshold = slow(logits[prompt], predicted[prompt].tolist(), frame, clicks[prompt].tolist())
         assert found.output[prompt, 0] == index + 1
         np.testing.assert_allclose(found.low_resolution[prompt, 0], logits[prompt, index] - threshold, atol=1e-6)
         assert found.masks.shape == (2, 1, 40, 100)
+
+
+def test_a_click_on_an_enlarged_image_is_in_the_middle_of_its_pixel() -> None:
+    frame = Frame((8, 8), (64, 64), (64, 64))
+    left, right = square(0, 4, 20), square(0, 24, 40)  # pixel 2 of the image is 16 to 23 of the frame
+    logits = logits_of(left, right)
+    points = torch.from_numpy(frame.to_frame(np.array([[[2.0, 1.0], [0.0, 0.0]]]))).float()
+    found = fitting_masks(logits, torch.tensor([[0.5, 0.9]]), range(1, 3), frame, points, CLICK)
+    assert found.output.tolist() == [[1]]
+
+
+def test_a_fit_counts_where_every_predicted_iou_is_negative() -> None:
+    logits = logits_of(square(32, 32, 24), square(8, 8, 16))
+    found = fitting_masks(logits, torch.tensor([[-0.05, -0.1]]), range(1, 3), FRAME, clicked(16, 16), CLICK)
+    assert found.output.tolist() == [[2]]
 
 
 def test_several_are_kept_the_best_first() -> None:

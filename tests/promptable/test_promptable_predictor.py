@@ -13,6 +13,7 @@ from segment_anything.modeling import Sam
 import densessl
 from densessl.data.images import list_images, read_image
 from densessl.errors import InputError
+from densessl.promptable.fitting_masks import prompt_fit
 from densessl.promptable.predicted_masks import PredictedMasks
 from densessl.promptable.predictor import Predictor
 from densessl.promptable.promptable_model import PromptableModel, build_promptable_model
@@ -124,29 +125,41 @@ def test_one_mask_can_be_asked_for(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("multimask", [True, False])
-def test_the_fitting_mask_holds_its_click(predictor: Predictor, multimask: bool) -> None:
+def test_a_fitting_mask_holds_its_click(predictor: Predictor, multimask: bool) -> None:
     predictor.set_image(drawn(60, 80))
-    points = np.array([[[20, 30]], [[70, 10]], [[40, 50]], [[5, 5]], [[60, 59]]], dtype=float)
+    every = predictor.predict([[0, 0]], multimask=multimask).masks[0].any(0)
+    points = np.argwhere(every)[:: max(1, every.sum() // 5)][:, None, ::-1].astype(float)  # some mask is there
     found = predictor.predict(points, select="fitting", multimask=multimask)
-    assert found.masks.shape == (5, 1, 60, 80)
-    assert (found.output[:, 0] > 0).tolist() == [multimask] * 5
+    assert found.masks.shape == (len(points), 1, 60, 80)
+    assert (found.output[:, 0] > 0).tolist() == [multimask] * len(points)
     alone = predictor.predict(points[1], select="fitting", multimask=multimask)
     assert np.array_equal(alone.masks[0], found.masks[1])
-    best = predictor.predict(points, select="best", multimask=multimask)
-    for index, ((x, y),) in enumerate(points.astype(int)):
-        assert found.masks[index, 0, y, x] or not best.masks[index, 0, y, x]
+    holds = [found.masks[index, 0, int(y), int(x)] for index, ((x, y),) in enumerate(points)]
+    candidates = predictor.predict(points, multimask=multimask).masks
+    could = [candidates[index, :, int(y), int(x)].any() for index, ((x, y),) in enumerate(points)]
+    assert any(could)
+    assert all(hold for hold, can in zip(holds, could, strict=True) if can)
     assert predictor.predict(boxes=[10, 10, 50, 40], select="fitting").masks.shape == (1, 1, 60, 80)
-    assert predictor.predict(mask=best.low_resolution[0, 0], select="fitting").masks.shape == (1, 1, 60, 80)
+    assert predictor.predict(mask=found.low_resolution[0, 0], select="fitting").masks.shape == (1, 1, 60, 80)
 
 
-def test_refined_masks_are_chosen_where_they_fit(predictor: Predictor) -> None:
-    predictor.set_image(drawn(60, 80))
+def test_refined_masks_are_chosen_where_they_fit(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = drawn(60, 80)
+    predictor.set_image(image)
     points = np.array([[[20, 30]], [[70, 10]], [[40, 50]], [[5, 5]], [[60, 59]]], dtype=float)
     found = predictor.predict(points, select="fitting", refine="grabcut")
-    assert found.masks.shape == (5, 1, 60, 80)
-    alone = predictor.predict(points[2], select="fitting", refine="grabcut")
-    assert np.array_equal(alone.masks[0], found.masks[2])
-    assert found.area_px.tolist() == found.masks.sum((2, 3)).tolist()
+    cut: list[PredictedMasks] = []
+    monkeypatch.setattr(
+        "densessl.promptable.predictor.keep_fitting", lambda refined, prompts: (cut.append(refined), refined)[1]
+    )
+    predictor.predict(points, select="fitting", refine="grabcut")
+    refined = [(part, index) for part in cut for index in range(len(part))]
+    assert len(refined) == 5
+    for number, (part, index) in enumerate(refined):
+        fits = [prompt_fit(mask, points[number].astype(np.float32), np.array([1])) for mask in part.masks[index]]
+        best = int(np.argmax(part.predicted_iou[index].clip(1e-6) * np.square(fits)))
+        assert np.array_equal(found.masks[number, 0], part.masks[index, best])
+        assert found.output[number, 0] == part.output[index, best]
     single = predictor.predict(points, select="fitting", refine="grabcut", multimask=False)
     assert single.output.tolist() == [[0]] * 5
 

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from densessl.promptable.framing import Frame
-from densessl.promptable.prompt_tensors import part_of_batch, prompt_batch
-from densessl.promptable.promptable_model import PromptBatch
+from densessl.promptable.prompt_tensors import prompt_batch
 from densessl.promptable.prompts import check_prompts
 
 FRAME = Frame((40, 60), (171, 256), (256, 256))
@@ -24,13 +23,3 @@ def test_a_batch_lists_clicks_then_a_filling_or_the_corners() -> None:
     assert batch.points.shape == (2, 0, 2)
     assert batch.masks is not None
     assert batch.masks.shape == (2, 1, 64, 64)
-
-
-def test_a_part_of_a_batch_has_its_prompts() -> None:
-    points, labels = torch.arange(10.0).view(5, 1, 2), torch.ones(5, 1)
-    part = part_of_batch(PromptBatch(points, labels, image=torch.arange(5)), 3, 7)
-    assert part.points.tolist() == [[[6, 7]], [[8, 9]]]
-    assert part.labels.shape == (2, 1)
-    assert part.masks is None
-    assert part.image is not None
-    assert part.image.tolist() == [3, 4]

@@ -7,7 +7,7 @@ import pytest
 
 from densessl.errors import InputError
 from densessl.promptable.framing import Frame
-from densessl.promptable.prompts import check_prompts
+from densessl.promptable.prompts import check_prompts, part_of_prompts
 
 FRAME = Frame((40, 60), (171, 256), (256, 256))
 
@@ -64,3 +64,14 @@ def test_points_without_labels_are_on_the_object() -> None:
 def test_wrong_prompts_are_told(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         check(**given)
+
+
+def test_a_part_has_its_prompts() -> None:
+    points = np.arange(20.0).reshape(5, 2, 2)
+    part = part_of_prompts(check_prompts(points, None, np.tile([0, 0, 9, 9], (5, 1)), None, FRAME), 3, 7)
+    assert len(part) == 2
+    assert part.points is not None
+    assert part.labels is not None
+    assert part.boxes is not None
+    assert part.points.tolist() == points[3:].tolist()
+    assert (part.labels.shape, part.boxes.shape, part.masks) == ((2, 2), (2, 4), None)
