@@ -341,7 +341,7 @@ def test_a_bare_flag_of_type_bool_means_true(words: tuple[str, ...], spelt: tupl
 
 def test_which_flags_may_stand_bare() -> None:
     flags = {name: command_line._bool_flags(build_parser(name, stage_function(name))) for name in ("segment", "linear")}
-    assert flags["segment"] == {"--multimask", "--everything", "--pretrained"}
+    assert flags["segment"] == {"--multimask", "--mirrored", "--everything", "--pretrained"}
     assert flags["linear"] == {"--pretrained", "--trust_file", "--linear.augmentation"}
 
 
