@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_resuming_drops_the_lines_that_are_done_again(tmp_path: Path) -> None:
 
 def test_tensorboard_keeps_the_line_of_the_checkpoint(tmp_path: Path) -> None:
     _write(tmp_path, range(1, 6))
+    time.sleep(1.05)  # TensorBoard reads files by name, in which a second and then a number without zeros stand
     _write(tmp_path, range(3, 7), first_step=2)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
