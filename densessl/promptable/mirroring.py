@@ -41,6 +41,8 @@ def mirror_masks(masks: torch.Tensor, frame: Frame) -> torch.Tensor:
 
 
 def average_masks(found: DecodedMasks, mirrored: DecodedMasks, frame: Frame) -> DecodedMasks:
-    """Return the mean logits and predicted IoU of an image and of its mirror image."""
+    """Return the mean logits (num_prompts, num_masks, 4 h, 4 w) and predicted IoU (num_prompts, num_masks), float32, of
+    an image and of its mirror image.
+    """
     logits = (found.logits.float() + mirror_masks(mirrored.logits.float(), frame)) / 2
     return DecodedMasks(logits, (found.predicted_iou.float() + mirrored.predicted_iou.float()) / 2)

@@ -4,26 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from mask_loops import depth_by_loop, random_mask
 
 from densessl.errors import InputError
 from densessl.evaluation.simulated_clicks import Click, click_scores, next_click
-from densessl.mask_geometry import depth
 from densessl.structures import MaskArray
-
-
-def _random_mask(seed: int) -> MaskArray:
-    generator = np.random.default_rng(seed)
-    mask = np.zeros((14, 17), dtype=np.bool_)
-    for _ in range(3):
-        top, left = generator.integers(0, 10, 2)
-        mask[top : top + generator.integers(2, 7), left : left + generator.integers(2, 7)] = True
-    return mask
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_click_is_the_deepest_point_of_the_largest_error(seed: int) -> None:
-    target, mask = _random_mask(seed), _random_mask(seed + 100)
-    missed, surplus = depth(target & ~mask), depth(mask & ~target)
+    target, mask = random_mask(seed), random_mask(seed + 100)
+    missed, surplus = depth_by_loop(target & ~mask), depth_by_loop(mask & ~target)
     click = next_click(mask, target)
     assert click is not None
     assert click.is_foreground == (missed.max() >= surplus.max())
