@@ -7,7 +7,7 @@ and benchmarks.promptable_export (int8).
 
 from pathlib import Path
 
-from benchmarks.rows import Row, all_measured_on, latest, markdown_table, read_rows, replace_block
+from benchmarks.rows import Footnotes, Row, all_measured_on, latest, markdown_table, read_rows, replace_block
 
 PAGE = Path("docs/promptable.md")
 PROMPTS = ("click_1", "click_3", "click_5", "box")
@@ -29,25 +29,27 @@ def render_promptable_tables(results: Path) -> None:
 
 
 def objects_table(rows: list[Row]) -> str:
-    """Mean IoU of each method on each split."""
+    """Mean IoU of each method on each split, the best first click first."""
     newest = latest(rows, lambda row: (row["data"], row["split"], row["method"], *_choice(row)))
+    notes = Footnotes()
     lines = [
         [
             f"{row['data']} {row['split']}",
             "; ".join([row["method"], *_choice(row)]),
             *(f"{row[name]:.3f} ± {row[f'{name}_error']:.3f}" for name in PROMPTS),
             str(row["num_objects"]),
-            row["supervision"],
+            notes.mark(row["supervision"]),
             row.get("selection", "-"),
         ]
-        for row in newest
+        for row in sorted(newest, key=lambda row: (row["data"], row["split"], -row["click_1"]))
     ]
     header = ["objects of", "method", "1 click", "3 clicks", "5 clicks", "box", "objects", "labels behind it"]
     table = markdown_table([*header, "chosen by"], lines)
     return (
-        f"{table}\n\nMean IoU ± standard error over images. Objects are connected regions of the label maps (VOC) or "
-        "annotated instances (COCO), of 1 % of the image or more; void pixels and crowds count for nothing. Clicks and "
-        f"boxes come from the labels. Measured on {all_measured_on(newest)}. Rows: `results/promptable.jsonl`."
+        f"{table}\n\nLabels behind it:\n\n{notes}\n\nMean IoU ± standard error over images. Objects are connected "
+        "regions of the label maps (VOC) or annotated instances (COCO), of 1 % of the image or more; void pixels and "
+        f"crowds count for nothing. Clicks and boxes come from the labels. Measured on {all_measured_on(newest)}. "
+        "Rows: `results/promptable.jsonl`."
     )
 
 
@@ -68,11 +70,11 @@ def _choice(row: Row) -> list[str]:
 def filtered_table(rows: list[Row]) -> str:
     """What is kept of proposals at each least agreement, as labels judge it."""
     newest = latest(rows, lambda row: (row["data"], row["split"], row["weights_sha256"], row["min_agreement"]))
-    behind = "; or ".join(dict.fromkeys(row["supervision"] for row in newest))
+    notes = Footnotes()
     lines = [
         [
             f"{row['data']} {row['split']}",
-            row["weights_sha256"][:8],
+            f"{row['weights_sha256'][:8]} ({notes.mark(row['supervision'])})",
             f"{row['min_agreement']:.1f}",
             f"{row['num_kept']:,} of {row['num_masks']:,}",
             *("-" if row[name] is None else f"{row[name]:.3f}" for name in ("iou", "good", "several")),
@@ -81,7 +83,7 @@ def filtered_table(rows: list[Row]) -> str:
     ]
     header = [
         "masks of",
-        "model",
+        "model (labels)",
         "`--min_agreement`",
         "kept",
         "mean IoU",
@@ -91,8 +93,7 @@ def filtered_table(rows: list[Row]) -> str:
     return (
         f"{markdown_table(header, lines)}\n\nMean IoU with the object that a mask overlaps best; of several objects "
         "is a mask that holds over 30 % of each of two or more. Labels are read to judge alone; behind masks and "
-        f"model: {behind}. Measured on {all_measured_on(newest)}. Rows: "
-        "`results/filtered_masks.jsonl`."
+        f"models are:\n\n{notes}\n\nMeasured on {all_measured_on(newest)}. Rows: `results/filtered_masks.jsonl`."
     )
 
 
@@ -118,6 +119,7 @@ def nested_table(rows: list[Row]) -> str:
 def export_table(rows: list[Row]) -> str:
     """What int8 costs in masks, and what it saves: one line for each model and set of quantised parts."""
     newest = latest(rows, lambda row: (row["name"], row["sizes"], row["images"]))
+    notes = Footnotes()
     lines = [
         [
             row["name"],
@@ -126,15 +128,16 @@ def export_table(rows: list[Row]) -> str:
             f"{loss['logit_difference']:.2g} of {row['mean_logit']:.2g}",
             *(_saved(row, part, parts) for part in ("encoder", "decoder")),
             f"{row['num_prompts']} on {row['images']}",
-            row["supervision"],
+            notes.mark(row["supervision"]),
         ]
         for row in newest
         for parts, loss in row["losses"].items()
     ]
     header = ["model", "in int8", "mean IoU with fp32", "logits off by", "encoder", "decoder", "clicks"]
     return (
-        f"{markdown_table([*header, 'labels behind the model'], lines)}\n\nSizes of the ONNX files, and medians with "
-        "onnxruntime for an image (encoder) and a click (decoder, masks brought to the image's size), fp32 -> int8. "
+        f"{markdown_table([*header, 'labels behind the model'], lines)}\n\nLabels behind the model:\n\n{notes}\n\n"
+        "Sizes of the ONNX files, and medians with onnxruntime for an image (encoder) and a click (decoder, masks "
+        "brought to the image's size), fp32 -> int8. "
         f"Measured on {all_measured_on(newest)}. Rows: `results/promptable_export.jsonl`."
     )
 

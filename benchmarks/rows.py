@@ -63,6 +63,23 @@ def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str
     return "\n".join([*table, *("| " + " | ".join(line) + " |" for line in lines)])
 
 
+class Footnotes:
+    """Long texts that a table refers to by letters, each text once."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        """Return the letter of a text (a to z, then aa, ab, ...): a new one for a new text."""
+        if text not in self._marks:
+            first, last = divmod(len(self._marks), 26)
+            self._marks[text] = ("" if first == 0 else chr(ord("a") + first - 1)) + chr(ord("a") + last)
+        return self._marks[text]
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {mark}: {text}" for text, mark in self._marks.items())
+
+
 def replace_block(path: Path, name: str, text: str) -> None:
     """Replace what stands between `<!-- name -->` and `<!-- /name -->` in a Markdown file."""
     content = path.read_text(encoding="utf-8")

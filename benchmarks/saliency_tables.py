@@ -7,7 +7,16 @@ benchmarks.classical_saliency and benchmarks.large_photographs.
 
 from pathlib import Path
 
-from benchmarks.rows import Row, all_measured_on, latest, markdown_table, measured_on, read_rows, replace_block
+from benchmarks.rows import (
+    Footnotes,
+    Row,
+    all_measured_on,
+    latest,
+    markdown_table,
+    measured_on,
+    read_rows,
+    replace_block,
+)
 
 PAGE = Path("docs/saliency.md")
 MEASURES = {
@@ -62,6 +71,7 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
     )
     named = {**MEASURES, **{name: PROPOSAL_MEASURES[name] for name in ("best_overlap", "ar_10")}}
     measures = {name: head for name, head in named.items() if any(name in row for row in newest)}
+    labels = Footnotes()
     lines = [
         [
             f"{row['data']} {row['split']}, {row['num_images']}",
@@ -75,7 +85,7 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
                 for found in (scores, trained_scores)
             ),
             f"{row['images_per_second']:.1f} ({row['num_workers']})" if row["images_per_second"] else "-",
-            row["labels"],
+            labels.mark(row["labels"]),
         ]
         for row in sorted(newest, key=lambda row: (row["data"], row["split"], _classes(row), -row["mask_iou"]))
     ]
@@ -99,7 +109,10 @@ def saliency_table(rows: list[Row], downstream: list[Row]) -> str:
             "run of that configuration that was trained with these masks in place of the default's "
             "(`results/saliency_downstream.jsonl`). "
         )
-    return f"{table}\n\n{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
+    return (
+        f"{table}\n\nLabels behind it:\n\n{labels}\n\n"
+        f"{note}Measured on {all_measured_on(newest)}. Rows: `results/saliency.jsonl`."
+    )
 
 
 def _one_run(downstream: list[Row]) -> tuple[list[Row], list[Row]]:

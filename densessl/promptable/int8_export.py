@@ -117,8 +117,14 @@ def measure_int8(
         points = _grid(image.shape[:2], points_per_side)
         _timed(encoding, "fp32", partial(fp32.set_image, image))
         _time_prompts(prompting, "fp32", fp32, points)
+        encoded = {False: fp32}
         for name, predictor in zip(combined, others, strict=True):
-            _timed(encoding, "int8" if "encoder" in name else "fp32", partial(predictor.set_image, image))
+            quantised = "encoder" in name
+            if quantised in encoded:
+                predictor.set_image_of(encoded[quantised])
+            else:
+                _timed(encoding, "int8", partial(predictor.set_image, image))
+                encoded[quantised] = predictor
             _time_prompts(prompting, "int8" if "decoder" in name else "fp32", predictor, points)
         inside = fp32.inside_padding
         for start in range(0, len(points), _PROMPTS_AT_A_TIME):

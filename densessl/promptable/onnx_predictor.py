@@ -5,6 +5,7 @@ Needs numpy, Pillow, OpenCV and onnxruntime, no torch. It frames images and rest
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class OnnxPredictor:
             self._mean, self._std = (np.array(record[key], dtype=np.float32) for key in ("mean", "std"))
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / RECORD} is no record of `export_promptable`: no {error}") from error
-        self._encoder, self._decoder = (_open(folder / name, num_threads) for name in (encoder, decoder))
+        self._encoder_path, self._num_threads = _existing(folder / encoder), num_threads
+        self._decoder = open_session(folder / decoder, num_threads)
         if "image" not in {value.name for value in self._decoder.get_inputs()}:
             raise InputError(f"{folder / decoder} is of an earlier version; write it again with `export_promptable`")
         self._embedding = np.zeros((0, 0, 0, 0), dtype=np.float32)
@@ -93,6 +95,15 @@ class OnnxPredictor:
         pixels[0, :, :height, :width] = ((np.asarray(scaled) - self._mean) / self._std).transpose(2, 0, 1)
         (self._embedding,) = self._encoder.run(None, {"images": pixels})
         self._frame = frame
+        return self
+
+    def set_image_of(self, other: "OnnxPredictor") -> "OnnxPredictor":
+        """Take the image of a predictor with the same encoder, as it encoded it; returns this predictor."""
+        if other._encoder_path != self._encoder_path:
+            raise InputError(
+                f"the image was encoded by {other._encoder_path}, not by {self._encoder_path}; call set_image(image)"
+            )
+        self._frame, self._embedding = other._set_frame(), other._embedding
         return self
 
     def predict(
@@ -137,6 +148,11 @@ class OnnxPredictor:
         (height, width), cell_px = self._set_frame().scaled_size, self._stride // MASK_SCALE
         return slice(0, -(-height // cell_px)), slice(0, -(-width // cell_px))
 
+    @cached_property
+    def _encoder(self) -> Any:
+        """Opened for the first image that this predictor encodes itself."""
+        return open_session(self._encoder_path, self._num_threads)
+
     def _set_frame(self) -> _Frame:
         if self._frame is None:
             raise InputError("no image is set; call set_image(image) first")
@@ -170,17 +186,26 @@ def _labelled_points(prompts: Prompts) -> tuple[NDArray[np.float64], NDArray[np.
     return np.concatenate(places, axis=1), np.concatenate(kinds, axis=1)
 
 
-def _open(path: Path, num_threads: int) -> Any:
+def open_session(path: Path, num_threads: int) -> Any:
+    """Open an ONNX file on the CPU; onnxruntime says errors alone.
+
+    Its plan of memory is for inputs that are always alike; here it would hold what an encoder takes twice over.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise InputError('onnxruntime is not installed: pip install "densessl[export]"') from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = num_threads
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(_existing(path)), options, providers=["CPUExecutionProvider"])
+
+
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise InputError(f"no file {path}; `export_promptable` with formats onnx writes it (int8: quantise int8)")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    options.intra_op_num_threads = num_threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return path
 
 
 def _masks_of(logits: NDArray[np.float32], frame: _Frame) -> NDArray[np.bool_]:

@@ -19,6 +19,7 @@ import torch
 
 from densessl.errors import InputError
 from densessl.promptable.model_parts import Axis, ModelPart
+from densessl.promptable.onnx_predictor import open_session
 
 ExportFormat = Literal["onnx", "torch_export"]
 SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -158,7 +159,7 @@ def write_onnx(program: torch.export.ExportedProgram, part: ModelPart, path: Pat
 
 def open_onnx(path: Path) -> Runner:
     """Open an ONNX file with onnxruntime, on the CPU."""
-    session = onnx_session(path)
+    session = open_session(path, torch.get_num_threads())
     names = [value.name for value in session.get_inputs()]
 
     def run(inputs: tuple[torch.Tensor, ...]) -> Sequence[torch.Tensor]:
@@ -166,16 +167,6 @@ def open_onnx(path: Path) -> Runner:
         return [torch.from_numpy(value) for value in session.run(None, given)]
 
     return run
-
-
-def onnx_session(path: Path) -> Any:
-    """Open an ONNX file on the CPU, with as many threads as torch uses; onnxruntime says errors alone."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _name_axes(model: Any, part: ModelPart) -> None:

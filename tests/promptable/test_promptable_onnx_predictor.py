@@ -65,6 +65,22 @@ def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
+def test_an_image_that_another_predictor_encoded(onnx: OnnxPredictor, exported: Any) -> None:
+    second = OnnxPredictor(exported.folder, num_threads=1).set_image_of(onnx.set_image(drawn(70, 50)))
+    click = [[[20, 30]]]
+    np.testing.assert_array_equal(second.predict(click).low_resolution, onnx.predict(click).low_resolution)
+    onnx.set_image(drawn(50, 130))
+    assert second.predict(click).masks.shape[2:] == (70, 50)
+
+
+def test_an_image_of_another_encoder_is_refused(onnx: OnnxPredictor, exported: Any) -> None:
+    other = OnnxPredictor(exported.folder, encoder="decoder.onnx")
+    with pytest.raises(InputError, match=r"encoded by .*encoder\.onnx, not by .*decoder\.onnx; call set_image"):
+        other.set_image_of(onnx.set_image(drawn(70, 50)))
+    with pytest.raises(InputError, match="no image is set"):
+        OnnxPredictor(exported.folder).set_image_of(OnnxPredictor(exported.folder))
+
+
 def test_the_part_of_low_resolution_masks_that_is_image(onnx: OnnxPredictor) -> None:
     onnx.set_image(drawn(50, 100))  # 48 x 96 in the frame, cells of 4 pixels
     assert onnx.inside_padding == (slice(0, 12), slice(0, 24))
