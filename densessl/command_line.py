@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     parser = build_parser(words[0], stage)
     try:
-        flags = _bare_flags_spelt_out(words[1:], _bool_flags(parser))
+        flags = _bare_flags_spelt_out(_negative_values_joined(words[1:]), _bool_flags(parser))
         values = parser.parse_args(_config_first(_methods_spelt_out(flags)))
     except ArgumentError as error:
         print(f"densessl {words[0]}: {error}{_suggestion(str(error), parser)}", file=sys.stderr)
@@ -210,6 +210,17 @@ def _methods_spelt_out(words: list[str]) -> list[str]:
         elif word.startswith("--objective=") and word.partition("=")[2] in methods:
             spelt[index] = f"--objective.method={word.partition('=')[2]}"
     return spelt
+
+
+def _negative_values_joined(words: list[str]) -> list[str]:
+    """Write `--box -5,10,90,80` as `--box=-5,10,90,80`: what begins with a minus and a digit is a value, not a flag."""
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-\.?\d", word) and joined and re.fullmatch(r"--[^=]+", joined[-1]):
+            joined[-1] = f"{joined[-1]}={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _bare_flags_spelt_out(words: list[str], bool_flags: Collection[str]) -> list[str]:

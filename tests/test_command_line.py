@@ -339,6 +339,26 @@ def test_a_bare_flag_of_type_bool_means_true(words: tuple[str, ...], spelt: tupl
     assert command_line._bare_flags_spelt_out(list(words), {"--everything", "--pretrained"}) == list(spelt)
 
 
+@pytest.mark.parametrize(
+    ("words", "joined"),
+    [
+        (("--box", "-5,10,90,80", "--out", "o"), ("--box=-5,10,90,80", "--out", "o")),
+        (("--points", "-.5,3,1"), ("--points=-.5,3,1",)),
+        (("--seed=1", "-2"), ("--seed=1", "-2")),
+        (("-h", "-2"), ("-h", "-2")),
+        (("--everything", "-h", "--out"), ("--everything", "-h", "--out")),
+    ],
+)
+def test_a_value_may_begin_with_a_minus(words: tuple[str, ...], joined: tuple[str, ...]) -> None:
+    assert command_line._negative_values_joined(list(words)) == list(joined)
+
+
+def test_negative_coordinates_reach_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    needed = ("--image", "photo.jpg", "--weights", "w", "--out", "o")
+    status, out, _ = run(capsys, "segment", "--box", "-5,10,90,80", *needed, "--print_config")
+    assert (status, load_yaml_strictly(out)["box"]) == (0, "-5,10,90,80")
+
+
 def test_which_flags_may_stand_bare() -> None:
     flags = {name: command_line._bool_flags(build_parser(name, stage_function(name))) for name in ("segment", "linear")}
     assert flags["segment"] == {"--multimask", "--mirrored", "--everything", "--pretrained"}
