@@ -6,8 +6,8 @@
 OpenCV's saliency module is in its contrib build, which cannot share an environment with opencv-python-headless: hence
 a second one. mc_mbd (compiled on installation; may be left out) has the minimum barrier distance for seeded
 segmentation; here its core gets our working copy and the image's edge as seeds. No package with robust background
-detection, the whole of MB+ or the frequency-tuned method was found on PyPI (pyimgsaliency, which
-has them, is not there).
+detection, the whole of MB+ or the frequency-tuned method was found on PyPI
+(pyimgsaliency, which has them, is not there).
 
 All work on one thread on the same decoded images. In each round every method takes its turn, so that drift of the
 machine's speed falls on all; the first round loads code and does not count. A speed ratio is the seconds of the other

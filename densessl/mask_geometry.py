@@ -8,13 +8,15 @@ from densessl.structures import MaskArray
 
 
 def object_box(mask: MaskArray) -> tuple[int, int, int, int]:
-    """Return the box around a mask that is not empty, `(x0, y0, x1, y1)`, upper bound exclusive."""
+    """Return the box around a mask (height, width), not empty: `(x0, y0, x1, y1)` pixels, upper bound exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def depth(region: MaskArray) -> NDArray[np.float32]:
-    """Return the distance in pixels of each pixel of a region to what lies outside it, the image's edge included."""
+    """Return the distance in pixels (height, width) of each pixel of a region to what lies outside it, the image's edge
+    included; 0 outside the region.
+    """
     found = np.zeros(region.shape, dtype=np.float32)
     if region.any():
         x0, y0, x1, y1 = object_box(region)

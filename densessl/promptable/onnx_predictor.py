@@ -98,7 +98,11 @@ class OnnxPredictor:
         return self
 
     def set_image_of(self, other: "OnnxPredictor") -> "OnnxPredictor":
-        """Take the image of a predictor with the same encoder, as it encoded it; returns this predictor."""
+        """Take the image of a predictor with the same encoder, as it encoded it; returns this predictor.
+
+        Raises:
+            InputError: a predictor with another encoder file, or without an image.
+        """
         if other._encoder_path != self._encoder_path:
             raise InputError(
                 f"the image was encoded by {other._encoder_path}, not by {self._encoder_path}; call set_image(image)"
@@ -190,6 +194,13 @@ def open_session(path: Path, num_threads: int) -> Any:
     """Open an ONNX file on the CPU; onnxruntime says errors alone.
 
     Its plan of memory is for inputs that are always alike; here it would hold what an encoder takes twice over.
+
+    Args:
+        path: of the file.
+        num_threads: 0 is onnxruntime's own choice.
+
+    Raises:
+        InputError: no such file, or onnxruntime is not installed.
     """
     try:
         import onnxruntime

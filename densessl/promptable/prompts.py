@@ -45,7 +45,7 @@ class Prompts:
 
 
 def part_of_prompts(prompts: Prompts, start: int, stop: int) -> Prompts:
-    """Return the prompts from `start` to `stop`, exclusive."""
+    """Return the prompts from number `start` to `stop`, exclusive; past the last there are none."""
     wanted = slice(start, stop)
     return Prompts(
         points=None if prompts.points is None else prompts.points[wanted],
