@@ -42,7 +42,7 @@ from densessl.evaluation.saliency_scores import ImageMeasures, average_measures,
 from densessl.evaluation.saliency_truth import only_classes
 from densessl.saliency.attention_saliency import attention_record
 from densessl.saliency.deep_estimator import feature_record
-from densessl.saliency.estimators import method_of
+from densessl.saliency.estimators import NETWORK_METHODS, method_of
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.mask_provenance import recorded_supervision
 from densessl.saliency.network_saliency import network_record
@@ -196,7 +196,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
     parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
     parser.add_argument("--attention-head", type=_head, default="mean", help="of method attention: a number, or mean")
-    parser.add_argument("--network", type=Path, default=None, help="of self_trained")
+    parser.add_argument("--network", type=Path, default=None, help="of self_trained or learned_border")
     parser.add_argument("--num-workers", type=int, default=2)
 
 
@@ -205,7 +205,7 @@ def _head(text: str) -> int | Literal["mean"]:
 
 
 def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> SaliencySettings:
-    """Return the settings that the arguments give one method; `network` is for self_trained alone."""
+    """Return the settings that the arguments give one method; `network` is for `NETWORK_METHODS` alone."""
     is_deep = method in ENCODER_METHODS
     return SaliencySettings(
         method=method_of(method),
@@ -215,7 +215,7 @@ def settings_from(arguments: argparse.Namespace, method: str, refine: str) -> Sa
         pretrained=arguments.pretrained and is_deep,
         output_stride=arguments.output_stride,
         feature_size_px=arguments.feature_size_px,
-        network=arguments.network if method == "self_trained" else None,
+        network=arguments.network if method in NETWORK_METHODS else None,
         attention_head=arguments.attention_head if method == "attention" else SaliencySettings.attention_head,
     )
 
@@ -238,7 +238,7 @@ def labels_behind(settings: SaliencySettings) -> str:
         return feature_record(settings.features)["supervision"]
     if settings.method == "attention":
         return attention_record(settings.features)["supervision"]
-    if settings.network is not None:
+    if settings.method == "self_trained":
         return str(network_record(settings.network)["supervision"])
     return recorded_supervision({"settings": {"method": settings.method}}) or "none"
 

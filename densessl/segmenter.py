@@ -23,6 +23,7 @@ from densessl.evaluation.segmentation import NO_CLUSTER
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE, ProposedMasks, SegmenterHeader, load_segmenter
 from densessl.files import file_sha256
 from densessl.models.precision import on_device
+from densessl.saliency.estimators import NETWORK_METHODS
 from densessl.saliency.processing import one_thread
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import ImageArray, ImageRef, InstanceMap, LabelMap, MaskArray, Rejection
@@ -206,7 +207,7 @@ def _proposal_settings(proposals: ProposedMasks | None, folder: Path) -> Salienc
     if proposals.weights is not None:
         path = folder / proposals.weights
         _check_proposal_weights(path, proposals)
-        values["network" if values.get("method") == "self_trained" else "weights"] = path.resolve()
+        values["network" if values.get("method") in NETWORK_METHODS else "weights"] = path.resolve()
     if values.get("method") == "self_trained":
         values |= {"weights": None, "masks": None}  # of its training
     values |= {"keep_soft": False, "num_segments": None}  # of what a folder holds beside the masks

@@ -9,6 +9,7 @@ from densessl.commands.cluster_output import provenance_of
 from densessl.evaluation.extraction import Foreground
 from densessl.evaluation.segmenter_file import EncoderReference, ProposedMasks, SegmenterHeader
 from densessl.files import file_sha256, read_json
+from densessl.saliency.estimators import NETWORK_METHODS
 
 
 def segmenter_header(
@@ -55,7 +56,7 @@ def _proposals(masks: Path, out: Path) -> ProposedMasks | None:
     settings: dict[str, Any] | None = content.get("settings")
     if settings is None or settings.get("method") in (None, "file"):
         return None
-    name = settings.get("network" if settings["method"] == "self_trained" else "weights")
+    name = settings.get("network" if settings["method"] in NETWORK_METHODS else "weights")
     if name is None:
         return ProposedMasks(settings)
     digest = (content.get("features") or {}).get("weights_sha256")
@@ -65,7 +66,7 @@ def _proposals(masks: Path, out: Path) -> ProposedMasks | None:
 
 def _weights_file(path: Path, masks: Path, digest: Any) -> Path | None:
     """Find the file of weights: where it was, seen from here, or where `saliency` keeps a network that it trained."""
-    for candidate in (path, masks / "self_training" / path.name):
+    for candidate in (path, *(masks / folder / path.name for folder in ("self_training", "border_training"))):
         if candidate.is_file() and digest in (None, file_sha256(candidate)):
             return candidate
     return None

@@ -1,7 +1,5 @@
 """Self-training of a saliency network on a set of images, round by round, below one folder."""
 
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,12 +8,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.commands.border_training import describe_border_training, train_border
 from densessl.commands.provenance import first_weights_provenance
+from densessl.commands.training_claim import claim_folder, describe_images
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
 from densessl.data.soft_targets import SoftMaps, decidedness
 from densessl.errors import InputError, MissingInputError
-from densessl.files import file_sha256, make_folder, read_json, write_json
+from densessl.files import file_sha256, make_folder
 from densessl.models.saliency_network import (
     SaliencyNetwork,
     SaliencyNetworkHeader,
@@ -32,9 +32,9 @@ from densessl.saliency.generation import generate_proposals
 from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.network_saliency import network_logits, network_view
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
-from densessl.saliency.processing import source_sha256
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageArray, ImageRef, ImageSet
+from densessl.training.border_training import BorderTrainingSettings
 from densessl.training.devices import make_fabric
 from densessl.training.run_folder import plain
 from densessl.training.self_training import SelfTrainingSettings, train_saliency_network
@@ -42,7 +42,6 @@ from densessl.training.self_training import SelfTrainingSettings, train_saliency
 _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
 _RECORD = "self_training.json"
-_CONTENTS = "contents_sha256"
 NUM_CALIBRATED = 300
 """At most so many images, spread evenly over the set, on which a trained network's threshold is found."""
 MIN_CALIBRATED = 50
@@ -56,6 +55,7 @@ def self_train(
     settings: SelfTrainingSettings,
     seed: int,
     num_workers: int | None = None,
+    border: BorderTrainingSettings | None = None,
 ) -> Path:
     """Train a saliency network on the maps of other estimators, then on its own, and return its file.
 
@@ -71,21 +71,27 @@ def self_train(
         settings: rounds, network and schedule.
         seed: of initial weights, order and views.
         num_workers: processes that make the maps.
+        border: how the network of teacher `learned_border` is trained, where it is one, below border_training/.
 
     Raises:
         InputError: `out` was begun with other settings, weights or images, or anything that its parts raise.
     """
+    border = border or BorderTrainingSettings()
     teachers = {teacher: _of_teacher(saliency, teacher) for teacher in settings.teachers}
     final = out / "network.safetensors"
     if not final.is_file():
         _check_encoders(teachers, saliency, settings)
     make_folder(out)
-    _claim(out, _describe(images, saliency, settings, seed))
+    defaults = {"saliency": SaliencySettings().plain(), "self_training": plain(asdict(SelfTrainingSettings()))}
+    claim_folder(out, _RECORD, _describe(images, saliency, settings, border, seed), defaults)
     if final.is_file():
         return final
     folders, weights = [], []
     for teacher, teacher_settings in teachers.items():
         folder = out / teacher
+        if teacher == "learned_border":
+            network = train_border(images, out / "border_training", border, seed)
+            teacher_settings = replace(teacher_settings, network=network)
         generate_proposals(images, folder, teacher_settings, num_workers)
         folders.append(folder)
         weights.append(1 / len(teachers))
@@ -204,76 +210,27 @@ def _check_encoders(
 
 
 def _describe(
-    images: ImageSet, saliency: SaliencySettings, settings: SelfTrainingSettings, seed: int
+    images: ImageSet,
+    saliency: SaliencySettings,
+    settings: SelfTrainingSettings,
+    border: BorderTrainingSettings,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Return what a folder's network depends on; files of weights and images by their content."""
-    stems = "\n".join(image.stem for image in images.images)
+    masks = saliency.masks if "file" in settings.teachers else None
+    maps = None if masks is None else open_mask_folder(masks, images.images)
     record = {
         "saliency": {**saliency.plain(), "weights_sha256": _digest_of_file(saliency.weights)},
         "self_training": {**asdict(settings), "weights_sha256": _digest_of_file(settings.weights)},
-        "images": {
-            "number": len(images),
-            "names_sha256": hashlib.sha256(os.fsencode(stems)).hexdigest(),
-            _CONTENTS: _digest_of_images(images, saliency, settings),
-        },
+        "images": describe_images(images, maps),
         "training": {"seed": seed},
     }
+    if "learned_border" in settings.teachers:
+        record["border_training"] = describe_border_training(border)
     for key in _FREE:
         record["saliency"].pop(key)
     record["self_training"].pop("num_workers")
     return plain(record)  # type: ignore[no-any-return]
-
-
-def _claim(out: Path, now: dict[str, dict[str, Any]]) -> None:
-    """Record what the network depends on, or refuse a folder that was begun with something else."""
-    path = out / _RECORD
-    if not path.is_file():
-        write_json(path, now)
-        return
-    before = read_json(path, "the settings of a self-training run")
-    if not isinstance(before, dict) or not all(isinstance(before.get(section), dict) for section in now):
-        raise InputError(f"{path} holds no settings of a self-training run; choose another output folder (--out)")
-    knows_contents = _CONTENTS in before["images"]
-    before["images"].setdefault(_CONTENTS, now["images"][_CONTENTS])
-    defaults = {"saliency": SaliencySettings().plain(), "self_training": plain(asdict(SelfTrainingSettings()))}
-    for section, values in defaults.items():
-        for key in now[section].keys() & values.keys():
-            before[section].setdefault(key, values[key])  # earlier versions knew fewer settings
-    differences = [
-        _difference(f"{section}.{key}", before[section].get(key), value)
-        for section, values in now.items()
-        for key, value in values.items()
-        if key != "weights" and before[section].get(key) != value  # a file of weights may move
-    ]
-    if differences:
-        network = out / "network.safetensors"
-        way_out = f", or use the network that is there (--network {network})" if network.is_file() else ""
-        raise InputError(
-            f"{out} was begun with other settings or images ({'; '.join(differences)}); use those, or another output "
-            f"folder (--out){way_out}"
-        )
-    if not knows_contents:
-        write_json(path, before)
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-            f"{path} is of an earlier version and does not say what the images held; taken to be what they hold now, "
-            "which is recorded (another --out trains a new network)"
-        )
-
-
-def _difference(name: str, there: object, now: object) -> str:
-    if name == f"images.{_CONTENTS}":
-        return "images or given maps hold something else now than they did then"
-    return f"{name} {there!r} there, {now!r} now"
-
-
-def _digest_of_images(images: ImageSet, saliency: SaliencySettings, settings: SelfTrainingSettings) -> str:
-    """Return a SHA-256 of what all images hold, and of the maps of teacher `file`."""
-    masks = saliency.masks if "file" in settings.teachers else None
-    maps = None if masks is None else open_mask_folder(masks, images.images)
-    digest = hashlib.sha256()
-    for image in images.images:
-        digest.update(os.fsencode(f"{image.stem} {source_sha256(image, maps)}\n"))
-    return digest.hexdigest()
 
 
 def _digest_of_file(path: Path | None) -> str | None:

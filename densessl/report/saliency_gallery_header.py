@@ -85,7 +85,7 @@ def _settings(gallery: SaliencyGallery) -> dict[str, str]:
     rows |= {name: f"{settings[key]} of the image" for key, name in areas.items() if key in settings}
     if settings.get("method") == "file" and gallery.masks.features is not None:
         rows["Read as"] = str(gallery.masks.features.get("encoding"))
-    elif settings.get("method") == "self_trained":
+    elif settings.get("network") is not None:
         rows["Network"] = Path(str(settings.get("network"))).name
     elif gallery.masks.features is not None:
         weights = settings.get("weights")

@@ -12,6 +12,7 @@ from densessl.data.coco import image_ids, result_category
 from densessl.data.masks import SALIENCY_RECORD, MaskFolder, open_mask_folder
 from densessl.errors import InputError
 from densessl.files import check_unused_folder, make_folder, read_json, write_json
+from densessl.saliency.estimators import NETWORK_METHODS
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.mask_provenance import made_elsewhere, masks_provenance, recorded_supervision
 from densessl.saliency.processing import one_thread, process_images, source_sha256
@@ -39,7 +40,7 @@ _OF_TEACHERS = ("encoder", "pretrained", "output_stride", "attention_layer", "at
 _KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights", *_OF_TEACHERS)}
 """Settings that may be others: paths of files that may move, because the records of the images, or of the network, hold
 what is in them, and what the teachers of a network used, by whose file the masks are known."""
-_BEFORE_RECORD = ("attention_head.json", "self_training", "network.safetensors")
+_BEFORE_RECORD = ("attention_head.json", "border_training", "self_training", "network.safetensors")
 """What a run writes into its folder before the record: the choice of a head, a network."""
 
 
@@ -279,7 +280,7 @@ def refuse_foreign_folder(out: Path) -> None:
 def _compared(settings: dict[str, Any], weights: object) -> dict[str, Any]:
     """Return the settings with the digest of the file of weights, or of the network, in place of its path."""
     digest = weights.get("weights_sha256") if isinstance(weights, dict) else None
-    key = "network" if settings.get("method") == "self_trained" else "weights"
+    key = "network" if settings.get("method") in NETWORK_METHODS else "weights"
     known = settings if digest is None else {**settings, key: f"with SHA-256 {str(digest)[:16]}"}
     elsewhere = _KNOWN_ELSEWHERE.get(str(settings.get("method")), ())
     return {name: value for name, value in known.items() if name not in elsewhere}
@@ -311,6 +312,10 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
         from densessl.saliency.network_saliency import network_record  # timm again
 
         return network_record(settings.network)
+    if settings.method == "learned_border":
+        from densessl.saliency.learned_border import border_network_record  # torch
+
+        return border_network_record(settings.network)
     if settings.method == "attention":
         from densessl.saliency.attention_saliency import attention_record  # timm again
 

@@ -10,7 +10,14 @@ import numpy as np
 from densessl.errors import InputError
 from densessl.saliency.attention_settings import AttentionSettings, check_attention
 from densessl.saliency.colour import FloatMap, resize_map
-from densessl.saliency.estimators import Method, Refinement, find_estimator, find_refiner, method_of
+from densessl.saliency.estimators import (
+    NETWORK_METHODS,
+    Method,
+    Refinement,
+    find_estimator,
+    find_refiner,
+    method_of,
+)
 from densessl.saliency.feature_settings import FeatureSettings, check_features
 from densessl.saliency.full_size import enlarge_from_copy, reduced_copy
 from densessl.structures import ImageArray, ImageProposals, MaskArray, Proposal, Rejection
@@ -28,8 +35,8 @@ class SaliencySettings:
             distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
             are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
             work on features of a pretrained encoder, `attention` on what the [CLS] token of a vision transformer looks
-            at. `self_trained` is a network that learned from the maps of
-            others. `file` takes masks or soft maps that were made elsewhere.
+            at. `learned_border` adds to `fused` what a network learned of the borders of many images; `self_trained`
+            is a network that learned from the maps of others. `file` takes masks or soft maps that were made elsewhere.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
             connected CRF) or `none`. Where it is not given, `none` for method `file` and `colour_models` for others.
@@ -45,7 +52,7 @@ class SaliencySettings:
         output_stride: image pixels per cell of a convolutional encoder's features (8, 16 or 32).
         feature_size_px: long side that images are brought to for the encoder, at least 128; 480 is the size of the
             photographs that the methods were published on.
-        network: file of the network of `self_trained`.
+        network: file of the network of `learned_border` or `self_trained`.
         masks: folder of the masks of `file`, named like their images; 0/1, 0/255, ids and soft maps are told apart.
         attention_layer: of `attention`: the layer, from 0, or from the end: -1 is the last.
         attention_head: of `attention`: a head, from 0; `mean` of all; or `best`, the head that agrees best with the
@@ -76,10 +83,10 @@ class SaliencySettings:
 
     def __post_init__(self) -> None:
         method_of(self.method)
-        if self.network is not None and self.method != "self_trained":
+        if self.network is not None and self.method not in NETWORK_METHODS:
             raise InputError(
                 f"saliency method {self.method} uses no network, but network {self.network} is given; leave it out, or "
-                "choose self_trained"
+                f"choose {' or '.join(NETWORK_METHODS)}"
             )
         check_features(self.method, self.features)
         if self.masks is None and self.method == "file":

@@ -242,6 +242,6 @@ def test_a_trained_network_takes_no_settings_of_training(training, named, tmp_pa
 
 
 def test_a_method_that_trains_nothing_takes_no_settings_of_training(tmp_path):
-    with pytest.raises(InputError, match=r"method fused trains no network, .*\(self_training\); leave them out"):
+    with pytest.raises(InputError, match=r"method fused trains no such network, .*\(self_training\); leave them out"):
         saliency(tmp_path / "out", images=tmp_path, self_training=SelfTrainingSettings(rounds=1))
     assert not (tmp_path / "out").exists()

@@ -19,6 +19,7 @@ from densessl.data.soft_targets import SoftMaps
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet
+from densessl.training.border_training import BorderTrainingSettings
 from densessl.training.self_training import SelfTrainingSettings
 
 FLAGS = (
@@ -151,9 +152,10 @@ def test_given_maps_are_known_by_their_content(teachers: tuple[str, ...], is_not
     folder = draw_folder(tmp_path)
     images = open_image_folder(folder.images)
     settings = SaliencySettings(method="self_trained", masks=folder.masks), SelfTrainingSettings(teachers=teachers)
-    before = stage._describe(images, *settings, 0)
+    border = BorderTrainingSettings()
+    before = stage._describe(images, *settings, border, 0)
     write_mask(folder, "3", 255)
-    assert (stage._describe(images, *settings, 0) != before) == is_noticed
+    assert (stage._describe(images, *settings, border, 0) != before) == is_noticed
 
 
 @pytest.mark.parametrize("averaging", [0.0, 0.25])
@@ -226,7 +228,7 @@ def test_weights_are_known_by_their_content(drawn: DrawnFolder, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is not valid JSON"), ("[]", "no settings of a self-training run"), ('{"saliency": 1}', "no settings of")],
+    [("{", "is not valid JSON"), ("[]", "no settings of a training"), ('{"saliency": 1}', "no settings of")],
 )
 def test_a_damaged_record(content: str, message: str, drawn: DrawnFolder, tmp_path: Path) -> None:
     (tmp_path / "self_training").mkdir()
