@@ -3,6 +3,7 @@
     python -m benchmarks.saliency --data ROOT --methods fused mb_plus --refines none colour_models
     python -m benchmarks.saliency --data ROOT --methods tokencut --refines none --encoder NAME --weights FILE
     python -m benchmarks.saliency --data ROOT --methods self_trained --refines none --network FILE
+    python -m benchmarks.saliency --data ROOT --methods learned_patches --network FILE
     python -m benchmarks.saliency --data ROOT --predictions ROOT/saliency_csnet
     python -m benchmarks.saliency --render-table
 
@@ -80,6 +81,8 @@ def main() -> None:
         labels = "made elsewhere: whatever labels made them are theirs"
         _measure(arguments, images, None, arguments.predictions.name, "-", labels)
         return
+    if arguments.network is not None and len(set(arguments.methods) & set(NETWORK_METHODS)) != 1:
+        raise InputError(f"--network is of one of the methods {', '.join(NETWORK_METHODS)}; name that one (--methods)")
     for method in arguments.methods:
         for refine in arguments.refines:
             settings = settings_from(arguments, method, refine)
@@ -196,7 +199,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-stride", type=int, default=SaliencySettings.output_stride)
     parser.add_argument("--feature-size-px", type=int, default=SaliencySettings.feature_size_px)
     parser.add_argument("--attention-head", type=_head, default="mean", help="of method attention: a number, or mean")
-    parser.add_argument("--network", type=Path, default=None, help="of self_trained or learned_border")
+    parser.add_argument("--network", type=Path, default=None, help="of self_trained or learned_patches")
     parser.add_argument("--num-workers", type=int, default=2)
 
 

@@ -40,9 +40,10 @@ def test_config_of_saliency_is_accepted_and_says_what_it_reproduces(path: Path) 
     parser = build_parser("saliency", stage_function("saliency"))
     values = parser.instantiate(parser.parse_args(["--config", str(path), "--out", "OUT", "--images", "DIR"]))
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    part = {"self_trained": "self_training", "learned_border": "border_training"}[values["method"]]
+    part = {"self_trained": "self_training", "learned_patches": "patch_training"}[values["method"]]
     read = plain(values[part])
     assert {key: read[key] for key in written[part]} == written[part]
+    assert any(character.isdigit() for character in lines[2])
     assert set(written) >= SALIENCY_SETTINGS
 
 

@@ -66,7 +66,7 @@ def _proposals(masks: Path, out: Path) -> ProposedMasks | None:
 
 def _weights_file(path: Path, masks: Path, digest: Any) -> Path | None:
     """Find the file of weights: where it was, seen from here, or where `saliency` keeps a network that it trained."""
-    for candidate in (path, *(masks / folder / path.name for folder in ("self_training", "border_training"))):
+    for candidate in (path, *(masks / folder / path.name for folder in ("self_training", "patch_training"))):
         if candidate.is_file() and digest in (None, file_sha256(candidate)):
             return candidate
     return None

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from densessl.commands.border_training import train_border
+from densessl.commands.patch_training import train_patches
 from densessl.commands.saliency_gallery import write_gallery
 from densessl.commands.self_training import self_train
 from densessl.commands.shards import choose_shard, cores_per_process
@@ -15,8 +15,8 @@ from densessl.saliency.estimators import NETWORK_METHODS, Method, Refinement
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_foreign_folder
 from densessl.saliency.proposals import SaliencySettings
-from densessl.training.border_training import BorderTrainingSettings
 from densessl.training.dino_settings import changed_settings
+from densessl.training.patch_training import PatchTrainingSettings
 from densessl.training.self_training import SelfTrainingSettings
 
 
@@ -43,7 +43,7 @@ def saliency(
     attention_mass: float = 0.6,
     num_segments: int | Literal["auto"] | None = None,
     self_training: SelfTrainingSettings = SelfTrainingSettings(),
-    border_training: BorderTrainingSettings = BorderTrainingSettings(),
+    patch_training: PatchTrainingSettings = PatchTrainingSettings(),
     seed: int = 0,
     num_workers: int | None = None,
     shard: str = "auto",
@@ -54,7 +54,7 @@ def saliency(
     The methods tokencut, deep_spectral, lost, found_seeds and attention look through a pretrained encoder, whose
     weights may have seen labels, and self_trained through a network, which may have seen them through its teachers or
     through self_training.weights: saliency.json and the last line printed say what is known of that. The network of
-    learned_border sees none; all others load no weights.
+    learned_patches sees none; all others load no weights.
 
     The constants of the default are published ones, follow from each other, or were compared on rendered scenes. Its
     list of cues was drawn up with labelled photographs at hand (docs/saliency.md says what was looked at).
@@ -72,9 +72,9 @@ def saliency(
         method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
             spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
             lost and found_seeds work on features of a pretrained encoder, attention on what the [CLS] token of a vision
-            transformer looks at; learned_border adds to fused what a small network learns, without labels, of what
-            fills the borders of many images; self_trained is a network that learns from the maps of others; file takes
-            masks that were made elsewhere (--masks), checks them and normalises them.
+            transformer looks at; learned_patches adds to fused what a small network learns of patches, without labels,
+            first of those at the borders of all images; self_trained is a network that learns from the maps of others;
+            file takes masks that were made elsewhere (--masks), checks them and normalises them.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
             dense_crf or none. By default none for method file, and colour_models for all others.
         threshold: soft values above it are foreground, in (0, 1).
@@ -87,8 +87,8 @@ def saliency(
         pretrained: let timm download its published weights for the encoder's name instead.
         output_stride: image pixels per cell of a convolutional encoder's features.
         feature_size_px: long side that images are brought to for the encoder.
-        network: file of the network of self_trained or learned_border; without it one is trained on these images
-            first, below OUT/self_training or OUT/border_training, and kept there for use on other images (in one
+        network: file of the network of self_trained or learned_patches; without it one is trained on these images
+            first, below OUT/self_training or OUT/patch_training, and kept there for use on other images (in one
             process, not in shards).
         masks: folder of the masks or soft maps of method file, one named like each image; 0/1, 0/255, palette, ids and
             soft maps are told apart. An image without one, or with one of another size, is rejected.
@@ -99,7 +99,7 @@ def saliency(
         num_segments: of method deep_spectral: list the segments of each image in proposals.json, so many with the
             background (4 is usual), or as many as the eigenvalues suggest (auto), in place of the parts of its mask.
         self_training: how the network of self_trained is trained.
-        border_training: how the network of learned_border is trained.
+        patch_training: how the network of learned_patches is trained.
         seed: of everything random in these trainings.
         num_workers: processes that share the work; 0 for none but this one. By default as many as there are cores,
             under torchrun or srun this process's share of them, but no more than one for every 64 images, and none
@@ -135,14 +135,14 @@ def saliency(
         attention_mass=attention_mass,
         num_segments=num_segments,
     )
-    _refuse_unused_training(settings, self_training, border_training)
+    _refuse_unused_training(settings, self_training, patch_training)
     _refuse_unused_encoder(settings, self_training)
     part = choose_shard(shard)
     image_set = open_images(images, data, split, out)
     if part.count == 1:  # others may write there: containers with the same host name do not see each other's processes
         remove_abandoned_writes(out)
     if method in NETWORK_METHODS and network is None:
-        folder = out / ("self_training" if method == "self_trained" else "border_training")
+        folder = out / ("self_training" if method == "self_trained" else "patch_training")
         if part.count > 1:
             raise InputError(
                 f"a network is trained in one process; train it first (saliency --method {method} in one process), "
@@ -150,9 +150,9 @@ def saliency(
             )
         refuse_foreign_folder(out)  # before the long training, not after it
         if method == "self_trained":
-            trained = self_train(image_set, folder, settings, self_training, seed, num_workers, border_training)
+            trained = self_train(image_set, folder, settings, self_training, seed, num_workers, patch_training)
         else:
-            trained = train_border(image_set, folder, border_training, seed)
+            trained = train_patches(image_set, folder, settings, patch_training, seed, num_workers)
         settings = replace(settings, network=trained)
     summary = generate_proposals(image_set, out, settings, num_workers, part, cores_per_process())
     print(summary)
@@ -164,21 +164,21 @@ def saliency(
 
 
 def _refuse_unused_training(
-    settings: SaliencySettings, self_training: SelfTrainingSettings, border_training: BorderTrainingSettings
+    settings: SaliencySettings, self_training: SelfTrainingSettings, patch_training: PatchTrainingSettings
 ) -> None:
     """Raise `InputError` for what would only matter if a network were trained, where none is."""
     is_training_described = self_training != SelfTrainingSettings()
-    is_border_described = border_training != BorderTrainingSettings()
+    are_patches_described = patch_training != PatchTrainingSettings()
     if settings.method != "self_trained" and is_training_described:
         raise InputError(
             f"saliency method {settings.method} trains no such network, but settings of its training are given "
             "(self_training); leave them out, or choose --method self_trained"
         )
     learners = {settings.method, *(self_training.teachers if settings.method == "self_trained" else ())}
-    if is_border_described and "learned_border" not in learners:
+    if are_patches_described and "learned_patches" not in learners:
         raise InputError(
             f"saliency method {settings.method} trains no such network, but settings of its training are given "
-            "(border_training); leave them out, or choose --method learned_border (or make it one of "
+            "(patch_training); leave them out, or choose --method learned_patches (or make it one of "
             "--self_training.teachers)"
         )
     if settings.network is None:
@@ -188,7 +188,7 @@ def _refuse_unused_training(
         "pretrained true": settings.pretrained,
         f"masks {settings.masks}": settings.masks is not None,
         "self_training": is_training_described,
-        "border_training": is_border_described,
+        "patch_training": are_patches_described,
     }
     texts = [text for text, is_given in given.items() if is_given]
     if texts:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densessl.commands.border_training import describe_border_training, train_border
+from densessl.commands.patch_training import describe_patch_training, train_patches
 from densessl.commands.provenance import first_weights_provenance
 from densessl.commands.training_claim import claim_folder, describe_images
 from densessl.data.images import read_image
@@ -34,8 +34,8 @@ from densessl.saliency.network_saliency import network_logits, network_view
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageArray, ImageRef, ImageSet
-from densessl.training.border_training import BorderTrainingSettings
 from densessl.training.devices import make_fabric
+from densessl.training.patch_training import PatchTrainingSettings
 from densessl.training.run_folder import plain
 from densessl.training.self_training import SelfTrainingSettings, train_saliency_network
 
@@ -55,7 +55,7 @@ def self_train(
     settings: SelfTrainingSettings,
     seed: int,
     num_workers: int | None = None,
-    border: BorderTrainingSettings | None = None,
+    patches: PatchTrainingSettings | None = None,
 ) -> Path:
     """Train a saliency network on the maps of other estimators, then on its own, and return its file.
 
@@ -71,26 +71,30 @@ def self_train(
         settings: rounds, network and schedule.
         seed: of initial weights, order and views.
         num_workers: processes that make the maps.
-        border: how the network of teacher `learned_border` is trained, where it is one, below border_training/.
+        patches: how the network of teacher `learned_patches` is trained, where it is one, below patch_training/.
 
     Raises:
         InputError: `out` was begun with other settings, weights or images, or anything that its parts raise.
     """
-    border = border or BorderTrainingSettings()
+    patches = patches or PatchTrainingSettings()
     teachers = {teacher: _of_teacher(saliency, teacher) for teacher in settings.teachers}
     final = out / "network.safetensors"
     if not final.is_file():
         _check_encoders(teachers, saliency, settings)
     make_folder(out)
-    defaults = {"saliency": SaliencySettings().plain(), "self_training": plain(asdict(SelfTrainingSettings()))}
-    claim_folder(out, _RECORD, _describe(images, saliency, settings, border, seed), defaults)
+    defaults = {
+        "saliency": SaliencySettings().plain(),
+        "self_training": plain(asdict(SelfTrainingSettings())),
+        "patch_training": describe_patch_training(PatchTrainingSettings()),
+    }
+    claim_folder(out, _RECORD, _describe(images, saliency, settings, patches, seed), defaults, ["patch_training"])
     if final.is_file():
         return final
     folders, weights = [], []
     for teacher, teacher_settings in teachers.items():
         folder = out / teacher
-        if teacher == "learned_border":
-            network = train_border(images, out / "border_training", border, seed)
+        if teacher == "learned_patches":
+            network = train_patches(images, out / "patch_training", teacher_settings, patches, seed, num_workers)
             teacher_settings = replace(teacher_settings, network=network)
         generate_proposals(images, folder, teacher_settings, num_workers)
         folders.append(folder)
@@ -213,7 +217,7 @@ def _describe(
     images: ImageSet,
     saliency: SaliencySettings,
     settings: SelfTrainingSettings,
-    border: BorderTrainingSettings,
+    patches: PatchTrainingSettings,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Return what a folder's network depends on; files of weights and images by their content."""
@@ -225,8 +229,8 @@ def _describe(
         "images": describe_images(images, maps),
         "training": {"seed": seed},
     }
-    if "learned_border" in settings.teachers:
-        record["border_training"] = describe_border_training(border)
+    if "learned_patches" in settings.teachers:
+        record["patch_training"] = describe_patch_training(patches)
     for key in _FREE:
         record["saliency"].pop(key)
     record["self_training"].pop("num_workers")

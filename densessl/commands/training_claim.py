@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,11 @@ def describe_images(images: ImageSet, maps: MaskFolder | None = None) -> dict[st
 
 
 def claim_folder(
-    out: Path, record: str, now: dict[str, dict[str, Any]], defaults: Mapping[str, Mapping[str, Any]]
+    out: Path,
+    record: str,
+    now: dict[str, dict[str, Any]],
+    defaults: Mapping[str, Mapping[str, Any]],
+    added: Sequence[str] = (),
 ) -> None:
     """Record what the network depends on, or refuse a folder that was begun with something else.
 
@@ -40,6 +44,7 @@ def claim_folder(
         record: name of the file there.
         now: sections of settings, among them `images` (`describe_images`). A path named `weights` may differ.
         defaults: what the settings of a section were before a version knew them.
+        added: sections that only some settings need, so that a folder may have begun without them.
 
     Raises:
         InputError: the record is none, or of other settings or images.
@@ -49,18 +54,19 @@ def claim_folder(
         write_json(path, now)
         return
     before = read_json(path, "the settings of a training")
-    if not isinstance(before, dict) or not all(isinstance(before.setdefault(name, {}), dict) for name in now):
+    if not isinstance(before, dict) or not all(isinstance(before.get(name), dict) for name in now.keys() - set(added)):
         raise InputError(f"{path} holds no settings of a training; choose another output folder (--out)")
     knows_contents = _CONTENTS in before["images"]
     before["images"].setdefault(_CONTENTS, now["images"][_CONTENTS])
-    for section, values in defaults.items():
+    for section in defaults.keys() & now.keys() & before.keys():
+        values = defaults[section]
         for key in now[section].keys() & values.keys():
             before[section].setdefault(key, values[key])  # earlier versions knew fewer settings
     differences = [
-        _difference(f"{section}.{key}", before[section].get(key), value)
+        _difference(f"{section}.{key}", before.get(section, {}).get(key), value)
         for section, values in now.items()
         for key, value in values.items()
-        if key != "weights" and before[section].get(key) != value  # a file of weights may move
+        if key != "weights" and before.get(section, {}).get(key) != value  # a file of weights may move
     ]
     if differences:
         network = out / "network.safetensors"

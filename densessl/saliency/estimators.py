@@ -30,11 +30,11 @@ Method = Literal[
     "lost",
     "found_seeds",
     "attention",
-    "learned_border",
+    "learned_patches",
     "self_trained",
     "file",
 ]
-NETWORK_METHODS: tuple[Method, ...] = ("learned_border", "self_trained")
+NETWORK_METHODS: tuple[Method, ...] = ("learned_patches", "self_trained")
 """The methods that look through a network trained on images, whose file is the setting `network`."""
 Refinement = Literal["colour_models", "guided_filter", "bilateral_solver", "dense_crf", "none"]
 
@@ -61,7 +61,7 @@ def find_estimator(
 ) -> Estimator:
     """Return the estimator of that name; raises `InputError` for an unknown one, and for `file`, which has none.
 
-    `features` says which encoder the methods on deep features use, `network` is the file of the one of
+    `features` says which encoder the methods on deep features use, `network` is the file of the network of one of
     `NETWORK_METHODS`, `attention` which head's attention is taken. They are loaded when the first image comes.
     """
     match method:
@@ -83,8 +83,8 @@ def find_estimator(
             return functools.partial(_deep_saliency, method=method, features=features)
         case "attention":
             return functools.partial(_attention_saliency, features=features, chosen=attention)
-        case "learned_border":
-            return functools.partial(_learned_border, path=network)
+        case "learned_patches":
+            return functools.partial(_learned_patches, path=network)
         case "self_trained":
             return functools.partial(_network_saliency, path=network)
         case "file":
@@ -122,10 +122,10 @@ def _attention_saliency(image: ImageArray, *, features: FeatureSettings, chosen:
     return attention_saliency(image, features, chosen)
 
 
-def _learned_border(image: ImageArray, *, path: Path | None) -> FloatMap:
-    from densessl.saliency.learned_border import learned_border  # torch, which the other methods need not wait for
+def _learned_patches(image: ImageArray, *, path: Path | None) -> FloatMap:
+    from densessl.saliency.learned_patches import learned_patches  # torch, which the other methods need not wait for
 
-    return learned_border(image, path)
+    return learned_patches(image, path)
 
 
 def _network_saliency(image: ImageArray, *, path: Path | None) -> FloatMap:

@@ -40,7 +40,7 @@ _OF_TEACHERS = ("encoder", "pretrained", "output_stride", "attention_layer", "at
 _KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights", *_OF_TEACHERS)}
 """Settings that may be others: paths of files that may move, because the records of the images, or of the network, hold
 what is in them, and what the teachers of a network used, by whose file the masks are known."""
-_BEFORE_RECORD = ("attention_head.json", "border_training", "self_training", "network.safetensors")
+_BEFORE_RECORD = ("attention_head.json", "patch_training", "self_training", "network.safetensors")
 """What a run writes into its folder before the record: the choice of a head, a network."""
 
 
@@ -95,7 +95,8 @@ class FolderRecord:
     """What `saliency.json` says of a folder.
 
     weights: of an encoder or a network: `weights_sha256` of their file, by which they are compared, so that a file may
-        move but not change, and `supervision`; of method `file` how the maps are read; None for all others.
+        move but not change, with `supervision` where labels may be behind it; of method `file` how the maps are read;
+        None for all others.
     supervision: which labels touched the masks, in words, as far as it is known now: the masks of method `file` may
         move later.
     """
@@ -312,10 +313,10 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
         from densessl.saliency.network_saliency import network_record  # timm again
 
         return network_record(settings.network)
-    if settings.method == "learned_border":
-        from densessl.saliency.learned_border import border_network_record  # torch
+    if settings.method == "learned_patches":
+        from densessl.saliency.learned_patches import patch_network_record  # torch
 
-        return border_network_record(settings.network)
+        return patch_network_record(settings.network)
     if settings.method == "attention":
         from densessl.saliency.attention_saliency import attention_record  # timm again
 

@@ -35,7 +35,7 @@ class SaliencySettings:
             distance with border contrast and post-processing), `frequency_tuned`, `spectral_residual` and `centre`
             are published or single ideas to compare it with. `tokencut`, `deep_spectral`, `lost` and `found_seeds`
             work on features of a pretrained encoder, `attention` on what the [CLS] token of a vision transformer looks
-            at. `learned_border` adds to `fused` what a network learned of the borders of many images; `self_trained`
+            at. `learned_patches` adds to `fused` what a network learned of patches of many images; `self_trained`
             is a network that learned from the maps of others. `file` takes masks or soft maps that were made elsewhere.
         refine: what is done to the soft map: `colour_models` (GrabCut seeded by it), `guided_filter` (edges follow
             the photograph's), `bilateral_solver` (smooth where colours are), `dense_crf` (mean field of a fully
@@ -52,7 +52,7 @@ class SaliencySettings:
         output_stride: image pixels per cell of a convolutional encoder's features (8, 16 or 32).
         feature_size_px: long side that images are brought to for the encoder, at least 128; 480 is the size of the
             photographs that the methods were published on.
-        network: file of the network of `learned_border` or `self_trained`.
+        network: file of the network of `learned_patches` or `self_trained`.
         masks: folder of the masks of `file`, named like their images; 0/1, 0/255, ids and soft maps are told apart.
         attention_layer: of `attention`: the layer, from 0, or from the end: -1 is the last.
         attention_head: of `attention`: a head, from 0; `mean` of all; or `best`, the head that agrees best with the

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from densessl.data.masks import read_mask
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256
 from densessl.models.network_file import load_network, save_network
+from densessl.models.patch_network import PatchNetwork, PatchNetworkHeader, save_patch_network
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, save_saliency_network
 from densessl.report.page import write_report
 from densessl.report.run_folder import read_run
@@ -305,27 +307,39 @@ def test_no_image_could_be_labelled(copied: Clustered, tmp_path: Path) -> None:
     assert f"none of {NUM_IMAGES} images could be labelled; the first: image" in outcome.err
 
 
-def test_masks_of_a_network_that_moves_with_them_and_then_changes(
-    trained: Path, drawn: DrawnFolder, tmp_path: Path
-) -> None:
+def save_self_trained(path: Path, text: str) -> None:
     torch.manual_seed(0)
-    network = SaliencyNetwork("resnet10t").eval()
+    header = SaliencyNetworkHeader("resnet10t", size_px=48, view_share=0.75, supervision=text)
+    save_saliency_network(path, SaliencyNetwork("resnet10t").eval(), header)
+
+
+def save_patches(path: Path, text: str) -> None:
+    torch.manual_seed(0)
+    save_patch_network(path, PatchNetwork().eval(), PatchNetworkHeader(num_images=len(text), rounds=2))
+
+
+@pytest.mark.parametrize(
+    ("method", "folder", "save"),
+    [("self_trained", "self_training", save_self_trained), ("learned_patches", "patch_training", save_patches)],
+)
+def test_masks_of_a_network_that_moves_with_them_and_then_changes(
+    method: str, folder: str, save: Callable[[Path, str], None], trained: Path, drawn: DrawnFolder, tmp_path: Path
+) -> None:
     masks, away = tmp_path / "all" / "masks", tmp_path / "away"
-    path = masks / "self_training" / "network.safetensors"
-    header = SaliencyNetworkHeader("resnet10t", size_px=48, view_share=0.75, supervision="none")
-    save_saliency_network(path, network, header)
-    flags = ("--method", "self_trained", "--network", path, "--threshold", "0.3", "--max_area", "1", "--refine", "none")
+    path = masks / folder / "network.safetensors"
+    save(path, "none")
+    flags = ("--method", method, "--network", path, "--threshold", "0.3", "--max_area", "1", "--refine", "none")
     outcome = command("saliency", "--images", drawn.images, "--out", masks, *flags, "--num_workers", "0")
     assert outcome.status == 0, outcome.err
     flags = ("--images", drawn.images, "--foreground", "masks", "--masks", masks, "--num_clusters", "3")
     expected = maps_of(cluster(trained, tmp_path / "all" / "clusters", *flags))
     (tmp_path / "all").rename(away)
     segmenter = Segmenter.from_run(away / "clusters", run=trained)
-    assert segmenter.proposal_settings.network == away / "masks" / "self_training" / "network.safetensors"
+    path = away / "masks" / folder / "network.safetensors"
+    assert segmenter.proposal_settings.network == path
     assert_same_maps({stem: segmenter.predict(drawn.images / f"{stem}.jpg") for stem in expected}, expected)
-    path = away / "masks" / "self_training" / "network.safetensors"
     old = file_sha256(path)
-    save_saliency_network(path, network, replace(header, supervision="other"))
+    save(path, "another")
     segmenter = Segmenter.from_run(away / "clusters", run=trained)
     with pytest.raises(InputError, match=f"has SHA-256 {file_sha256(path)}, but .* were proposed with {old}"):
         segmenter.predict(drawn.images / "0.jpg")

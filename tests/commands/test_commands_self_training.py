@@ -19,7 +19,7 @@ from densessl.data.soft_targets import SoftMaps
 from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet
-from densessl.training.border_training import BorderTrainingSettings
+from densessl.training.patch_training import PatchTrainingSettings
 from densessl.training.self_training import SelfTrainingSettings
 
 FLAGS = (
@@ -152,7 +152,7 @@ def test_given_maps_are_known_by_their_content(teachers: tuple[str, ...], is_not
     folder = draw_folder(tmp_path)
     images = open_image_folder(folder.images)
     settings = SaliencySettings(method="self_trained", masks=folder.masks), SelfTrainingSettings(teachers=teachers)
-    border = BorderTrainingSettings()
+    border = PatchTrainingSettings()
     before = stage._describe(images, *settings, border, 0)
     write_mask(folder, "3", 255)
     assert (stage._describe(images, *settings, border, 0) != before) == is_noticed

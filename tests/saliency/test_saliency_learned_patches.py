@@ -1,4 +1,4 @@
-"""The default's evidence and a border network's: the sum by hand, sizes, what a cell stands for, errors."""
+"""The default's evidence and a patch network's: the sum by hand, sizes, what a cell stands for, errors."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ import torch
 
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256
-from densessl.models.border_network import BorderNetwork, save_border_network
-from densessl.saliency import learned_border as module
+from densessl.models.patch_network import PatchNetwork, PatchNetworkHeader, save_patch_network
+from densessl.saliency import learned_patches as module
 from densessl.saliency.fused import fused
-from densessl.saliency.learned_border import border_logits, border_network_record, learned_border
+from densessl.saliency.learned_patches import learned_patches, patch_logits, patch_network_record
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("network") / "network.safetensors"
-    save_border_network(path, BorderNetwork())
+    save_patch_network(path, PatchNetwork(), PatchNetworkHeader(num_images=7, rounds=2))
     return path
 
 
@@ -32,15 +32,15 @@ def image() -> np.ndarray:
 
 def test_the_evidence_is_added_up(path: Path, image: np.ndarray) -> None:
     default = np.clip(fused(image).astype(np.float64), 0.01, 0.99)
-    logits = border_logits(image, module.load_border_network(path))  # the image has the size of the copy
+    logits = patch_logits(image, module.load_patch_network(path)[0])  # the image has the size of the copy
     smooth = cv2.GaussianBlur(logits, (0, 0), 2.5).astype(np.float64)
     expected = 1 / (1 + (1 - default) / default * np.exp(-0.5 * smooth))
-    np.testing.assert_allclose(learned_border(image, path), expected, atol=1e-6)
+    np.testing.assert_allclose(learned_patches(image, path), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (300, 200), (1, 1), (3, 200)])
 def test_map_has_the_size_of_the_image(size: tuple[int, int], path: Path) -> None:
-    soft = learned_border(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8), path)
+    soft = learned_patches(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8), path)
     assert soft.shape == size
     assert soft.dtype == np.float32
     assert 0 <= soft.min() <= soft.max() <= 1
@@ -55,7 +55,7 @@ def test_logits_lie_where_their_patches_are() -> None:
 
     view = np.zeros((90, 131, 3), dtype=np.uint8)
     view[30:60, 50:90] = 255
-    logits = border_logits(view, Brightness())  # type: ignore[arg-type]
+    logits = patch_logits(view, Brightness())  # type: ignore[arg-type]
     assert logits.shape == (90, 131)
     weights = logits - logits.min()
     rows, columns = np.indices(weights.shape)
@@ -64,11 +64,11 @@ def test_logits_lie_where_their_patches_are() -> None:
 
 
 def test_the_record_names_the_file_by_its_content(path: Path) -> None:
-    assert border_network_record(path) == {"weights_sha256": file_sha256(path)}
+    assert patch_network_record(path) == {"weights_sha256": file_sha256(path), "num_images": 7, "rounds": 2}
 
 
 def test_no_network(image: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="learned_border needs a network; train one with `densessl saliency --method"):
-        learned_border(image, None)
-    with pytest.raises(MissingInputError, match="no border network"):
-        learned_border(image, tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="learned_patches needs a network; train one with `densessl saliency --method"):
+        learned_patches(image, None)
+    with pytest.raises(MissingInputError, match="no patch network"):
+        learned_patches(image, tmp_path / "none.safetensors")

@@ -1,10 +1,11 @@
-"""The default estimator's evidence, and that of a network that learned which patches fill the border of photographs.
+"""The default estimator's evidence, and that of a network that learned from many photographs what patches are of.
 
 The default compares what lies in the middle of one photograph with its own border. A network that saw many photographs
-knows what the borders of all of them are filled with: grass, sky, water, floors.
+knows what their borders are filled with, such as grass, sky, water and floors, in whichever of them.
 """
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ import cv2
 import numpy as np
 import torch
 
-from densessl.data.border_views import resize_long_side
 from densessl.data.normalisation import normalise_image
+from densessl.data.patch_views import resize_long_side
 from densessl.errors import InputError
 from densessl.files import file_sha256
-from densessl.models.border_network import FIELD_PX, SIZE_PX, STRIDE_PX, BorderNetwork, load_border_network
+from densessl.models.patch_network import (
+    FIELD_PX,
+    SIZE_PX,
+    STRIDE_PX,
+    PatchNetwork,
+    PatchNetworkHeader,
+    load_patch_network,
+)
 from densessl.saliency.colour import FloatMap, resize_map
 from densessl.saliency.fused import fused
 from densessl.structures import ImageArray
@@ -30,23 +38,24 @@ _SURE = 0.99
 """The default's map is taken between this probability and its opposite."""
 
 
-def learned_border(image: ImageArray, path: Path | None) -> FloatMap:
+def learned_patches(image: ImageArray, path: Path | None) -> FloatMap:
     """Return the soft foreground map (height, width), in [0, 1], of a uint8 RGB image (height, width, 3).
 
-    `sigmoid(logit(f) + WEIGHT * g * b)`: f the map of `fused`, b the logits of the network of a file, g a Gaussian.
+    `sigmoid(logit(f) + WEIGHT * (g * b))`: f the map of `fused`, b the logits of the network of a file, convolved with
+    a Gaussian g.
 
     Raises:
-        InputError: no file, or one that is no border network.
+        InputError: no file, or one that is no patch network.
     """
-    network = _open(path)
+    network, _ = _open(path)
     default = np.clip(fused(image), 1 - _SURE, _SURE)
-    logits = cv2.GaussianBlur(border_logits(resize_long_side(image, SIZE_PX), network), (0, 0), SMOOTHING_PX)
+    logits = cv2.GaussianBlur(patch_logits(resize_long_side(image, SIZE_PX), network), (0, 0), SMOOTHING_PX)
     evidence = np.log(default / (1 - default)) + WEIGHT * resize_map(logits, *image.shape[:2])
     return np.asarray(1 / (1 + np.exp(-evidence)), dtype=np.float32)
 
 
-def border_logits(view: ImageArray, network: BorderNetwork) -> FloatMap:
-    """Return a network's logits (height, width) of a uint8 RGB image (height, width, 3); larger means middle.
+def patch_logits(view: ImageArray, network: PatchNetwork) -> FloatMap:
+    """Return a network's logits (height, width) of a uint8 RGB image (height, width, 3); larger means foreground.
 
     Beyond its edges the image goes on as its mirror image.
     """
@@ -60,22 +69,28 @@ def border_logits(view: ImageArray, network: BorderNetwork) -> FloatMap:
     return resize_map(cells, rows, columns)[:height, :width]
 
 
-def border_network_record(path: Path | None) -> dict[str, Any]:
-    """Return what the masks' folder must say of a network: the SHA-256 of its file."""
-    _open(path)
-    return {"weights_sha256": file_sha256(path or Path())}
+def patch_network_record(path: Path | None) -> dict[str, Any]:
+    """Return what the masks' folder must say of a network: SHA-256 of its file, number of images and rounds behind it.
+
+    No labels touched it, whichever images those were.
+
+    Raises:
+        InputError: no file, or one that is no patch network.
+    """
+    _, header = _open(path)
+    return {"weights_sha256": file_sha256(path or Path()), **asdict(header)}
 
 
-def _open(path: Path | None) -> BorderNetwork:
+def _open(path: Path | None) -> tuple[PatchNetwork, PatchNetworkHeader]:
     if path is None:
         raise InputError(
-            "saliency method learned_border needs a network; train one with `densessl saliency --method learned_border "
-            "--images DIR --out MASKS`, which makes masks as well, or give network MASKS/border_training/"
-            "network.safetensors of an earlier one"
+            "saliency method learned_patches needs a network; train one with `densessl saliency --method "
+            "learned_patches --images DIR --out MASKS`, which makes masks as well, or give network "
+            "MASKS/patch_training/network.safetensors of an earlier one"
         )
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(path: Path, changed_ns: int) -> BorderNetwork:
-    return load_border_network(path)
+def _load(path: Path, changed_ns: int) -> tuple[PatchNetwork, PatchNetworkHeader]:
+    return load_patch_network(path)
