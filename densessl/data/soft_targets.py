@@ -77,6 +77,11 @@ class TargetView(NamedTuple):
     target: torch.Tensor
 
 
+def collate_targets(views: list[TargetView]) -> TargetView:
+    """Stack views to a batch: images (batch, 3, size, size), targets (batch, size, size)."""
+    return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
+
+
 class TargetViews(Dataset[TargetView]):
     """Draws one augmented view of an image and its target; the same `SampleKey` always gives the same view."""
 

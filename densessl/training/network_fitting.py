@@ -17,6 +17,8 @@ from densessl.training.sampler import BatchSampler
 from densessl.training.schedule import learning_rate_factor
 
 MAX_WARMUP_STEPS = 20
+FEW_STEPS = 100
+"""A round of fewer steps is said to be short."""
 
 
 class FittingSettings(Protocol):
@@ -154,6 +156,17 @@ def descend(
     fabric.backward(loss)
     optimizer.step()
     return value
+
+
+def say_if_short(sampler: BatchSampler, name: str, flags: str) -> None:
+    """Say on standard error that a round has few steps, and how many epochs would do; see `fit_network`."""
+    if len(sampler) >= FEW_STEPS:
+        return
+    enough = math.ceil(FEW_STEPS / sampler.steps_per_epoch)
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+        f"{name}: the number of steps in this round is {len(sampler)}, few for a network to learn from; "
+        f"--{flags}.epochs {enough} (now {sampler.epochs}) makes at least {FEW_STEPS}"
+    )
 
 
 def open_progress() -> Progress:

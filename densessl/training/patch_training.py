@@ -4,21 +4,18 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from torch import nn
 
 from densessl.data.patch_views import PatchViews
-from densessl.data.soft_targets import SoftMaps, TargetView
+from densessl.data.soft_targets import SoftMaps, TargetView, collate_targets
 from densessl.errors import InputError, check_at_least
 from densessl.models.patch_network import FIELD_PX, SIZE_PX, STRIDE_PX, PatchNetwork
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.network_fitting import fit_network
+from densessl.training.network_fitting import fit_network, say_if_short
 from densessl.training.sampler import BatchSampler
 
 MARGIN_PX = FIELD_PX // 2
-FEW_STEPS = 100
-"""A training of fewer steps is said to be short."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,8 @@ def train_patch_network(
         network, torch.optim.AdamW([group], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     )
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
-    if len(sampler) < FEW_STEPS:
-        _say_short(len(sampler), sampler.steps_per_epoch, settings.epochs)
-    batches = draw_batches(PatchViews(images, SIZE_PX, MARGIN_PX, maps), sampler, settings.num_workers, _collate)
+    say_if_short(sampler, "learned patches", "patch_training")
+    batches = draw_batches(PatchViews(images, SIZE_PX, MARGIN_PX, maps), sampler, settings.num_workers, collate_targets)
     wrapped.train()
     num_cells = torch.zeros(2)
 
@@ -126,15 +122,3 @@ def at_cells(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     """Return the targets (batch, height, width) at the centres of a network's cells, (batch, rows, columns)."""
     rows, columns = logits.shape[-2:]
     return targets[:, MARGIN_PX::STRIDE_PX, MARGIN_PX::STRIDE_PX][:, :rows, :columns]
-
-
-def _collate(views: list[TargetView]) -> TargetView:
-    return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
-
-
-def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:
-    enough = -(-FEW_STEPS // steps_per_epoch)
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-        f"learned patches: {num_steps} steps in a round are few for a network to learn from; --patch_training.epochs "
-        f"{enough} (now {epochs}) makes at least {FEW_STEPS}"
-    )

@@ -1,26 +1,21 @@
 """One round of self-training: a saliency network learns the soft maps that were made without labels."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
 from torch import nn
 
-from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews
+from densessl.data.soft_targets import SoftMaps, TargetView, TargetViews, collate_targets
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError, check_at_least
 from densessl.models.precision import choose_memory_format
 from densessl.models.saliency_network import SIZE_RANGE_PX, SaliencyNetwork
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
-from densessl.training.network_fitting import build_optimizer, fit_network, freeze_batch_norm
+from densessl.training.network_fitting import build_optimizer, fit_network, freeze_batch_norm, say_if_short
 from densessl.training.sampler import BatchSampler
-
-FEW_STEPS = 100
-"""A round of fewer steps is said to be short."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +128,8 @@ def train_saliency_network(
     wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.unet.encoder, settings))
     is_frozen_norm = settings.weights is not None or settings.pretrained
     sampler = BatchSampler(len(images), settings.batch_size, settings.epochs, seed)
-    batches = draw_batches(
-        TargetViews(images, targets, settings.views), sampler, settings.num_workers, _collate_targets
-    )
-    num_steps = len(sampler)
-    if num_steps < FEW_STEPS:
-        _say_short(num_steps, sampler.steps_per_epoch, settings.epochs)
+    batches = draw_batches(TargetViews(images, targets, settings.views), sampler, settings.num_workers, collate_targets)
+    say_if_short(sampler, "self-training", "self_training")
     torch.manual_seed(seed)
     wrapped.train()
     if is_frozen_norm:
@@ -162,15 +153,3 @@ def confidence_weighted_loss(logits: torch.Tensor, targets: torch.Tensor) -> tor
     weights = (2 * targets - 1).abs()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, (targets > 0.5).float(), reduction="none")
     return (weights * losses).sum() / weights.sum().clamp_min(1e-6)
-
-
-def _collate_targets(views: list[TargetView]) -> TargetView:
-    return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
-
-
-def _say_short(num_steps: int, steps_per_epoch: int, epochs: int) -> None:
-    enough = math.ceil(FEW_STEPS / steps_per_epoch)
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-        f"self-training: the number of steps in this round is {num_steps}, few for a network to learn from; "
-        f"--self_training.epochs {enough} (now {epochs}) makes at least {FEW_STEPS}"
-    )

@@ -72,7 +72,7 @@ def test_it_learns_what_fills_borders_and_repeats_itself(
     loss, network = _train(scenes)
     assert loss < 0.5
     assert (
-        "18 steps in a round are few for a network to learn from; --patch_training.epochs 34 (now 6)"
+        "the number of steps in this round is 18, few for a network to learn from; --patch_training.epochs 34 (now 6)"
         in capsys.readouterr().err
     )
     again, other = _train(scenes)
