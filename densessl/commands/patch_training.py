@@ -19,7 +19,7 @@ from densessl.training.devices import make_fabric
 from densessl.training.patch_training import PatchTrainingSettings, train_patch_network
 
 _RECORD = "patch_training.json"
-_OF_MAPS = ("refine", "threshold", "min_area", "max_area")
+_OF_MAPS = ("refine", "threshold", "min_area", "max_area", "feature_size_px")
 """The settings of saliency on which the maps of a round depend."""
 
 
@@ -35,7 +35,8 @@ def train_patches(
 
     Writes round-1/, round-2/, ... below `out`, each with its network and, but for the last, a proposals folder with
     soft maps; network.safetensors; and patch_training.json, which says what they were made with. What is finished is
-    not done again; a run that was stopped trains the network of its round anew.
+    not done again; a run that was stopped trains the network of its round anew. An image that was rejected in a round
+    teaches nothing in the next.
 
     Args:
         images: the images to learn from; their labels are not read. One that cannot be decoded is left out.
@@ -58,7 +59,11 @@ def train_patches(
         "images": describe_images(images),
         "training": {"seed": seed},
     }
-    claim_folder(out, _RECORD, described, {"patch_training": describe_patch_training(PatchTrainingSettings())})
+    defaults = {
+        "saliency": SaliencySettings().plain(),
+        "patch_training": describe_patch_training(PatchTrainingSettings()),
+    }
+    claim_folder(out, _RECORD, described, defaults)
     final = out / "network.safetensors"
     if final.is_file():
         return final
@@ -89,8 +94,10 @@ def _train_round(
     network = PatchNetwork()
     usable = tuple(ref for ref in images.images if maps is None or maps.has(ref.stem))
     if not usable:
+        rejected = path.parent.parent / f"round-{number - 1}" / "rejected.json"
         raise InputError(
-            f"no image has a soft map to learn from; look at rejected.json of {path.parent.parent}/round-1"
+            f"no image has a soft map to learn from: {rejected} says why; allow smaller or larger masks (--min_area, "
+            "--max_area) in another --out, or take method fused"
         )
     loss = train_patch_network(make_fabric("auto"), network, usable, maps, settings, seed + number)
     save_patch_network(path, network, PatchNetworkHeader(len(usable), number))

@@ -13,7 +13,7 @@ from densessl.errors import InputError
 from densessl.files import remove_abandoned_writes
 from densessl.saliency.estimators import NETWORK_METHODS, Method, Refinement
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
-from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_foreign_folder
+from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_before_training
 from densessl.saliency.proposals import SaliencySettings
 from densessl.training.dino_settings import changed_settings
 from densessl.training.patch_training import PatchTrainingSettings
@@ -72,8 +72,8 @@ def saliency(
         method: the estimator. fused needs no weights; robust_background, barrier_distance, mb_plus, frequency_tuned,
             spectral_residual and centre are published or single ideas to compare it with; tokencut, deep_spectral,
             lost and found_seeds work on features of a pretrained encoder, attention on what the [CLS] token of a vision
-            transformer looks at; learned_patches adds to fused what a small network learns of patches, without labels,
-            first of those at the borders of all images; self_trained is a network that learns from the maps of others;
+            transformer looks at; learned_patches adds to fused what a small network learns from all images without
+            labels, which patches look like background; self_trained is a network that learns from the maps of others;
             file takes masks that were made elsewhere (--masks), checks them and normalises them.
         refine: what is done to the soft map: colour_models (GrabCut seeded by it), guided_filter, bilateral_solver,
             dense_crf or none. By default none for method file, and colour_models for all others.
@@ -148,7 +148,7 @@ def saliency(
                 f"a network is trained in one process; train it first (saliency --method {method} in one process), "
                 f"then make masks in parts with --network OUT/{folder.name}/network.safetensors"
             )
-        refuse_foreign_folder(out)  # before the long training, not after it
+        refuse_before_training(out, settings)  # before the long training, not after it
         if method == "self_trained":
             trained = self_train(image_set, folder, settings, self_training, seed, num_workers, patch_training)
         else:

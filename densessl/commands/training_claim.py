@@ -53,8 +53,10 @@ def claim_folder(
     if not path.is_file():
         write_json(path, now)
         return
-    before = read_json(path, "the settings of a training")
-    if not isinstance(before, dict) or not all(isinstance(before.get(name), dict) for name in now.keys() - set(added)):
+    content = read_json(path, "the settings of a training")
+    before = content if isinstance(content, dict) else {}
+    needed = now.keys() - (set(added) - before.keys())
+    if not all(isinstance(before.get(section), dict) for section in needed):
         raise InputError(f"{path} holds no settings of a training; choose another output folder (--out)")
     knows_contents = _CONTENTS in before["images"]
     before["images"].setdefault(_CONTENTS, now["images"][_CONTENTS])

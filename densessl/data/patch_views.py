@@ -1,5 +1,7 @@
 """Whole images at a small size, and what a network of patches learns of them: border and middle, or soft maps."""
 
+from typing import Any, TypeVar
+
 import cv2
 import numpy as np
 import torch
@@ -11,7 +13,9 @@ from densessl.data.normalisation import normalise_image
 from densessl.data.soft_targets import SoftMaps, TargetView
 from densessl.data.views import SampleKey
 from densessl.errors import InputError
-from densessl.structures import ImageArray, ImageRef
+from densessl.structures import ImageRef
+
+Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
 BORDER, MIDDLE, NEITHER = 0.0, 1.0, 0.5
 BORDER_SHARE = 0.14
@@ -27,6 +31,7 @@ class PatchViews(Dataset[TargetView]):
 
     An image lies at the top left of its view, zeros around it. One that cannot be read gives an empty view, `NEITHER`
     all over: the others are worth learning from.
+    A map of another size than its image is an `InputError`.
 
     Args:
         images: to read.
@@ -50,14 +55,18 @@ class PatchViews(Dataset[TargetView]):
         ref = self.images[key.index]
         view = TargetView(torch.zeros(3, self.size_px, self.size_px), torch.full((self.size_px, self.size_px), NEITHER))
         try:
-            image = resize_long_side(read_image(ref.path), self.size_px)
+            original = read_image(ref.path)
         except InputError:
             return view
+        image = resize_long_side(original, self.size_px)
         height, width = image.shape[:2]
         if self.maps is None:
             target = place_of_pixels(height, width, self.margin_px)
         else:
-            soft = cv2.resize(self.maps.read(ref.stem), (width, height), interpolation=cv2.INTER_AREA)
+            soft = self.maps.read(ref.stem)
+            if soft.shape != original.shape[:2]:
+                raise InputError(f"soft map of image {ref.path} is {soft.shape}, the image {original.shape[:2]}")
+            soft = resize_long_side(soft, self.size_px)
             target = np.where(_is_whole(height, width, self.margin_px), soft, NEITHER).astype(np.float32)
         if np.random.default_rng([key.seed, key.epoch, key.index]).random() < 0.5:
             image, target = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(target[:, ::-1])
@@ -66,13 +75,13 @@ class PatchViews(Dataset[TargetView]):
         return view
 
 
-def resize_long_side(image: ImageArray, size_px: int) -> ImageArray:
-    """Return an image (height, width, 3), shrunk or enlarged to a long side of `size_px`."""
+def resize_long_side(image: Pixels, size_px: int) -> Pixels:
+    """Return an image (height, width, 3) or a map (height, width), shrunk or enlarged to a long side of `size_px`."""
     height, width = image.shape[:2]
     scale = size_px / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), dtype=image.dtype)  # type: ignore[return-value]
 
 
 def place_of_pixels(height: int, width: int, margin_px: int) -> NDArray[np.float32]:

@@ -22,8 +22,8 @@ _HEADER_KEY = "patch_network"
 class PatchNetworkHeader:
     """What a patch network's file says of itself.
 
-    num_images: so many it was trained on. rounds: the first learned the border and the middle of photographs, each
-    further one the maps of the one before.
+    num_images: those of its last round, unreadable ones included. rounds: the first learned the border and the middle
+    of photographs, each further one the maps of the one before.
     """
 
     num_images: int

@@ -123,7 +123,7 @@ def _attention_saliency(image: ImageArray, *, features: FeatureSettings, chosen:
 
 
 def _learned_patches(image: ImageArray, *, path: Path | None) -> FloatMap:
-    from densessl.saliency.learned_patches import learned_patches  # torch, which the other methods need not wait for
+    from densessl.saliency.learned_patches import learned_patches  # files of networks, which others do without
 
     return learned_patches(image, path)
 

@@ -41,7 +41,7 @@ _KNOWN_ELSEWHERE = {"file": ("masks",), "self_trained": ("masks", "weights", *_O
 """Settings that may be others: paths of files that may move, because the records of the images, or of the network, hold
 what is in them, and what the teachers of a network used, by whose file the masks are known."""
 _BEFORE_RECORD = ("attention_head.json", "patch_training", "self_training", "network.safetensors")
-"""What a run writes into its folder before the record: the choice of a head, a network."""
+"""What a run writes into its folder before the record: the choice of a head, networks."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,19 @@ def claim_folder(out: Path, record: FolderRecord) -> None:
         refuse_foreign_folder(out)
         write_json(path, record.to_json(None))
         return
+    _refuse_other_settings(out, record.settings.plain(), record.weights)
+
+
+def refuse_before_training(out: Path, settings: SaliencySettings) -> None:
+    """Raise `InputError` for a folder that this stage did not begin, or began with settings other than its network."""
+    refuse_foreign_folder(out)
+    if (out / SALIENCY_RECORD).exists():
+        _refuse_other_settings(out, settings.plain(), None, but="network")
+
+
+def _refuse_other_settings(out: Path, settings: dict[str, Any], weights: object, but: str | None = None) -> None:
+    """Raise `InputError` where `saliency.json` has other settings or weights, the setting `but` left aside."""
+    path = out / SALIENCY_RECORD
     content = read_json(path, "the settings of a run of `densessl saliency`")
     recorded = content.get("settings") if isinstance(content, dict) else None
     if not isinstance(recorded, dict):
@@ -258,8 +271,8 @@ def claim_folder(out: Path, record: FolderRecord) -> None:
     before = _compared({**_defaults(), **recorded}, content.get("features"))
     differences = [
         f"{name} {before.get(name)!r} there, {value!r} now"
-        for name, value in _compared(record.settings.plain(), record.weights).items()
-        if before.get(name) != value
+        for name, value in _compared(settings, weights).items()
+        if name != but and before.get(name) != value
     ]
     if differences:
         raise InputError(
@@ -314,7 +327,7 @@ def _describe_weights(settings: SaliencySettings) -> dict[str, Any] | None:
 
         return network_record(settings.network)
     if settings.method == "learned_patches":
-        from densessl.saliency.learned_patches import patch_network_record  # torch
+        from densessl.saliency.learned_patches import patch_network_record  # files of networks
 
         return patch_network_record(settings.network)
     if settings.method == "attention":

@@ -1,7 +1,7 @@
-"""The default estimator's evidence, and that of a network that learned from many photographs what patches are of.
+"""The default estimator's evidence, and that of a network that learned from many photographs what is background.
 
 The default compares what lies in the middle of one photograph with its own border. A network that saw many photographs
-knows what their borders are filled with, such as grass, sky, water and floors, in whichever of them.
+knows what borders are filled with, such as grass, sky, water and floors, and finds it in the middle of any.
 """
 
 import functools
@@ -30,8 +30,8 @@ from densessl.saliency.fused import fused
 from densessl.structures import ImageArray
 
 WEIGHT = 0.5
-"""Of the network's logit beside the default's. Of 0.25, 0.5, 1, 1.5 and 2 it was best on 200 photographs, whose labels
-were looked at (docs/decisions.md)."""
+"""Of the network's logit beside the default's. Of 0.25, 0.5, 1, 1.5 and 2 it was best for first-round networks on 200
+photographs, whose labels were looked at; for those of the second round 0.25 to 0.75 are alike (docs/decisions.md)."""
 SMOOTHING_PX = 2.5
 """Width of the Gaussian over the network's logits, in pixels of its copy: little more than half a cell."""
 _SURE = 0.99
@@ -57,7 +57,7 @@ def learned_patches(image: ImageArray, path: Path | None) -> FloatMap:
 def patch_logits(view: ImageArray, network: PatchNetwork) -> FloatMap:
     """Return a network's logits (height, width) of a uint8 RGB image (height, width, 3); larger means foreground.
 
-    Beyond its edges the image goes on as its mirror image.
+    Beyond its edges the image goes on as its mirror image. The network is in evaluation mode, on the CPU.
     """
     height, width = view.shape[:2]
     before = FIELD_PX // 2 - STRIDE_PX // 2  # a cell's patch is centred on the block of pixels that it stands for

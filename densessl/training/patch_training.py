@@ -94,6 +94,11 @@ def train_patch_network(
 
     loss = fit_network(fabric, optimizer, batches, sampler, settings, loss_of, "learned patches", "patch_training").loss
     if not num_cells.all():
+        if maps is not None:
+            raise InputError(
+                f"the maps of {len(images)} images are foreground nowhere, or background nowhere, where a whole patch "
+                f"fits ({FIELD_PX} pixels where the long side has {SIZE_PX}); take --patch_training.rounds 1, or fused"
+            )
         raise InputError(
             f"{len(images)} images show learned_patches no patch of one kind or of both: none can be read, or all are "
             f"too thin (a patch has {FIELD_PX} pixels where the long side has {SIZE_PX}); give others, or take fused"

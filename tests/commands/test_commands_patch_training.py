@@ -10,10 +10,9 @@ from tiny_runs import DrawnFolder, command
 
 from densessl.commands import patch_training as stage
 
-FLAGS = (
-    *("--method", "learned_patches", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
-    *("--patch_training.epochs", "2", "--patch_training.batch_size", "4", "--patch_training.num_workers", "0"),
-)
+QUIET = ("--num_workers", "0", "--gallery", "false", "--refine", "none")
+TRAINING = ("--patch_training.epochs", "2", "--patch_training.batch_size", "4", "--patch_training.num_workers", "0")
+FLAGS = ("--method", "learned_patches", *QUIET, *TRAINING)
 NETWORK = "patch_training/network.safetensors"
 SUPERVISION = "fitted to none (estimator learned_patches; docs/saliency.md says which labels its design saw)"
 
@@ -96,29 +95,40 @@ def test_images_that_teach_nothing_leave_no_network(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / NETWORK).exists()
 
 
+def test_a_folder_of_other_settings_is_refused_before_the_training(drawn: DrawnFolder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert command("saliency", "--images", drawn.images, "--out", out, "--method", "centre", *QUIET).status == 0
+    outcome = command("saliency", "--images", drawn.images, "--out", out, *FLAGS)
+    assert outcome.status == 1
+    assert "was begun with other settings (method 'centre' there, 'learned_patches' now)" in outcome.err
+    assert not (out / "patch_training").exists()
+
+
+def test_a_round_whose_masks_are_all_rejected_says_where_to_look(drawn: DrawnFolder, tmp_path: Path) -> None:
+    words = (*FLAGS, "--min_area", "0.98", "--max_area", "0.99")
+    outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
+    assert outcome.status == 1
+    rejected = tmp_path / "out" / "patch_training" / "round-1" / "rejected.json"
+    assert f"no image has a soft map to learn from: {rejected} says why" in outcome.err
+    assert rejected.is_file()
+
+
 def test_its_network_serves_another_folder(trained: Path, drawn: DrawnFolder, tmp_path: Path) -> None:
     words = ("--method", "learned_patches", "--network", trained / NETWORK, "--refine", "none", "--num_workers", "0")
     outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
     assert outcome.status == 0, outcome.err
     masks = list((trained / "masks").iterdir())
     assert masks
+    assert len(masks) == len(list((tmp_path / "out" / "masks").iterdir()))
     for mask in masks:
         assert (tmp_path / "out" / "masks" / mask.name).read_bytes() == mask.read_bytes()
 
 
 def test_it_teaches_a_self_trained_network(drawn: DrawnFolder, tmp_path: Path) -> None:
     words = (
-        *("--method", "self_trained", "--num_workers", "0", "--gallery", "false", "--refine", "none"),
-        *(
-            "--self_training.teachers",
-            "[learned_patches]",
-            "--self_training.rounds",
-            "1",
-            "--self_training.epochs",
-            "1",
-        ),
-        *("--self_training.size_px", "32", "--self_training.batch_size", "4", "--self_training.num_workers", "0"),
-        *FLAGS[8:],
+        *("--method", "self_trained", *QUIET, *TRAINING, "--self_training.teachers", "[fused,learned_patches]"),
+        *("--self_training.rounds", "1", "--self_training.epochs", "1", "--self_training.size_px", "32"),
+        *("--self_training.batch_size", "4", "--self_training.num_workers", "0"),
     )
     outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
     assert outcome.status == 0, outcome.err
@@ -127,6 +137,16 @@ def test_it_teaches_a_self_trained_network(drawn: DrawnFolder, tmp_path: Path) -
     assert SUPERVISION in json.loads((tmp_path / "out" / "saliency.json").read_text())["supervision"]
     record = json.loads((folder / "self_training.json").read_text())
     assert record["patch_training"]["epochs"] == 2
+    assert command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words).status == 0
+    (folder / "self_training.json").write_text(json.dumps(record | {"patch_training": []}))
+    outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
+    assert outcome.status == 1
+    assert "self_training.json holds no settings of a training" in outcome.err
+    del record["patch_training"]  # as of a folder that was begun without this teacher
+    (folder / "self_training.json").write_text(json.dumps(record))
+    outcome = command("saliency", "--images", drawn.images, "--out", tmp_path / "out", *words)
+    assert outcome.status == 1
+    assert "patch_training.rounds None there, 2 now" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from densessl.data.normalisation import normalise_image
 from densessl.data.patch_views import BORDER, MIDDLE, NEITHER, PatchViews, place_of_pixels, resize_long_side
 from densessl.data.soft_targets import SoftMaps
 from densessl.data.views import SampleKey
+from densessl.errors import InputError
 from densessl.structures import ImageRef
 
 
@@ -96,3 +97,13 @@ def test_soft_maps_are_the_target_inside_the_margin(tmp_path: Path) -> None:
         kinds.add(is_mirrored)
         np.testing.assert_allclose(view.target[:60].numpy(), expected[:, ::-1] if is_mirrored else expected, atol=1e-6)
     assert kinds == {False, True}
+
+
+def test_a_map_of_another_size_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 60)).save(tmp_path / "a.png")
+    (tmp_path / "soft").mkdir()
+    Image.new("L", (60, 96)).save(tmp_path / "soft" / "a.png")
+    maps = SoftMaps((tmp_path / "soft",), (1.0,))
+    views = PatchViews((ImageRef("a", tmp_path / "a.png"),), size_px=96, margin_px=5, maps=maps)
+    with pytest.raises(InputError, match=r"soft map of image .*a.png is \(96, 60\), the image \(60, 96\)"):
+        views[SampleKey(seed=0, epoch=0, index=0)]

@@ -114,6 +114,15 @@ def test_maps_teach_what_they_say(scenes: tuple[ImageRef, ...], tmp_path: Path) 
         assert float(network.eval()(green)) > float(network(red_patch))
 
 
+def test_maps_with_one_side_alone_teach_nothing(scenes: tuple[ImageRef, ...], tmp_path: Path) -> None:
+    for ref in scenes[:2]:
+        Image.new("L", (128, 96), 0).save(tmp_path / f"{ref.stem}.png")
+    settings = PatchTrainingSettings(epochs=1, num_workers=0)
+    maps = SoftMaps((tmp_path,), (1.0,))
+    with pytest.raises(InputError, match=r"the maps of 2 images are foreground nowhere, .*--patch_training.rounds 1"):
+        train_patch_network(make_fabric("fp32"), PatchNetwork(), scenes[:2], maps, settings, seed=0)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
