@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from densessl.data.images import read_image
 from densessl.data.normalisation import normalise_image
-from densessl.data.soft_targets import SoftMaps, TargetView
+from densessl.data.soft_targets import SoftMaps, TargetView, check_map_size
 from densessl.data.views import SampleKey
 from densessl.errors import InputError
 from densessl.structures import ImageRef
@@ -64,8 +64,7 @@ class PatchViews(Dataset[TargetView]):
             target = place_of_pixels(height, width, self.margin_px)
         else:
             soft = self.maps.read(ref.stem)
-            if soft.shape != original.shape[:2]:
-                raise InputError(f"soft map of image {ref.path} is {soft.shape}, the image {original.shape[:2]}")
+            check_map_size(ref, soft.shape, original)
             soft = resize_long_side(soft, self.size_px)
             target = np.where(_is_whole(height, width, self.margin_px), soft, NEITHER).astype(np.float32)
         if np.random.default_rng([key.seed, key.epoch, key.index]).random() < 0.5:

@@ -16,7 +16,7 @@ from densessl.data.view_settings import ViewSettings
 from densessl.data.view_transforms import geometric_transform, photometric_transform
 from densessl.data.views import SampleKey
 from densessl.errors import InputError
-from densessl.structures import ImageRef
+from densessl.structures import ImageArray, ImageRef
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,15 @@ class TargetView(NamedTuple):
     target: torch.Tensor
 
 
+def check_map_size(ref: ImageRef, shape: tuple[int, ...], image: ImageArray) -> None:
+    """Raise `InputError` where the soft map of an image (height, width, 3) has another shape than (height, width)."""
+    if shape != image.shape[:2]:
+        raise InputError(
+            f"soft map of image {ref.path} is {shape}, the image {image.shape[:2]}; they must be of one size: choose "
+            "another output folder (--out), so that the maps are made anew"
+        )
+
+
 def collate_targets(views: list[TargetView]) -> TargetView:
     """Stack views to a batch: images (batch, 3, size, size), targets (batch, size, size)."""
     return TargetView(torch.stack([view.image for view in views]), torch.stack([view.target for view in views]))
@@ -99,8 +108,7 @@ class TargetViews(Dataset[TargetView]):
         ref = self.images[key.index]
         image = read_image(ref.path)
         target = np.rint(self.targets.read(ref.stem) * 255).astype(np.uint8)
-        if target.shape != image.shape[:2]:
-            raise InputError(f"soft map of image {ref.path} is {target.shape}, the image {image.shape[:2]}")
+        check_map_size(ref, target.shape, image)
         self._geometric.set_random_seed(int(generator.integers(2**31)))
         view = self._geometric(image=image, mask=target)
         self._photometric.set_random_seed(int(generator.integers(2**31)))

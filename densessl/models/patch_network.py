@@ -80,7 +80,7 @@ def load_patch_network(path: Path) -> tuple[PatchNetwork, PatchNetworkHeader]:
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise InputError(f"{path} holds other tensors than a patch network: {error}") from error
+        raise InputError(f"{path} holds other tensors than a patch network ({error}): get or train it anew") from error
     return network.eval(), header
 
 
