@@ -16,6 +16,7 @@ from densessl.errors import InputError
 from densessl.files import read_json, write_json
 from densessl.saliency.attention_saliency import attention_of_heads, attention_record, soft_attention
 from densessl.saliency.colour import resize_map
+from densessl.saliency.processing import is_of_the_image
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import ImageArray, ImageRef, ImageSet, Rejection
 
@@ -80,10 +81,13 @@ def _judge(refs: Sequence[ImageRef], settings: SaliencySettings) -> tuple[list[s
     for ref in track(refs, "heads", console=Console(stderr=True), transient=True):
         try:
             image = read_image(ref.path)
-        except InputError as error:
+            proposed = propose(image, ref.stem, SaliencySettings())
+        except Exception as error:
+            if not is_of_the_image(error):
+                error.add_note(f"while working on image {ref.stem} ({ref.path})")
+                raise
             reason = str(error)
             continue
-        proposed = propose(image, ref.stem, SaliencySettings())
         if isinstance(proposed, Rejection):
             reason = f"{ref.stem}: {proposed.reason}"
             continue

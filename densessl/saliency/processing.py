@@ -2,9 +2,8 @@
 
 import functools
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,8 +27,8 @@ from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.saliency.record_journal import ImageRecord
 from densessl.structures import ImageRef, Rejection
 
-_CHUNK = 4
-"""Images that a worker gets at once."""
+_AHEAD = 8
+"""Images that each worker has been given or has finished, at most, before their records are taken."""
 IMAGES_PER_WORKER = 64
 """Starting a worker costs some seconds, so fewer images than this, 8 seconds of the default's work, get none of their
 own."""
@@ -48,7 +47,9 @@ def process_images(
     max_workers: int | None = None,
     maps: MaskFolder | None = None,
 ) -> Iterator[ImageRecord]:
-    """Propose masks for images, write them below `out`, and yield their records in the order of the images.
+    """Propose masks for images, write them below `out`, and yield the record of each as soon as it is finished.
+
+    With workers they come in no order: a record that waited for a slower image would be lost with this process.
 
     Args:
         images: what to work on; one that cannot be read, or on which the estimator fails, costs one printed line.
@@ -68,13 +69,18 @@ def process_images(
     console = Console(stderr=True)
     with _open_progress(console, len(images)) as progress:
         task = progress.add_task("saliency", total=len(images))
-        for record in _run(images, functools.partial(_finish_images, out, settings), maps, num_workers):
+        for record in _run(images, functools.partial(_finish_image, out, settings), maps, num_workers):
             if record.is_unreadable:
                 progress.console.print(
                     f"rejected {record.stem}: {record.reason}", highlight=False, markup=False, soft_wrap=True
                 )
             progress.advance(task)
             yield record
+
+
+def is_of_the_image(error: Exception) -> bool:
+    """Say whether what an estimator raised is the fault of an image, so that others are worth trying."""
+    return isinstance(error, _OF_THE_IMAGE) and not isinstance(error, _OF_THE_PROGRAM)
 
 
 def use_one_thread() -> None:
@@ -91,24 +97,23 @@ def _choose_num_workers(num_images: int, max_workers: int | None) -> int:
 
 def _run(
     images: Sequence[ImageRef],
-    work: "functools.partial[Iterator[ImageRecord]]",
+    finish: "functools.partial[ImageRecord]",
     maps: MaskFolder | None,
     num_workers: int,
 ) -> Iterator[ImageRecord]:
     if num_workers == 0 or not images:
         with one_thread():
-            yield from work(maps, images)
+            yield from (finish(maps, image) for image in images)
         return
     executor = open_pool(num_workers, use_one_thread)
+    pending: set[Future[ImageRecord]] = set()
     try:
-        pending: deque[Future[list[ImageRecord]]] = deque()  # a few chunks ahead, so that memory stays bounded
-        for first in range(0, len(images), _CHUNK):
-            chunk = images[first : first + _CHUNK]
-            pending.append(executor.submit(_as_list, work, maps and maps.only(chunk), chunk))
-            if len(pending) > 4 * num_workers:
-                yield from pending.popleft().result()
+        for image in images:
+            pending.add(executor.submit(finish, maps and maps.only([image]), image))
+            if len(pending) == _AHEAD * num_workers:  # so that memory stays bounded
+                yield from _take_finished(pending)
         while pending:
-            yield from pending.popleft().result()
+            yield from _take_finished(pending)
     except BrokenProcessPool as error:
         raise InputError(
             "a saliency worker was killed, most likely for memory; run again with a smaller num_workers "
@@ -118,16 +123,11 @@ def _run(
         executor.shutdown(cancel_futures=True)
 
 
-def _as_list(
-    work: "functools.partial[Iterator[ImageRecord]]", maps: MaskFolder | None, images: Sequence[ImageRef]
-) -> list[ImageRecord]:
-    return list(work(maps, images))
-
-
-def _finish_images(
-    out: Path, settings: SaliencySettings, maps: MaskFolder | None, images: Sequence[ImageRef]
-) -> Iterator[ImageRecord]:
-    return (_finish_image(out, settings, maps, image) for image in images)
+def _take_finished(pending: set[Future[ImageRecord]]) -> Iterator[ImageRecord]:
+    """Wait for an image, take all that are finished out of `pending`, and yield their records, failures last."""
+    finished = wait(pending, return_when=FIRST_COMPLETED).done
+    pending -= finished
+    yield from (future.result() for future in sorted(finished, key=lambda future: future.exception() is not None))
 
 
 def source_sha256(image: ImageRef, maps: MaskFolder | None) -> str | None:
@@ -158,7 +158,7 @@ def _work_on(out: Path, settings: SaliencySettings, maps: MaskFolder | None, ima
     try:
         result = propose(pixels, image.stem, settings, given)
     except Exception as error:
-        if not isinstance(error, _OF_THE_IMAGE) or isinstance(error, _OF_THE_PROGRAM):
+        if not is_of_the_image(error):
             error.add_note(f"while working on image {image.stem} ({image.path})")
             raise
         message = " ".join(str(error).split())  # some run over several lines

@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -17,6 +19,7 @@ from densessl.saliency import processing
 from densessl.saliency.generation import FolderRecord, Shard, claim_folder, generate_proposals
 from densessl.saliency.proposal_store import read_proposals, read_rejected
 from densessl.saliency.proposals import SaliencySettings
+from densessl.saliency.record_journal import ImageRecord
 from densessl.structures import ImageRef
 
 
@@ -65,7 +68,22 @@ def test_every_image_ends_in_a_mask_or_among_the_rejected(images, tmp_path, capf
 def test_workers_change_nothing(images, tmp_path):
     generate_proposals(images, tmp_path / "alone", SaliencySettings(), num_workers=0)
     generate_proposals(images, tmp_path / "shared", SaliencySettings(), num_workers=2)
-    assert contents(tmp_path / "alone") == contents(tmp_path / "shared")
+    alone, shared = contents(tmp_path / "alone"), contents(tmp_path / "shared")
+    records = [sorted(of.pop(Path("records.jsonl")).splitlines()) for of in (alone, shared)]
+    assert records[0] == records[1]
+    assert alone == shared
+
+
+def test_an_image_that_is_finished_waits_for_no_other():
+    slow, quick, broken = Future(), Future(), Future()
+    quick.set_result(ImageRecord("quick"))
+    broken.set_exception(BrokenProcessPool())
+    pending = {slow, broken, quick}
+    records = processing._take_finished(pending)
+    assert next(records).stem == "quick"
+    with pytest.raises(BrokenProcessPool):
+        next(records)
+    assert pending == {slow}
 
 
 def test_a_killed_worker_is_said_and_finished_images_are_kept(images, tmp_path):

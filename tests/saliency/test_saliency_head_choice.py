@@ -16,7 +16,7 @@ from densessl.saliency import attention_saliency, head_choice
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.head_choice import ious_of_heads, settle_head
 from densessl.saliency.proposals import SaliencySettings, propose
-from densessl.structures import ImageSet
+from densessl.structures import ImageProposals, ImageSet, Rejection
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,31 @@ def test_proposals_are_those_of_the_head_that_was_chosen(images: ImageSet, weigh
         image = cv2.cvtColor(cv2.imread(str(ref.path)), cv2.COLOR_BGR2RGB)
         stored = cv2.imread(str(tmp_path / "best/masks" / f"{ref.stem}.png"), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(stored > 0, propose(image, ref.stem, settings).foreground)
+
+
+def test_an_image_on_which_the_default_fails_is_left_out(
+    images: ImageSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_on_one(pixels: np.ndarray, stem: str, settings: SaliencySettings) -> ImageProposals | Rejection:
+        if stem == "1":
+            raise np.linalg.LinAlgError("Singular matrix")
+        return propose(pixels, stem, settings)
+
+    monkeypatch.setattr(head_choice, "propose", fails_on_one)
+    settle_head(images, tmp_path / "out", settings_for(weights))
+    assert json.loads((tmp_path / "out/attention_head.json").read_text())["images"] == ["0", "2"]
+
+
+def test_an_error_of_the_program_names_the_image(
+    images: ImageSet, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(head_choice, "propose", fails)
+    with pytest.raises(TypeError) as raised:
+        settle_head(images, tmp_path / "out", settings_for(weights))
+    assert raised.value.__notes__[0].startswith("while working on image 0 (")
 
 
 def test_other_settings_are_returned_as_they_are(images: ImageSet, weights: Path, tmp_path: Path) -> None:
