@@ -59,10 +59,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageRef, ...]:
     return (*images, ImageRef("broken", folder / "broken.png"))
 
 
-def _train(scenes: tuple[ImageRef, ...], epochs: int) -> tuple[float, PatchNetwork]:
+def _train(scenes: tuple[ImageRef, ...], epochs: int, num_workers: int = 0) -> tuple[float, PatchNetwork]:
     torch.manual_seed(0)
     network = PatchNetwork()
-    settings = PatchTrainingSettings(epochs=epochs, batch_size=3, num_workers=0)
+    settings = PatchTrainingSettings(epochs=epochs, batch_size=3, num_workers=num_workers)
     return train_patch_network(make_fabric("fp32"), network, scenes, None, settings, seed=0), network.eval()
 
 
@@ -75,9 +75,10 @@ def test_it_learns_what_fills_borders(scenes: tuple[ImageRef, ...], capsys: pyte
     )
 
 
-def test_it_repeats_itself(scenes: tuple[ImageRef, ...]) -> None:
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])  # starts two interpreters
+def test_it_repeats_itself(num_workers: int, scenes: tuple[ImageRef, ...]) -> None:
     loss, network = _train(scenes[:4], epochs=1)
-    again, other = _train(scenes[:4], epochs=1)
+    again, other = _train(scenes[:4], epochs=1, num_workers=num_workers)
     assert again == loss
     for one, two in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
