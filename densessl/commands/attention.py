@@ -30,6 +30,7 @@ from densessl.commands.attention_output import (
     write_png,
 )
 from densessl.commands.online_evaluation import spread_evenly
+from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -58,6 +59,7 @@ class AttentionResult:
     rejected: tuple[Rejection, ...]
 
 
+@text_paths
 def attention(
     encoder: str,
     out: Path,

@@ -26,6 +26,7 @@ from densessl.commands.protocol_runs import (
     reason_to_leave_out,
     splits_of,
 )
+from densessl.commands.text_paths import text_paths
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.extraction import Foreground
 from densessl.evaluation.labelled_protocols import ExactLinearSettings, HummingbirdSettings, LinearScheduleSettings
@@ -47,6 +48,7 @@ class BenchmarkResult:
     text: str
 
 
+@text_paths
 def benchmark(
     encoder: str | Callable[[torch.Tensor], torch.Tensor],
     data: Path,

@@ -24,6 +24,7 @@ from densessl.commands.cluster_output import (
 )
 from densessl.commands.cluster_segmenter import segmenter_header
 from densessl.commands.encoder import EncoderSettings
+from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
@@ -70,6 +71,7 @@ class ClusterResult:
     num_left_out: int
 
 
+@text_paths
 def cluster(
     run: Path | None,
     out: Path,

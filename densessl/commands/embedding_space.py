@@ -24,6 +24,7 @@ from densessl.commands.embedding_output import (
 )
 from densessl.commands.embedding_strips import make_strips, parse_queries, rows_of_queries
 from densessl.commands.encoder import EncoderSettings
+from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
@@ -53,6 +54,7 @@ class EmbeddingSpaceResult:
     rejected: tuple[Rejection, ...]
 
 
+@text_paths
 def embedding_space(
     out: Path,
     run: Path | None = None,

@@ -15,6 +15,7 @@ from densessl.commands.predict_output import (
     predict_record,
     write_predict_record,
 )
+from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.label_maps import read_label_map, write_label_map
@@ -39,6 +40,7 @@ class PredictResult:
     rejected: tuple[Rejection, ...]
 
 
+@text_paths
 def predict(
     clusters: Path,
     images: Path,

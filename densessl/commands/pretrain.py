@@ -14,6 +14,7 @@ from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_not
 from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
 from densessl.commands.provenance import first_weights_provenance
+from densessl.commands.text_paths import text_paths
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -52,6 +53,7 @@ _FREE_ON_RESUME = {
 }
 
 
+@text_paths
 def pretrain(
     out: Path,
     images: Path | None = None,

@@ -13,6 +13,7 @@ from densessl.commands.classes import ClassSelection
 from densessl.commands.cluster import ClusterResult, check_cluster_settings, cluster
 from densessl.commands.pretrain import pretrain
 from densessl.commands.report import report
+from densessl.commands.text_paths import text_paths
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import open_mask_folder
@@ -37,6 +38,7 @@ class RunResult:
     initial_clusters: ClusterResult | None
 
 
+@text_paths
 def run(
     out: Path,
     images: Path | None = None,

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from densessl.commands.classes import ClassSelection, parse_classes
+from densessl.commands.text_paths import text_paths
 from densessl.data.coco import CocoLabels
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
@@ -23,6 +24,7 @@ from densessl.files import write_json
 from densessl.structures import IGNORE, ImageSet
 
 
+@text_paths
 def saliency_metrics(
     predictions: Path,
     labels: Path | None = None,

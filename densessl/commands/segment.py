@@ -12,6 +12,7 @@ from densessl.commands.promptable_network import OpenedModel, PromptableSource, 
 from densessl.commands.recorded_folder import claim_folder, model_record, write_folder_record
 from densessl.commands.segment_everything import EverythingSummary, segment_everything
 from densessl.commands.segment_prompts import GivenPrompt, read_prompt
+from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import SEGMENT_RECORD
@@ -30,6 +31,7 @@ from densessl.report.prompted_masks import draw_masks
 from densessl.structures import ImageArray, ImageRef, ImageSet
 
 
+@text_paths
 def segment(
     out: Path,
     image: Path | None = None,

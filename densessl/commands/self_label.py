@@ -19,6 +19,7 @@ from densessl.commands.self_label_output import (
     write_scores,
 )
 from densessl.commands.self_label_rounds import Task, run_rounds
+from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import open_mask_folder
 from densessl.errors import InputError
@@ -34,6 +35,7 @@ from densessl.training.run_folder import environment_record, plain
 from densessl.training.self_labelling import SelfLabellingSettings
 
 
+@text_paths
 def self_label(
     out: Path,
     images: Path | None = None,

@@ -210,6 +210,12 @@ def _check_encoders(
             f"masks {saliency.masks} are given, but none of the teachers {', '.join(teachers)} reads them; add file to "
             "--self_training.teachers, or leave them out"
         )
+    if settings.encoder_lr_scale == 0 and settings.weights is None and not settings.pretrained:
+        raise InputError(
+            f"self_training.encoder_lr_scale is 0, which keeps the encoder {settings.encoder} as it is, and that is "
+            "random; give --self_training.weights FILE or --self_training.pretrained true, or let it learn with "
+            "--self_training.encoder_lr_scale 1"
+        )
     initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
 
 

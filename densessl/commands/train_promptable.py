@@ -9,6 +9,7 @@ from rich.console import Console
 
 from densessl.commands.pretrain_claim import check_same_images, claim_run, holds_training
 from densessl.commands.provenance import first_weights_provenance
+from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
@@ -41,6 +42,7 @@ _FREE_ON_RESUME = {
 }
 
 
+@text_paths
 def train_promptable(
     out: Path,
     images: Path | None = None,

@@ -27,7 +27,7 @@ __all__ = [
     "read_image",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 """File name endings that count as images, in any case."""
 
 _INTEGER_RANGES = (255, 4095, 65535)  # 8-, 12- and 16-bit samples

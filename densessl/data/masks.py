@@ -67,6 +67,7 @@ class MaskFolder:
     one.
 
     num_judged: files by which the encoding was settled, 0 where a record told it.
+    record: name of the file that told it.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class MaskFolder:
     missing: tuple[str, ...]
     num_judged: int
     files: Mapping[str, Path] = field(repr=False)
+    record: str | None = None
 
     @property
     def encoding(self) -> MaskEncoding:
@@ -107,7 +109,7 @@ class MaskFolder:
     def describe(self) -> str:
         """Return one line that says how many masks there are and how they are read."""
         num_images = len(self.files) + len(self.missing)
-        how = f"judged by {self.num_judged:,} files" if self.num_judged else f"as {SEGMENT_RECORD} tells"
+        how = f"judged by {self.num_judged:,} files" if self.record is None else f"as {self.record} tells"
         return f"masks for {len(self.files):,} of {num_images:,} images in {self.folder}, read as {self.code} ({how})"
 
 
@@ -128,7 +130,7 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
 
     A mask has the stem of its image and any image suffix. The encoding is settled from at most
     `NUM_JUDGED_FILES` files (all, where those are empty); broken ones do not count, and raise when they are
-    read. The maps of `segment` are known by its record.
+    read. The maps of `segment`, and the masks and soft maps of `saliency`, are known by their records.
 
     Raises `MissingInputError` for a missing folder; `InputError` where no image has a mask, a stem has two, no mask is
     readable, or the files contradict each other.
@@ -147,8 +149,10 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
             f"{', '.join(IMAGE_SUFFIXES)}"
         )
     missing = tuple(ref.stem for ref in refs if ref.stem not in files)
-    if _is_of_segment(folder):
-        return MaskFolder(folder, MaskCode("instances", high=MAX_16_BIT), missing, 0, files)
+    known = _code_by_record(files.values())
+    if known is not None:
+        record, code = known
+        return MaskFolder(folder, code, missing, 0, files, record)
     paths = tuple(files.values())
     judged = paths[:: -(-len(paths) // NUM_JUDGED_FILES)]
     code, num_judged = judge_encoding(judged)
@@ -157,9 +161,33 @@ def open_mask_folder(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
     return MaskFolder(folder, code, missing, num_judged, files)
 
 
-def _is_of_segment(folder: Path) -> bool:
-    owner = folder.parent if folder.name == "masks" else folder
-    return (owner / SEGMENT_RECORD).is_file()
+def no_masks(folder: Path, images: Iterable[ImageRef]) -> MaskFolder:
+    """Return a folder of `saliency` in which no image has a mask."""
+    return MaskFolder(
+        folder, MaskCode("binary 0/255", high=255), tuple(ref.stem for ref in images), 0, {}, SALIENCY_RECORD
+    )
+
+
+def _code_by_record(paths: Iterable[Path]) -> tuple[str, MaskCode] | None:
+    """Return which record tells the encoding of files that `segment` or `saliency` wrote, and the encoding.
+
+    None where no record does, or where some of the files lie elsewhere.
+    """
+    known = {_code_of_folder(kind) for kind in {_folder_of_kind(path) for path in paths}}
+    return known.pop() if len(known) == 1 else None
+
+
+def _folder_of_kind(path: Path) -> Path:
+    """Return the innermost folder `masks` or `soft` that a file lies in, however deep; else the folder of the file."""
+    return next((parent for parent in path.parents if parent.name in ("masks", "soft")), path.parent)
+
+
+def _code_of_folder(folder: Path) -> tuple[str, MaskCode] | None:
+    if folder.name == "masks" and (folder.parent / SEGMENT_RECORD).is_file():
+        return SEGMENT_RECORD, MaskCode("instances", high=MAX_16_BIT)
+    if folder.name in ("masks", "soft") and (folder.parent / SALIENCY_RECORD).is_file():
+        return SALIENCY_RECORD, MaskCode("binary 0/255" if folder.name == "masks" else "soft 8-bit", high=255)
+    return None
 
 
 def judge_encoding(paths: Iterable[Path]) -> tuple[MaskCode, int]:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from densessl.data.images import IMAGE_SUFFIXES
-from densessl.data.masks import MaskFolder, MaskReading, open_mask_folder
+from densessl.data.masks import SALIENCY_RECORD, MaskFolder, MaskReading, no_masks, open_mask_folder
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.label_map_folders import first_few
 from densessl.evaluation.saliency_measures import FloatArray
@@ -20,6 +20,7 @@ from densessl.evaluation.saliency_scores import (
     measure_image,
 )
 from densessl.evaluation.saliency_truth import foreground_of
+from densessl.files import read_json
 from densessl.structures import IGNORE, ImageRef, ImageSet, LabelReader, Rejection
 
 MissingRule = Literal["error", "empty", "skip"]
@@ -85,7 +86,9 @@ def score_folder(
     if labels is None:
         raise InputError(f"split {truth.name} has no labels to score against; give --labels DIR or another split")
     # The images themselves are of no interest: the folder stands for them, so that no map is mistaken for an image.
-    masks = open_mask_folder(predictions, tuple(ImageRef(ref.stem, predictions) for ref in truth.images))
+    refs = tuple(ImageRef(ref.stem, predictions) for ref in truth.images)
+    is_empty = settings.missing == "empty" and _has_rejected_all(predictions)
+    masks = no_masks(predictions, refs) if is_empty else open_mask_folder(predictions, refs)
     _check_missing(masks, truth, settings.missing)
     is_scored = {ref.stem for ref in truth.images} if settings.missing == "empty" else masks.files.keys()
     images = tuple(ref for ref in truth.images if ref.stem in is_scored)
@@ -115,6 +118,16 @@ def score_folder(
         num_predictions_without_label=_num_unused(masks),
         predictions_read_as=masks.describe(),
     )
+
+
+def _has_rejected_all(folder: Path) -> bool:
+    """Say whether a folder is one in which `saliency` has finished and found no mask for any image."""
+    path = folder / SALIENCY_RECORD
+    record = read_json(path, "the record of `densessl saliency`") if path.is_file() else None
+    match record:
+        case {"counts": {"masks": 0}}:
+            return True
+    return False
 
 
 def _check_missing(masks: MaskFolder, truth: ImageSet, rule: MissingRule) -> None:

@@ -23,9 +23,9 @@ _GREY_FOREGROUND = 128.5 / 255  # above 128 of 255, as the field's evaluation co
 
 @dataclass(frozen=True)
 class MaskLabels:
-    """Reads ground-truth files as label maps: class ids as they are, masks as 0 and 1 (a `LabelReader`).
+    """Reads ground-truth files as label maps: class ids as they are, masks as 0 and 1, or 2 where 1 is ignored.
 
-    `code` says how the files are written; `None`: as class ids, whatever their values.
+    A `LabelReader`. `code` says how the files are written; `None`: as class ids, whatever their values.
     """
 
     code: MaskCode | None
@@ -38,10 +38,11 @@ class MaskLabels:
         if self.code is None or self.code.name in _ID_ENCODINGS:
             return read_label_map(path)
         mask = load_mask_file(path)
+        foreground = 2 if self.ignore_index == 1 else 1
         if self.code.name in _HARD_ENCODINGS:
-            return (mask.values == self.code.high).astype(np.int64)
+            return np.where(mask.values == self.code.high, foreground, 0).astype(np.int64)
         high = 1.0 if mask.kind == "float" else float(self.code.high)
-        labels = (mask.values / high > _GREY_FOREGROUND).astype(np.int64)
+        labels = np.where(mask.values / high > _GREY_FOREGROUND, foreground, 0).astype(np.int64)
         if self.code.name == "soft 8-bit" and self.ignore_index not in (0, 1, self.code.high):
             labels[mask.values == self.ignore_index] = self.ignore_index
         return labels

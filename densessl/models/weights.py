@@ -21,6 +21,7 @@ _HEADS = (
     *("pooler", "rope_embed", "local_cls_norm"),
 )
 _MAE_DECODER = "decoder_"
+_FLAGS = "(--model.encoder, or --encoder of commands with that flag)"
 
 
 @dataclass(frozen=True)
@@ -219,10 +220,10 @@ def _mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Te
 
 def _remedy(guess: str | None, encoder_name: str) -> str:
     if guess is None:
-        return "choose the --model.encoder that the file was written for"
+        return f"choose the encoder that the file was written for {_FLAGS}"
     if guess == encoder_name.split(".")[0]:
         return f"the file looks like an incomplete or altered {guess}; download or export it again"
-    return f"choose --model.encoder {guess}, which its shapes fit"
+    return f"choose encoder {guess}, which its shapes fit {_FLAGS}"
 
 
 def _assign(

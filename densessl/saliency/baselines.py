@@ -64,7 +64,8 @@ def spectral_residual(image: ImageArray) -> FloatMap:
     # Frequencies that do not occur get a finite logarithm.
     log_amplitude = np.log(np.abs(spectrum) + 1e-6)
     mean = cv2.blur(cv2.copyMakeBorder(log_amplitude, 1, 1, 1, 1, cv2.BORDER_WRAP), (3, 3))[1:-1, 1:-1]
-    energy = np.abs(scipy.fft.ifft2(spectrum * np.exp(-mean))) ** 2
+    # In units of its mean, about one over the number of pixels: far above what counts as rounding noise.
+    energy = SPECTRUM_SIZE_PX**2 * np.abs(scipy.fft.ifft2(spectrum * np.exp(-mean))) ** 2
     return _finish(np.asarray(cv2.GaussianBlur(energy, (0, 0), 2.5), dtype=np.float32), image)
 
 

@@ -13,7 +13,7 @@ from densessl.errors import InputError
 from densessl.files import file_sha256
 from densessl.models.patch_features import PatchEncoder, PatchFeatures, load_patch_encoder
 from densessl.saliency.colour import FloatMap, resize_map
-from densessl.saliency.feature_settings import DEEP_METHODS, FeatureSettings
+from densessl.saliency.feature_settings import DEEP_METHODS, MIN_SIZE_PX, FeatureSettings
 from densessl.saliency.normalised_cut import tokencut
 from densessl.saliency.seed_expansion import found_seeds, lost
 from densessl.saliency.spectral_segments import NUM_EIGENVECTORS, deep_spectral, eigensegments
@@ -121,8 +121,8 @@ def check_size(size_px: int, stride: int) -> None:
     side = size_px // stride
     if not 4 <= side <= MAX_CELLS**0.5:
         raise InputError(
-            f"saliency feature_size_px {size_px} makes {side} patches of {stride} pixels a side; choose {4 * stride} "
-            f"to {int(MAX_CELLS**0.5) * stride}"
+            f"saliency feature_size_px {size_px} makes {side} patches of {stride} pixels a side; choose "
+            f"{max(MIN_SIZE_PX, 4 * stride)} to {int(MAX_CELLS**0.5) * stride}"
         )
 
 

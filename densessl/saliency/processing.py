@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,8 @@ _AHEAD = 8
 IMAGES_PER_WORKER = 64
 """Starting a worker costs some seconds, so fewer images than this, 8 seconds of the default's work, get none of their
 own."""
+PULSE_SECONDS = 60.0
+"""Time between two lines of progress in a log."""
 _OF_THE_IMAGE = (InputError, ArithmeticError, RuntimeError, np.linalg.LinAlgError, cv2.error)
 """What an estimator raises where it fails on some image: a solver does not converge, a matrix is singular. Settings and
 weights that cannot be used are refused before the first image."""
@@ -67,6 +70,7 @@ def process_images(
     if num_workers is None:
         num_workers = _choose_num_workers(len(images), max_workers)
     console = Console(stderr=True)
+    pulse = _Pulse(console, len(images))
     with _open_progress(console, len(images)) as progress:
         task = progress.add_task("saliency", total=len(images))
         for record in _run(images, functools.partial(_finish_image, out, settings), maps, num_workers):
@@ -75,6 +79,7 @@ def process_images(
                     f"rejected {record.stem}: {record.reason}", highlight=False, markup=False, soft_wrap=True
                 )
             progress.advance(task)
+            pulse.beat()
             yield record
 
 
@@ -181,6 +186,30 @@ def one_thread() -> Iterator[None]:
     finally:
         cv2.setNumThreads(previous)
         torch.set_num_threads(previous_torch)
+
+
+class _Pulse:
+    """Says once a minute how far the work is, where there is no terminal for a bar: in the log of a batch job."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._done, self._began = 0, time.monotonic()
+        self._said = self._began
+
+    def beat(self) -> None:
+        """Take note of one more image."""
+        self._done += 1
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._said < PULSE_SECONDS:
+            return
+        self._said = now
+        rate = self._done / (now - self._began)
+        left = (self._total - self._done) / rate / 60
+        self._console.print(
+            f"saliency: {self._done:,} of {self._total:,} images, {rate:.1f} a second, {left:.1f} min left",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _open_progress(console: Console, total: int) -> Progress:

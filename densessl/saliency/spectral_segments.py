@@ -62,7 +62,10 @@ def eigensegments(
     """
     num_cells = features.height * features.width
     if num_segments is not None and not 2 <= num_segments <= num_cells:
-        raise InputError(f"num_segments {num_segments} is not between 2 and the {num_cells} patches; 4 is usual")
+        raise InputError(
+            f"num_segments {num_segments} is not between 2 and the {num_cells} patches of the image; 4 is usual, "
+            "and a larger feature_size_px makes more patches"
+        )
     if num_eigenvectors < 2:
         raise InputError(f"num_eigenvectors {num_eigenvectors} is below 2; {NUM_EIGENVECTORS} is usual")
     values, vectors = cut_eigenvectors(combined_affinity(features, image), num_eigenvectors)

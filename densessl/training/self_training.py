@@ -70,6 +70,8 @@ class SelfTrainingSettings:
             raise InputError("self_training.teachers is empty; name at least one saliency method, such as fused")
         if "self_trained" in self.teachers:
             raise InputError("self_training.teachers names self_trained; a network learns from others, such as fused")
+        if len(set(self.teachers)) < len(self.teachers):
+            raise InputError(f"self_training.teachers {list(self.teachers)} names one twice; name each once")
         if self.weights is not None and self.pretrained:
             raise InputError(
                 f"self_training is given both weights {self.weights} and pretrained true; choose one of the two"
@@ -123,7 +125,10 @@ def train_saliency_network(
         InputError: no image, or a loss that is not a number.
     """
     if not images:
-        raise InputError("no image has a soft map to learn from; look at rejected.json of the proposals")
+        raise InputError(
+            "none of the images has a soft map to learn from: the teachers rejected all of them, for the reasons in "
+            "rejected.json below OUT/self_training; give other images, or a smaller --min_area or --threshold"
+        )
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.unet.encoder, settings))
     is_frozen_norm = settings.weights is not None or settings.pretrained

@@ -256,6 +256,11 @@ def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
         (("--method", "self_trained", "--shard", "1/2"), "a network is trained in one process; train it first"),
         (("--method", "self_trained", "--self_training.teachers", "[magic]"), "unknown saliency method 'magic'"),
         (("--method", "self_trained", "--self_training.teachers", "[tokencut]"), "give a file with its weights"),
+        (("--method", "self_trained", "--self_training.teachers", "[fused, fused]"), "names one twice; name each once"),
+        (
+            ("--method", "self_trained", "--self_training.encoder_lr_scale", "0"),
+            "keeps the encoder resnet18 as it is, and that is random; give --self_training.weights",
+        ),
     ],
 )
 def test_what_cannot_be_used(words: tuple[str, ...], message: str, drawn: DrawnFolder, tmp_path: Path) -> None:

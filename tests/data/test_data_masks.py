@@ -227,6 +227,28 @@ def test_maps_of_segment_are_read_as_numbers_however_few(tmp_path: Path, given: 
     assert np.array_equal(folder.read(refs("1")[0]).foreground, FOREGROUND)
 
 
+@pytest.mark.parametrize("given", ["proposed", "proposed/masks"])
+def test_masks_of_saliency_are_read_as_it_writes_them(tmp_path: Path, given: str) -> None:
+    save(tmp_path / "proposed/masks/deep/0.png", two(0, 255))
+    save(tmp_path / "proposed/masks/1.png", two(255, 255))  # judged by itself it could be void everywhere
+    (tmp_path / "proposed/saliency.json").write_text("{}")
+    folder = open_mask_folder(tmp_path / given, refs("deep/0", "1"))
+    assert folder.describe().endswith("read as binary 0/255 (as saliency.json tells)")
+    assert folder.read(refs("1")[0]).foreground.all()
+
+
+def test_soft_maps_of_saliency_are_no_ids(tmp_path: Path) -> None:
+    """Sure maps of clean images hold 0, 255 and few values between, as maps of classes with void do."""
+    values = two(0, 255)
+    values[0, 0] = 24
+    assert open_mask_folder(folder_of(tmp_path / "other", values).folder, refs("0")).encoding == "instances"
+    save(tmp_path / "proposed/soft/0.png", values)
+    (tmp_path / "proposed/saliency.json").write_text("{}")
+    folder = open_mask_folder(tmp_path / "proposed/soft", refs("0"))
+    assert folder.encoding == "soft 8-bit"
+    assert np.allclose(folder.read(refs("0")[0]).soft, values / 255)
+
+
 def test_late_outlier_does_not_pass(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, two(0, 1), two(0, 1))
     save(tmp_path / "1.png", two(0, 200))

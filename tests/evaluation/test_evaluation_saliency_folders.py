@@ -1,5 +1,6 @@
 """A folder of maps against labels: depths, missing and broken files, sizes, ignored pixels."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,22 @@ def test_missing_maps(folder: Path) -> None:
     skipped = score(folder, missing="skip")
     assert [image.stem for image in scores_of(skipped).per_image] == ["b", "sub/c"]
     assert skipped.missing == ("a",)
+
+
+@pytest.mark.parametrize("num_masks", [0, 1])
+def test_a_folder_of_saliency_that_rejected_all(folder: Path, num_masks: int) -> None:
+    for path in (folder / "maps").rglob("*.png"):
+        path.unlink()
+    (folder / "maps" / "saliency.json").write_text(json.dumps({"counts": {"images": 3, "masks": num_masks}}))
+    if num_masks:
+        with pytest.raises(InputError, match="none of the 3 images"):
+            score(folder, missing="empty")
+        return
+    empty = score(folder, missing="empty")
+    assert empty.missing == ("a", "b", "sub/c")
+    assert len(scores_of(empty).per_image) == 3
+    with pytest.raises(InputError, match="none of the 3 images"):
+        score(folder, missing="error")
 
 
 def test_faults_do_not_stop_the_rest(folder: Path) -> None:

@@ -55,6 +55,14 @@ def test_another_ignore_index(tmp_path: Path) -> None:
     assert masks_of(truth, 7) == [([[0, 1, 0, 1]], [[1, 1, 0, 1]])]
 
 
+@pytest.mark.parametrize("values", [[0, 1, 1], [0, 255, 255], [0, 100, 255]])
+def test_masks_ignore_nothing_where_1_is_ignored(values: list, tmp_path: Path) -> None:
+    write_grey(tmp_path / "a.png", [values])
+    ((foreground, valid),) = masks_of(open_truth_folder(tmp_path, 1), 1)
+    assert foreground == [[0, int(values[1] > 200 or values[2] == 1), 1]]
+    assert valid == [[1, 1, 1]]
+
+
 def test_trimap_with_its_middle_ignored(tmp_path: Path) -> None:
     write_grey(tmp_path / "a.png", [[0, 128, 255]])
     assert masks_of(open_truth_folder(tmp_path, 128), 128) == [([[0, 0, 1]], [[1, 0, 1]])]

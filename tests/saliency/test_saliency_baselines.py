@@ -55,8 +55,14 @@ def test_spectral_residual_equals_its_equation():
     shifts = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     residual = logarithm - sum(np.roll(logarithm, shift, axis=(0, 1)) for shift in shifts) / 9
     energy = np.abs(np.fft.ifft2(np.exp(residual + 1j * phase))) ** 2
-    expected = balance(cv2.GaussianBlur(energy, (0, 0), 2.5).astype(np.float32))
+    expected = balance(64**2 * cv2.GaussianBlur(energy, (0, 0), 2.5).astype(np.float32))
     np.testing.assert_allclose(baselines.spectral_residual(image), expected, atol=2e-3)
+
+
+def test_spectral_residual_sees_structure_in_an_evenly_textured_image():
+    """Its energy, spread over all pixels, is small everywhere: no ground to call the image plain."""
+    image = np.random.default_rng(3).normal(120, 60, (64, 64, 1)).clip(0, 255).astype(np.uint8).repeat(3, axis=2)
+    assert baselines.spectral_residual(image).max() > 0.9
 
 
 def test_spectral_residual_finds_the_odd_one_out():

@@ -127,7 +127,7 @@ def test_the_share_of_a_view_follows_from_how_it_is_drawn() -> None:
 
 
 def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
-    with pytest.raises(InputError, match="no image has a soft map"):
+    with pytest.raises(InputError, match="none of the images has a soft map to learn from"):
         train_saliency_network(make_fabric("fp32"), SaliencyNetwork("resnet18"), (), scenes[1], TINY, seed=0)
 
 

@@ -1,0 +1,37 @@
+"""Paths as text: what is made a path, and what is left as it is."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from densessl.command_line import COMMANDS, stage_function
+from densessl.commands.saliency_metrics import saliency_metrics
+from densessl.commands.text_paths import text_paths
+from densessl.errors import MissingInputError
+
+
+@text_paths
+def echo(out: Path, images: Path | None = None, name: str = "a", *, file: Path | None = None) -> list[object]:
+    return [out, images, name, file]
+
+
+def test_text_becomes_a_path() -> None:
+    assert echo("out", "in", "name", file="f") == [Path("out"), Path("in"), "name", Path("f")]  # type: ignore[arg-type]
+    assert echo(Path("out")) == [Path("out"), None, "a", None]
+    assert list(inspect.signature(echo).parameters) == ["out", "images", "name", "file"]
+
+
+def test_wrong_arguments_are_told_as_usual() -> None:
+    with pytest.raises(TypeError, match="missing a required argument: 'out'"):
+        echo()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_takes_text(command: str) -> None:
+    assert stage_function(command).__wrapped__.__module__ == f"densessl.commands.{command}"  # type: ignore[attr-defined]
+
+
+def test_a_missing_folder_is_told_by_name() -> None:
+    with pytest.raises(MissingInputError, match="nor_such"):
+        saliency_metrics("no_such", labels="nor_such")  # type: ignore[arg-type]
