@@ -43,6 +43,12 @@ COMMANDS = {
 }
 """Every command and what it does, in the order in which they are used."""
 
+_GIVEN_ONCE = {
+    "--points": 'write all points in one, with ; between them: --points "310,220,1;40,35,0"',
+    "--box": "a call takes one box; the Python call Predictor.predict(boxes=...) takes several",
+}
+"""Flags of which a second one would be meant as one more, not in place of the first, and what to write instead."""
+
 DISTRIBUTED_COMMANDS = ("saliency", "pretrain", "train_promptable", "evaluate")
 """The commands that share their work among the processes of torchrun or srun."""
 
@@ -121,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     parser = build_parser(words[0], stage)
     try:
+        _refuse_one_more(words[1:])
         flags = _bare_flags_spelt_out(_negative_values_joined(words[1:]), _bool_flags(parser))
         values = parser.parse_args(_config_first(_methods_spelt_out(flags)))
     except ArgumentError as error:
@@ -199,6 +206,14 @@ def _config_first(words: list[str]) -> list[str]:
             config = others[index:stop] + config
             del others[index:stop]
     return config + others
+
+
+def _refuse_one_more(words: list[str]) -> None:
+    """Raise `ArgumentError` where a flag stands twice whose first value would be lost without a word."""
+    names = [word.partition("=")[0] for word in words]
+    for name, remedy in _GIVEN_ONCE.items():
+        if names.count(name) > 1:
+            raise ArgumentError(None, f"{name} is given {names.count(name)} times; {remedy}")
 
 
 def _methods_spelt_out(words: list[str]) -> list[str]:

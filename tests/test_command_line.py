@@ -359,6 +359,21 @@ def test_negative_coordinates_reach_the_stage(capsys: pytest.CaptureFixture[str]
     assert (status, load_yaml_strictly(out)["box"]) == (0, "-5,10,90,80")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--points", "1,2,1", "--points=3,4,0"), "--points is given 2 times; write all points in one"),
+        (("--box=1,2,3,4", "--box", "5,6,7,8"), "--box is given 2 times; a call takes one box"),
+    ],
+)
+def test_prompts_that_would_be_lost_are_refused(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "segment", "--image", "photo.jpg", "--weights", "w", "--out", "o", *words)
+    assert status == 2
+    assert message in err
+
+
 def test_which_flags_may_stand_bare() -> None:
     flags = {name: command_line._bool_flags(build_parser(name, stage_function(name))) for name in ("segment", "linear")}
     assert flags["segment"] == {"--multimask", "--mirrored", "--everything", "--pretrained"}

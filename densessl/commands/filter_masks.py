@@ -127,6 +127,11 @@ def filter_masks(
     num_judged = _judge(image_set, chosen, predictor, out, num_clicks, seed)
     kept = (None if num_judged else _written_before(out, min_agreement)) or _write_kept(image_set, out, record)
     print(kept)
+    if not kept.num_masks:
+        raise InputError(
+            f"none of {len(image_set)} images has a mask that can be judged; {out / 'rejected.json'} says why for "
+            f"each: check {masks}"
+        )
     if not kept.num_kept:
         raise InputError(
             f"none of {kept.num_masks} masks agrees by {min_agreement:g} with what the model makes of clicks inside; "

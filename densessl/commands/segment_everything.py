@@ -167,7 +167,11 @@ def _segment(
     height, width = pixels.shape[:2]
     if not found:
         _remove_pictures(out, ref.stem)
-        reason = "no mask passed the filters of predicted IoU and stability"
+        reason = (
+            f"no mask has a predicted IoU above {settings.predicted_iou_threshold:g} and a stability of "
+            f"{settings.stability_threshold:g} or more; other models than SAM may need lower values of "
+            "automatic.predicted_iou_threshold and automatic.stability_threshold, in a new --out"
+        )
         return ImageRecord(ref.stem, height, width, reason=reason, file_sha256=digest)
     numbers = mask_map([mask.runs for mask in found], (height, width), map_settings)
     map_path, overlay_path = _pictures(out, ref.stem)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densessl.data.images import IMAGE_SUFFIXES
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256
 
@@ -82,13 +83,21 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-def _mask(path: Path) -> NDArray[np.float32]:
+def _mask(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise MissingInputError(f"no mask prompt {path}; expected low_resolution.npy of an earlier call of `segment`")
+    remedy = "give low_resolution.npy, which `segment` wrote beside its masks"
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"mask prompt {path} is a picture, and a mask prompt is logits; {remedy}")
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"mask prompt {path} is no array in NumPy's format ({error}); give a .npy file") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or not array.size:
-        raise InputError(f"mask prompt {path} is no array of numbers (4 h, 4 w); give the low_resolution.npy of a call")
-    return (array[0] if array.ndim == 3 else array).astype(np.float32)
+        raise InputError(f"mask prompt {path} is no array in NumPy's format; {remedy}") from error
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype.kind not in "fiub"
+        or array.ndim not in (2, 3)
+        or not array.size
+    ):
+        raise InputError(f"mask prompt {path} is no array of numbers (4 h, 4 w); {remedy}")
+    return array[0] if array.ndim == 3 else array

@@ -179,23 +179,34 @@ class CocoObjects:
 def open_coco_objects(path: Path, images: Sequence[ImageRef]) -> CocoObjects:
     """Read a COCO instances file, in which images are known by `stem`, or else by `file_name` without its suffix.
 
+    Annotations of images that it does not list count for nothing, as in pycocotools.
+
     Raises:
         MissingInputError: no such file.
-        InputError: a file that is not COCO's, or one that describes none of the images.
+        InputError: a file that is not COCO's, an annotation without a segmentation, or a file that describes none of
+            the images.
     """
     content = read_json(path, "the COCO instances format (images, annotations)")
     wanted = {ref.stem for ref in images}
     try:
         by_image: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
         for annotation in content["annotations"]:
-            if not annotation.get("iscrowd", 0):
-                by_image[annotation["image_id"]].append(annotation["segmentation"])
+            if annotation.get("iscrowd", 0) or annotation["image_id"] not in by_image:
+                continue
+            if "segmentation" not in annotation:
+                raise InputError(
+                    f"annotation {annotation.get('id')} of {path} has no segmentation, only a box or nothing; remove "
+                    "it, or give masks"
+                )
+            by_image[annotation["image_id"]].append(annotation["segmentation"])
         records: dict[str, bytes] = {}
         for image in content["images"]:
             stem = str(image.get("stem", PurePosixPath(image["file_name"]).with_suffix("")))
             if stem in wanted:
                 record = [int(image["height"]), int(image["width"]), by_image[image["id"]]]
                 records[stem] = zlib.compress(json.dumps(record, separators=(",", ":")).encode("utf-8"), level=1)
+    except InputError:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{path} is not in the COCO instances format ({type(error).__name__}: {error}); it needs images (id, "

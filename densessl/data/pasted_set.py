@@ -105,7 +105,7 @@ def write_pasted_set(
         low, high = _DONOR_AREAS
         raise InputError(
             f"none of {len(images)} images has a single object of {low:.0%} to {high:.0%} of its area, so there is "
-            "nothing to paste; check the masks"
+            f"nothing to paste{_first_fault(images.images, objects)}; check the masks"
         )
     supervision = _claim(out, images.images, objects, settings, seed, supervision)
     paster = _Paster(images.images, names, objects, donors, settings, seed, out / SPLIT)
@@ -140,6 +140,16 @@ def _donors(images: Sequence[ImageRef], objects: ChosenObjects) -> tuple[int, ..
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda ref: _is_donor(ref, objects), images))
     return tuple(np.flatnonzero(found).tolist())
+
+
+def _first_fault(images: Sequence[ImageRef], objects: ChosenObjects) -> str:
+    """Return what is wrong with the first image or mask that cannot be read, for a sentence; empty where all can."""
+    for ref in images:
+        try:
+            objects.read(ref, image_size(ref.path))
+        except InputError as error:
+            return f" (the first that cannot be read: {error})"
+    return ""
 
 
 def _is_donor(ref: ImageRef, objects: ChosenObjects) -> bool:

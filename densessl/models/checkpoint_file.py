@@ -55,6 +55,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: an unknown suffix, a damaged file, a file that could only be read by running pickled code,
             or one that does not hold a dictionary.
     """
+    if path.is_dir():
+        raise InputError(f"checkpoint {path} is a folder; give the file in it that ends in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise MissingInputError(f"no checkpoint file {path}; expected a file ending in {', '.join(SUFFIXES)}")
     if path.suffix == ".safetensors":

@@ -1,9 +1,11 @@
 """Which number format and memory layout a machine is fast at."""
 
 import functools
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
+
+from densessl.errors import InputError
 
 Precision = Literal["auto", "fp32", "bf16"]
 """How a network computes: auto is bf16 where the machine multiplies it in hardware, else fp32."""
@@ -12,7 +14,12 @@ ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
 def choose_precision(setting: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Turn `auto` into bf16 where the device multiplies bf16 matrices in hardware, else fp32."""
+    """Turn `auto` into bf16 where the device multiplies bf16 matrices in hardware, else fp32.
+
+    Raises `InputError` for another word.
+    """
+    if setting not in get_args(Precision):
+        raise InputError(f"precision {setting!r} is unknown; choose one of {', '.join(get_args(Precision))}")
     if setting != "auto":
         return setting
     if device.type == "cuda":

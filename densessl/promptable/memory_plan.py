@@ -1,5 +1,6 @@
 """How much work is done at a time within a bound on memory."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +54,8 @@ def plan_memory(frame: Frame, dim: int, max_memory_gb: float, device: torch.devi
     if not room >= point:
         raise InputError(
             f"max_memory_gb is {max_memory_gb:g}, but one point on an image of {frame.image_size[0]} x "
-            f"{frame.image_size[1]} pixels (height x width) takes {(restoring + point) / _GB:.3f}; give at least that"
+            f"{frame.image_size[1]} pixels (height x width) takes {math.ceil((restoring + point) / 1e6) / 1e3:g}; give "
+            "at least that"
         )
     num_points = max(1, min(prompts_at_a_time(device), int(room // point)))
     return MemoryPlan(num_points, min(num_points, _MOST_UPSCALED_CPU) if device.type == "cpu" else num_points)

@@ -86,6 +86,8 @@ class OnnxPredictor:
 
     def set_image(self, image: NDArray[np.uint8]) -> "OnnxPredictor":
         """Encode an image, uint8 RGB (height, width, 3); returns this predictor."""
+        if not isinstance(image, np.ndarray):
+            raise InputError(f"image is a {type(image).__name__}; give a NumPy array, uint8 RGB (height, width, 3)")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
             raise InputError(f"image has shape {image.shape} and type {image.dtype}; give uint8 RGB (height, width, 3)")
         frame = self._frame_of((image.shape[0], image.shape[1]))

@@ -64,6 +64,8 @@ class PromptableSettings:
             raise InputError(f"model.mask_channels is {self.mask_channels}; it must be a multiple of 4 (published 16)")
         names = ("num_multimask", "decoder_depth", "decoder_heads", "decoder_mlp_dim", "iou_depth", "iou_hidden_dim")
         check_at_least("model", self, dict.fromkeys(names, 1))
+        if self.padding not in ("square", "stride"):
+            raise InputError(f"model.padding {self.padding!r} is unknown; choose square or stride")
         if self.padding == "stride" and self.is_sam_encoder:
             raise InputError(
                 f"model.padding stride does not go with encoder {self.encoder}, whose weights expect the padded "

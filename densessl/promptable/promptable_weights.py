@@ -1,7 +1,7 @@
 """Files of promptable models: SAM's, MobileSAM's and transformers' are read; our own are read and written."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,25 @@ _CLASSIFIER = ("image_encoder.norm_head.", "image_encoder.head.")  # in MobileSA
 _TRAINED_ON_MASKS = "masks of SA-1B, if these are the published weights; the file does not say"
 
 
-def save_promptable_model(path: Path, model: PromptableModel, supervision: str) -> None:
+def save_promptable_model(path: str | Path, model: PromptableModel, supervision: str) -> None:
     """Write a model as safetensors, with the settings that rebuild it.
 
     Args:
-        path: the file.
+        path: the file, which ends in .safetensors.
         model: its weights, and `model.settings`.
         supervision: which labels trained it, its encoder's weights included, in words.
+
+    Raises:
+        InputError: another suffix, by which the file could not be read again.
     """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(f"promptable model {path} ends in {path.suffix!r}; let its name end in .safetensors")
     header = {"settings": asdict(model.settings), "supervision": supervision}
     save_network(path, model.state_dict(), _HEADER_KEY, header)
 
 
-def load_promptable_model(path: Path) -> tuple[PromptableModel, WeightReport]:
+def load_promptable_model(path: str | Path) -> tuple[PromptableModel, WeightReport]:
     """Build the model of a file, in evaluation mode; its architecture is told from the header, or from the tensors.
 
     Takes files of `save_promptable_model`; SAM's and MobileSAM's (.pth) under their own names; and the safetensors or
@@ -49,6 +55,7 @@ def load_promptable_model(path: Path) -> tuple[PromptableModel, WeightReport]:
         MissingInputError: no such file.
         InputError: a file that cannot be read safely, is no promptable model, or lacks or has more tensors than it.
     """
+    path = Path(path)
     if _has_header(path, _HEADER_KEY):
         return _load_own(path)
     _, tensors = state_dict_of(read_checkpoint(path), path)
@@ -67,7 +74,8 @@ def load_promptable_model(path: Path) -> tuple[PromptableModel, WeightReport]:
 def load_backbone_weights(model: PromptableModel, path: Path) -> WeightReport:
     """Load a checkpoint of the encoder alone into a model on a timm backbone, in place.
 
-    Takes all that `densessl.models.weights.load_encoder_weights` does, the final.safetensors of a run among them.
+    Takes all that `densessl.models.weights.load_encoder_weights` does, the final.safetensors of a run among them, and
+    the encoder of a file of `save_promptable_model`.
 
     Raises:
         MissingInputError: no such file.
@@ -80,7 +88,11 @@ def load_backbone_weights(model: PromptableModel, path: Path) -> WeightReport:
             "(--weights, `load_promptable_model`)"
         )
     backbone = model.image_encoder.encoder.backbone
-    return load_encoder_weights(backbone, path, encoder_name=model.settings.encoder)
+    report = load_encoder_weights(backbone, path, encoder_name=model.settings.encoder)
+    if not _has_header(path, _HEADER_KEY):
+        return report
+    _, header = load_network(path, _HEADER_KEY, kind="promptable model", origin=_ORIGIN)
+    return replace(report, supervision=_check_header(path, header)[1])
 
 
 def is_of_run(path: Path) -> bool:

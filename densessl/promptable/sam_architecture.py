@@ -38,7 +38,8 @@ def recognise_architecture(tensors: Tensors, path: Path) -> PromptableSettings:
             raise InputError(
                 f"{path} is no promptable model: no tensor is named {_VIT} (SAM) or {_TINY_VIT} (MobileSAM), and it "
                 "has no header of densessl; give a SAM or MobileSAM checkpoint, a SamModel of transformers or a file "
-                "of `save_promptable_model` (an encoder alone goes in with `load_backbone_weights`)"
+                "of `save_promptable_model` (an encoder alone goes in with --encoder NAME --encoder_weights FILE, in "
+                "training with --backbone FILE, in Python with `load_backbone_weights`)"
             )
         return _with_decoder(encoder, tensors)
     except (KeyError, IndexError, ValueError) as error:

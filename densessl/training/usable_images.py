@@ -65,7 +65,7 @@ def images_with_objects(images: ImageSet, objects: ChosenObjects) -> tuple[tuple
     """Split a data set into the images that can be read and have an object, and those left out with the reason.
 
     Raises:
-        InputError: objects of another size than their image, or no image is usable.
+        InputError: no image is usable.
     """
     with ThreadPoolExecutor() as pool:
         reasons = list(pool.map(lambda ref: _object_fault(ref, objects), images.images))
@@ -80,10 +80,10 @@ def images_with_objects(images: ImageSet, objects: ChosenObjects) -> tuple[tuple
 def _object_fault(ref: ImageRef, objects: ChosenObjects) -> str | None:
     try:
         image = read_image(ref.path)
+        if objects.read(ref, (image.shape[0], image.shape[1])):
+            return None
     except InputError as error:
         return str(error)
-    if objects.read(ref, (image.shape[0], image.shape[1])):
-        return None
     lowest, highest = objects.settings.min_area, objects.settings.max_area
     return f"no object of {lowest:.1%} to {highest:.1%} of the image"
 

@@ -139,6 +139,14 @@ def test_broken_images_are_left_out(folder: DrawnFolder, tmp_path: Path) -> None
     assert not (tmp_path / "out/train/3.jpg").exists()
 
 
+def test_masks_of_another_size_are_told_where_none_fits(folder: DrawnFolder, tmp_path: Path) -> None:
+    for path in sorted(folder.masks.rglob("*.png")):
+        cv2.imwrite(str(path), np.full((5, 7), 255, dtype=np.uint8))
+    outcome = paste(folder, tmp_path / "out")
+    assert outcome.status == 1
+    assert "(the first that cannot be read: mask of another size: " in outcome.err
+
+
 def test_without_single_objects_there_is_nothing_to_paste(folder: DrawnFolder, tmp_path: Path) -> None:
     for number in range(8):
         write_mask(folder, str(number), 0)

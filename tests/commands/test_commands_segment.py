@@ -389,6 +389,12 @@ def bad(words: Sequence[object], message: str) -> object:
         bad(("--mask", "text.npy"), "mask prompt text.npy is no array in NumPy's format"),
         bad(("--mask", "cut.npz"), "mask prompt cut.npz is no array in NumPy's format"),
         bad(("--mask", "none.npy"), "no mask prompt none.npy"),
+        bad(
+            ("--mask", "mask.png"),
+            "mask prompt mask.png is a picture, and a mask prompt is logits; give",
+        ),
+        bad(("--mask", "hard.npy"), "mask prompt is uint8, a mask itself and no logits"),
+        bad(("--mask", "bool.npy"), "mask prompt is bool, a mask itself and no logits"),
         bad(("--points", "5,5,1", "--everything", "true"), "everything is true, which takes no prompts"),
         bad(
             ("--points", "5,5,1", "--automatic.crop_layers", "1"), "settings of automatic and map are for --everything"
@@ -419,6 +425,9 @@ def test_bad_input_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("small.npy", np.zeros((5, 6), dtype=np.float32))
+    np.save("hard.npy", np.full((16, 16), 255, dtype=np.uint8))
+    np.save("bool.npy", np.ones((16, 16), dtype=bool))
+    Image.new("L", (16, 16)).save("mask.png")
     Path("text.npy").write_text("hello")
     Path("cut.npz").write_bytes(b"PK\x03\x04 and no more")
     assert message in error_of(segment("--image", folder.images / "0.jpg", *words, "--out", tmp_path / "out"))

@@ -53,7 +53,7 @@ def test_same_stem_names_both_files(tmp_path: Path) -> None:
 def test_folder_errors(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no image folder"):
         list_images(tmp_path / "none")
-    with pytest.raises(InputError, match=r"\.jpg, \.jpeg, \.png"):
+    with pytest.raises(InputError, match=r"\.jpg, \.jpeg, \.jfif, \.png"):
         list_images(tmp_path)
     with pytest.raises(InputError, match="is a file, not a folder"):
         list_images(save(tmp_path / "a.png"))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from densessl.data.object_masks import ObjectSettings, open_objects
+from densessl.data.object_masks import ObjectSettings, open_coco_objects, open_objects
 from densessl.errors import InputError, MissingInputError
 from densessl.structures import ImageRef, MaskArray
 
@@ -57,6 +57,18 @@ def _map(folder: Path, ids: np.ndarray, *, is_palette: bool) -> Path:
 
 def _same(found: tuple[MaskArray, ...], wanted: list[MaskArray]) -> bool:
     return len(found) == len(wanted) and all(np.array_equal(one, two) for one, two in zip(found, wanted, strict=True))
+
+
+def test_annotations_that_belong_to_no_image_or_have_no_mask(tmp_path: Path) -> None:
+    path = _coco(tmp_path, {"file_name": "a/one.png"}, [WHOLE])
+    content = json.loads(path.read_text())
+    content["annotations"].append({"id": 5, "image_id": 777, "segmentation": _rle(WHOLE)})
+    path.write_text(json.dumps(content))
+    assert len(open_coco_objects(path, [ImageRef("a/one", tmp_path)]).read(ImageRef("a/one", tmp_path), SIZE)) == 1
+    content["annotations"].append({"id": 6, "image_id": 7, "bbox": [0, 0, 3, 3]})
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"annotation 6 of .* has no segmentation, only a box or nothing"):
+        open_coco_objects(path, [ImageRef("a/one", tmp_path)])
 
 
 def test_a_coco_file_gives_overlapping_objects_largest_first_and_no_crowds(tmp_path: Path) -> None:

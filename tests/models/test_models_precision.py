@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from densessl.errors import InputError
 from densessl.models import precision
 from densessl.models.precision import choose_memory_format, choose_precision, has_fast_bf16_cpu, on_device
 
@@ -13,6 +14,8 @@ CPU = torch.device("cpu")
 def test_precision_is_what_was_asked_for() -> None:
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
+    with pytest.raises(InputError, match="precision 'fp16' is unknown; choose one of auto, fp32, bf16"):
+        choose_precision("fp16", CPU)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("is_fast", "expected"), [(True, "bf16"), (False, "fp32")])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -62,6 +63,12 @@ def test_padding_to_the_stride_keeps_what_is_in_the_square() -> None:
     assert frame.grid == (6, 16)
     assert torch.equal(tight, square[:, :96])
     assert restore_logits(torch.zeros(1, 1, 24, 64), frame).shape == (1, 1, 100, 300)
+
+
+@pytest.mark.parametrize("image", [Image.new("RGB", (4, 4)), "photo.jpg", None, torch.zeros(4, 4, 3)])
+def test_what_is_no_array_is_told(image: object) -> None:
+    with pytest.raises(InputError, match=r"image is a .*; a promptable model takes a NumPy array, uint8 RGB"):
+        frame_image(image, SETTINGS)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

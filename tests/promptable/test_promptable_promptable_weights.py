@@ -132,6 +132,26 @@ def test_the_encoder_of_a_run_becomes_promptable(tmp_path: Path) -> None:
     assert all(torch.equal(value, backbone[name]) for name, value in run.encoder.backbone.state_dict().items())
 
 
+def test_the_encoder_of_a_promptable_model_keeps_its_history(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    taught = build_promptable_model(BACKBONE)
+    save_promptable_model(str(tmp_path / "taught.safetensors"), taught, "masks of a friend")
+    model = build_promptable_model(BACKBONE)
+    assert load_backbone_weights(model, tmp_path / "taught.safetensors").supervision == "masks of a friend"
+    assert isinstance(model.image_encoder, BackboneEncoder)
+    assert isinstance(taught.image_encoder, BackboneEncoder)
+    backbone = model.image_encoder.encoder.backbone.state_dict()
+    origin = taught.image_encoder.encoder.backbone.state_dict()
+    assert all(torch.equal(value, backbone[name]) for name, value in origin.items())
+
+
+def test_a_name_that_could_not_be_read_again_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model.pth ends in '.pth'; let its name end in .safetensors"):
+        save_promptable_model(tmp_path / "model.pth", build_promptable_model(BACKBONE), "none")
+    with pytest.raises(InputError, match="is a folder; give the file in it"):
+        load_promptable_model(tmp_path)
+
+
 def test_an_encoder_does_not_go_into_sams(tmp_path: Path) -> None:
     torch.save(build_encoder("resnet18").backbone.state_dict(), tmp_path / "resnet.pth")
     model = build_promptable_model(
