@@ -271,7 +271,7 @@ def test_weights_of_another_architecture(folder: DrawnFolder, tmp_path: Path) ->
     assert outcome.status == 1
     assert f"{weights}" in outcome.err
     assert "is a checkpoint of another architecture than encoder mobilenetv2_100" in outcome.err
-    assert "choose --model.encoder resnet18" in outcome.err
+    assert "choose encoder resnet18" in outcome.err
 
 
 def test_missing_weights(folder: DrawnFolder, tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_unusable_encoders_are_refused_before_any_image(images, tmp_path):
         generate_proposals(images, tmp_path / "out", missing, num_workers=0)
     large = settings_for("test_vit", tmp_path, feature_size_px=1500)
     with pytest.raises(
-        InputError, match="feature_size_px 1500 makes 93 patches of 16 pixels a side; choose 64 to 1280"
+        InputError, match="feature_size_px 1500 makes 93 patches of 16 pixels a side; choose 128 to 1280"
     ):
         generate_proposals(images, tmp_path / "out", large, num_workers=0)
     assert not (tmp_path / "out/saliency.json").exists()
