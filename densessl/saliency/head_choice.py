@@ -16,7 +16,7 @@ from densessl.errors import InputError
 from densessl.files import read_json, write_json
 from densessl.saliency.attention_saliency import attention_of_heads, attention_record, soft_attention
 from densessl.saliency.colour import resize_map
-from densessl.saliency.processing import is_of_the_image
+from densessl.saliency.processing import raise_unless_of_image
 from densessl.saliency.proposals import SaliencySettings, propose
 from densessl.structures import ImageArray, ImageRef, ImageSet, Rejection
 
@@ -83,9 +83,7 @@ def _judge(refs: Sequence[ImageRef], settings: SaliencySettings) -> tuple[list[s
             image = read_image(ref.path)
             proposed = propose(image, ref.stem, SaliencySettings())
         except Exception as error:
-            if not is_of_the_image(error):
-                error.add_note(f"while working on image {ref.stem} ({ref.path})")
-                raise
+            raise_unless_of_image(error, ref)
             reason = str(error)
             continue
         if isinstance(proposed, Rejection):

@@ -83,9 +83,15 @@ def process_images(
             yield record
 
 
-def is_of_the_image(error: Exception) -> bool:
-    """Say whether what an estimator raised is the fault of an image, so that others are worth trying."""
-    return isinstance(error, _OF_THE_IMAGE) and not isinstance(error, _OF_THE_PROGRAM)
+def raise_unless_of_image(error: Exception, image: ImageRef) -> None:
+    """Return where what an estimator raised is the fault of the image, so that others are worth trying.
+
+    Raises:
+        Exception: the error itself, where it is one of the program; a note names the image.
+    """
+    if not isinstance(error, _OF_THE_IMAGE) or isinstance(error, _OF_THE_PROGRAM):
+        error.add_note(f"while working on image {image.stem} ({image.path})")
+        raise error
 
 
 def use_one_thread() -> None:
@@ -163,9 +169,7 @@ def _work_on(out: Path, settings: SaliencySettings, maps: MaskFolder | None, ima
     try:
         result = propose(pixels, image.stem, settings, given)
     except Exception as error:
-        if not is_of_the_image(error):
-            error.add_note(f"while working on image {image.stem} ({image.path})")
-            raise
+        raise_unless_of_image(error, image)
         message = " ".join(str(error).split())  # some run over several lines
         reason = f"the estimator failed: {type(error).__name__}: {message}"
         return ImageRecord(image.stem, height, width, reason=reason, is_unreadable=True)

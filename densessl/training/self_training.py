@@ -125,9 +125,10 @@ def train_saliency_network(
         InputError: no image, or a loss that is not a number.
     """
     if not images:
+        reasons = " and ".join(str(folder.parent / "rejected.json") for folder in targets.folders)
         raise InputError(
-            "none of the images has a soft map to learn from: the teachers rejected all of them, for the reasons in "
-            "rejected.json below OUT/self_training; give other images, or a smaller --min_area or --threshold"
+            f"none of the images has a soft map to learn from: the teachers rejected all of them ({reasons}); give "
+            "other images, or a smaller --min_area or --threshold"
         )
     network.to(memory_format=choose_memory_format("auto", network))  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(network, build_optimizer(network, network.unet.encoder, settings))
