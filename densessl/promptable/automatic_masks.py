@@ -10,13 +10,12 @@ from torchvision.ops import nms  # type: ignore[import-untyped]
 from densessl.errors import InputError
 from densessl.promptable.automatic_settings import AutomaticSettings
 from densessl.promptable.crop_grid import Crop, crops_of
-from densessl.promptable.framing import check_image
 from densessl.promptable.mask_bands import RestoredMask, mask_restorer
 from densessl.promptable.mask_runs import Box, MaskRuns
 from densessl.promptable.memory_plan import MAX_MEMORY_GB, MemoryPlan, plan_memory
 from densessl.promptable.predictor import ImageEmbedding, Predictor
 from densessl.promptable.prompt_encoder import point_prompts
-from densessl.promptable.prompts import FOREGROUND, MASK_SCALE
+from densessl.promptable.prompts import FOREGROUND, MASK_SCALE, check_image
 from densessl.promptable.small_regions import remove_small_regions
 from densessl.structures import ImageArray
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from densessl.errors import InputError
 from densessl.promptable.promptable_settings import STRIDE, PromptableSettings
+from densessl.promptable.prompts import check_image
 from densessl.structures import ImageArray
 
 MEAN = (123.675, 116.28, 103.53)  # ImageNet's, of samples in 0-255, as published
@@ -60,21 +60,6 @@ def frame_of(image_size: tuple[int, int], settings: PromptableSettings) -> Frame
     if settings.padding == "square":
         return Frame(image_size, (height, width), (settings.size_px, settings.size_px))
     return Frame(image_size, (height, width), (height + -height % STRIDE, width + -width % STRIDE))
-
-
-def check_image(image: ImageArray) -> None:
-    """Raise `InputError` for an array that is no uint8 RGB image (height, width, 3)."""
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            f"image is a {type(image).__module__}.{type(image).__name__}; a promptable model takes a NumPy array, "
-            'uint8 RGB (height, width, 3), such as np.asarray(PIL.Image.open(path).convert("RGB")) or tensor.numpy()'
-        )
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise InputError(
-            f"image has shape {image.shape} and type {image.dtype}; a promptable model takes uint8 RGB "
-            "(height, width, 3) with at least one pixel: bring values to 0-255, channels to the end, grey to three "
-            "equal channels, and leave alpha out"
-        )
 
 
 def frame_image(image: ImageArray, settings: PromptableSettings) -> tuple[torch.Tensor, Frame]:

@@ -16,7 +16,15 @@ from PIL import Image
 
 from densessl.errors import InputError
 from densessl.files import read_json
-from densessl.promptable.prompts import BOTTOM_RIGHT, MASK_SCALE, NOT_A_POINT, TOP_LEFT, Prompts, check_prompts
+from densessl.promptable.prompts import (
+    BOTTOM_RIGHT,
+    MASK_SCALE,
+    NOT_A_POINT,
+    TOP_LEFT,
+    Prompts,
+    check_image,
+    check_prompts,
+)
 
 RECORD = "export.json"
 
@@ -68,7 +76,7 @@ class OnnxPredictor:
             decoder: the same.
 
         Raises:
-            InputError: no such files, files of an earlier version, or onnxruntime is not installed.
+            InputError: no such files, damaged ones, files of an earlier version, or onnxruntime is not installed.
         """
         folder = Path(folder)
         record = read_json(folder / RECORD, "the record of `export_promptable`")
@@ -85,11 +93,12 @@ class OnnxPredictor:
         self._frame: _Frame | None = None
 
     def set_image(self, image: NDArray[np.uint8]) -> "OnnxPredictor":
-        """Encode an image, uint8 RGB (height, width, 3); returns this predictor."""
-        if not isinstance(image, np.ndarray):
-            raise InputError(f"image is a {type(image).__name__}; give a NumPy array, uint8 RGB (height, width, 3)")
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-            raise InputError(f"image has shape {image.shape} and type {image.dtype}; give uint8 RGB (height, width, 3)")
+        """Encode an image, uint8 RGB (height, width, 3); returns this predictor.
+
+        Raises:
+            InputError: no such image, or a damaged encoder file.
+        """
+        check_image(image)
         frame = self._frame_of((image.shape[0], image.shape[1]))
         (height, width), (padded_height, padded_width) = frame.scaled_size, frame.padded_size
         scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
@@ -202,7 +211,7 @@ def open_session(path: Path, num_threads: int) -> Any:
         num_threads: 0 is onnxruntime's own choice.
 
     Raises:
-        InputError: no such file, or onnxruntime is not installed.
+        InputError: no such file, one that onnxruntime cannot read, or onnxruntime is not installed.
     """
     try:
         import onnxruntime
@@ -212,7 +221,11 @@ def open_session(path: Path, num_threads: int) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = num_threads
     options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(str(_existing(path)), options, providers=["CPUExecutionProvider"])
+    file = str(_existing(path))
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes of errors have no other base
+        raise InputError(f"{path} cannot be opened by onnxruntime ({error}); export it again") from error
 
 
 def _existing(path: Path) -> Path:

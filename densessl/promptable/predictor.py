@@ -14,7 +14,7 @@ from densessl.data.images import read_image
 from densessl.errors import InputError
 from densessl.models.precision import choose_precision, on_device
 from densessl.promptable.fitting_masks import fitting_masks, keep_fitting
-from densessl.promptable.framing import Frame, check_image, frame_image
+from densessl.promptable.framing import Frame, frame_image
 from densessl.promptable.mask_decoder import DecodedMasks, MaskOutputs
 from densessl.promptable.mask_refinement import Refinement, check_refinement, refine_masks
 from densessl.promptable.memory_plan import prompts_at_a_time
@@ -30,7 +30,7 @@ from densessl.promptable.predicted_masks import (
 from densessl.promptable.prompt_tensors import prompt_batch
 from densessl.promptable.promptable_model import PromptableModel, PromptBatch
 from densessl.promptable.promptable_weights import load_promptable_model
-from densessl.promptable.prompts import Prompts, check_prompts, part_of_prompts
+from densessl.promptable.prompts import Prompts, check_image, check_prompts, part_of_prompts
 from densessl.structures import ImageArray
 
 _MAX_CACHED_IMAGES = 8  # 4 MiB each at the published size, with the mirror image 8

@@ -1,4 +1,4 @@
-"""Prompts as a user gives them, checked; without torch, for the predictor of exported files too."""
+"""Images and prompts as a user gives them, checked; without torch, for the predictor of exported files too."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,6 +53,21 @@ def part_of_prompts(prompts: Prompts, start: int, stop: int) -> Prompts:
         boxes=None if prompts.boxes is None else prompts.boxes[wanted],
         masks=None if prompts.masks is None else prompts.masks[wanted],
     )
+
+
+def check_image(image: NDArray[np.uint8]) -> None:
+    """Raise `InputError` for an array that is no uint8 RGB image (height, width, 3)."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"image is a {type(image).__module__}.{type(image).__name__}; a promptable model takes a NumPy array, "
+            'uint8 RGB (height, width, 3), such as np.asarray(PIL.Image.open(path).convert("RGB")) or tensor.numpy()'
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise InputError(
+            f"image has shape {image.shape} and type {image.dtype}; a promptable model takes uint8 RGB "
+            "(height, width, 3) with at least one pixel: bring values to 0-255, channels to the end, grey to three "
+            "equal channels, and leave alpha out"
+        )
 
 
 def check_prompts(

@@ -135,5 +135,16 @@ def test_what_is_not_there_is_told(exported: Any, tmp_path: Any) -> None:
     fresh = OnnxPredictor(exported.folder)
     with pytest.raises(InputError, match="no image is set"):
         fresh.predict(points=[[[3, 4]]])
-    with pytest.raises(InputError, match="give uint8 RGB"):
+    with pytest.raises(InputError, match="takes uint8 RGB"):
         fresh.set_image(np.zeros((4, 4), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("content", [b"", b"no ONNX", b"half"])
+def test_a_damaged_file_is_told(exported: Any, tmp_path: Any, content: bytes) -> None:
+    for name in ("export.json", "encoder.onnx", "decoder.onnx"):
+        (tmp_path / name).write_bytes((exported.folder / name).read_bytes())
+    whole = (tmp_path / "encoder.onnx").read_bytes()
+    (tmp_path / "encoder.onnx").write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+    predictor = OnnxPredictor(tmp_path)  # the encoder is opened when it is needed
+    with pytest.raises(InputError, match=r"encoder\.onnx cannot be opened by onnxruntime .*export it again"):
+        predictor.set_image(drawn(20, 30))
