@@ -128,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = build_parser(words[0], stage)
     try:
         _refuse_one_more(words[1:])
-        flags = _bare_flags_spelt_out(_negative_values_joined(words[1:]), _bool_flags(parser))
+        flags = _bare_flags_spelt_out(_negative_values_joined(words[1:]), _flags_of(parser, bool))
+        flags = _lists_bracketed(flags, _flags_of(parser, tuple[str, ...]))
         values = parser.parse_args(_config_first(_methods_spelt_out(flags)))
     except ArgumentError as error:
         print(f"densessl {words[0]}: {error}{_suggestion(str(error), parser)}", file=sys.stderr)
@@ -247,9 +248,21 @@ def _bare_flags_spelt_out(words: list[str], bool_flags: Collection[str]) -> list
     return spelt
 
 
-def _bool_flags(parser: ArgumentParser) -> frozenset[str]:
-    """Return the flags of type bool, those of settings too: `--resume`, `--linear.augmentation`."""
-    actions = [action for action in parser._actions if getattr(action, "_typehint", None) is bool]
+def _lists_bracketed(words: list[str], list_flags: Collection[str]) -> list[str]:
+    """Write a list of names as YAML has it: `--self_training.teachers fused,file` with `[fused,file]`."""
+    bracketed = list(words)
+    for index, word in enumerate(words):
+        flag, is_joined, value = word.partition("=")
+        if is_joined and flag in list_flags and not value.startswith("["):
+            bracketed[index] = f"{flag}=[{value}]"
+        elif index and words[index - 1] in list_flags and not word.startswith(("[", "-")):
+            bracketed[index] = f"[{word}]"
+    return bracketed
+
+
+def _flags_of(parser: ArgumentParser, kind: object) -> frozenset[str]:
+    """Return the flags of a type, those of settings too: of bool `--resume` and `--linear.augmentation`."""
+    actions = [action for action in parser._actions if getattr(action, "_typehint", None) == kind]
     return frozenset(flag for action in actions for flag in action.option_strings)
 
 

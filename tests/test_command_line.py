@@ -375,7 +375,8 @@ def test_prompts_that_would_be_lost_are_refused(
 
 
 def test_which_flags_may_stand_bare() -> None:
-    flags = {name: command_line._bool_flags(build_parser(name, stage_function(name))) for name in ("segment", "linear")}
+    parsers = {name: build_parser(name, stage_function(name)) for name in ("segment", "linear")}
+    flags = {name: command_line._flags_of(parser, bool) for name, parser in parsers.items()}
     assert flags["segment"] == {"--multimask", "--mirrored", "--everything", "--pretrained"}
     assert flags["linear"] == {"--pretrained", "--trust_file", "--linear.augmentation"}
 
@@ -395,3 +396,23 @@ def test_bare_flags_reach_the_stage(
     status, out, _ = run(capsys, "linear", *words, *needed, "--print_config")
     printed = load_yaml_strictly(out)
     assert (status, printed["linear"]["augmentation"], printed["pretrained"]) == (0, augmentation, pretrained)
+
+
+@pytest.mark.parametrize(
+    ("words", "teachers"),
+    [
+        (("--self_training.teachers", "fused"), ["fused"]),
+        (("--self_training.teachers=fused,file",), ["fused", "file"]),
+        (("--self_training.teachers", "[fused,file]"), ["fused", "file"]),
+    ],
+)
+def test_a_list_of_names_needs_no_brackets(
+    words: tuple[str, ...], teachers: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(capsys, "saliency", *words, "--images", "d", "--out", "o", "--print_config")
+    assert (status, load_yaml_strictly(out)["self_training"]["teachers"]) == (0, teachers)
+
+
+def test_a_list_that_is_left_out_stays_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "saliency", "--self_training.teachers", "--images", "d", "--out", "o")
+    assert (status, "expected one argument" in err) == (2, True)
