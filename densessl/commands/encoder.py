@@ -66,6 +66,11 @@ class EncoderSettings:
     precision: Precision = "auto"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Make a file that is given as text a path; as neither a path nor a name it would be passed over."""
+        if isinstance(self.weights, str) and self.weights not in ("final", "initial"):
+            object.__setattr__(self, "weights", Path(self.weights))
+
 
 def encoder_kind(encoder: str | Callable[..., Any]) -> EncoderKind:
     """Say what an encoder is, by its name and by what lies on the disk.

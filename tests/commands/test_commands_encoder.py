@@ -113,6 +113,14 @@ def test_a_file_of_weights_is_not_for_a_run(trained: Path) -> None:
         open_encoder(EncoderSettings(str(trained), Path("w.pth")), CPU)
 
 
+def test_a_file_of_weights_may_be_text(tmp_path: Path) -> None:
+    text = str(tmp_path / "none.safetensors")
+    assert EncoderSettings("resnet18", text).weights == Path(text)  # type: ignore[arg-type]
+    assert EncoderSettings("resnet18", "initial").weights == "initial"
+    with pytest.raises(MissingInputError, match=r"none\.safetensors"):
+        open_encoder(EncoderSettings("resnet18", text), torch.device("cpu"))  # type: ignore[arg-type]
+
+
 def test_precision_is_part_of_what_a_store_holds(drawn: DrawnFolder, tmp_path: Path) -> None:
     refs = open_image_folder(drawn.images).images[:3]
     one, other = (
