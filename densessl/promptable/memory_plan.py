@@ -41,7 +41,8 @@ def plan_memory(frame: Frame, dim: int, max_memory_gb: float, device: torch.devi
     """Choose how many prompts go through the decoder at a time.
 
     frame: of the image. dim: channels of the embeddings. max_memory_gb: in 10^9 bytes, of what decoding and restoring
-    masks take; weights, the encoder's own work, the image and the resulting runs come on top.
+    masks take; weights, the encoder's own work, the image, the resulting runs and what the C library keeps of freed
+    blocks (some 30 MB) come on top.
 
     Raises:
         InputError: not even one prompt fits.

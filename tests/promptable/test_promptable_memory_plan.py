@@ -1,6 +1,7 @@
 """The bound on the memory of automatic masks, by the peak of a process."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -35,9 +36,13 @@ print(json.dumps(held("VmHWM") - before))
 
 
 def peak_bytes(max_memory_gb: float) -> int:
-    """Return what automatic masks took above what the process held with model, image and embedding."""
+    """Return what automatic masks took above what the process held with model, image and embedding.
+
+    Large blocks go back to the system as soon as they are freed: what the allocator keeps changes from run to run.
+    """
     words = [sys.executable, "-c", PROGRAM, str(max_memory_gb)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    at_once = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **at_once})
     assert done.returncode == 0, done.stderr
     return int(json.loads(done.stdout))
 
@@ -48,4 +53,4 @@ def test_decoding_and_restoring_stay_within_the_bound() -> None:
     """Of 4 points at 2000 x 3000 pixels, two at a time fit into the first bound, all into the second."""
     two, four = peak_bytes(0.07), peak_bytes(0.2)
     assert two < 0.07e9
-    assert two + 0.01e9 < four < 0.2e9  # by up to 0.048e9; less where the process held freed memory before
+    assert two + 0.03e9 < four < 0.2e9
