@@ -273,6 +273,7 @@ def check_encoder_settings(settings: EncoderSettings, kind: EncoderKind) -> None
             "weights": isinstance(settings.weights, Path),
             "pretrained": settings.pretrained,
             "normalisation": settings.normalisation != "auto",
+            "output_stride": settings.output_stride != EncoderSettings.output_stride,
         }
         for setting, is_given in foreign.items():
             if is_given:

@@ -105,6 +105,10 @@ def pretrain(
         dino_run = DinoRun(dino, training, seed)
         return pretrain_with_dino(out, source, model, objective, dino_run, resume=resume, profile=profile)
     check_no_dino(dino)
+    if masks is not None and saliency.plain() != SaliencySettings(keep_soft=saliency.keep_soft).plain():
+        raise InputError(
+            f"masks {masks} are given, and settings of saliency too, which would propose others; leave one of them out"
+        )
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     if objective.confidence_weighted and masks is None and not saliency.keep_soft:
         raise InputError(

@@ -139,7 +139,7 @@ class MaskFolderObjects:
         reading = self.folder.read(ref, size)
         ids = reading.foreground.astype(np.int64) if reading.instances is None else reading.instances
         masks = [ids == identifier for identifier in np.unique(ids[ids > 0])]
-        if self.parts == "ids" and reading.instances is not None:
+        if self.parts == "ids":
             return tuple(masks)
         return tuple(part for mask in masks for part in _connected(mask))
 

@@ -12,6 +12,7 @@ from densessl.data.mask_encodings import MaskCode, load_mask_file
 from densessl.data.masks import judge_encoding
 from densessl.errors import InputError
 from densessl.evaluation.label_map_folders import label_map_paths
+from densessl.evaluation.scores import check_classes
 from densessl.structures import ImageRef, ImageSet, LabelMap, LabelReader, MaskArray
 
 LabelKind = Literal["auto", "ids"]
@@ -47,6 +48,11 @@ class MaskLabels:
             labels[mask.values == self.ignore_index] = self.ignore_index
         return labels
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the values are class ids."""
+        return self.code is None or self.code.name in _ID_ENCODINGS
+
     def __str__(self) -> str:
         if self.code is None:
             return "class ids"
@@ -80,10 +86,18 @@ class ChosenClasses:
 def only_classes(truth: ImageSet, classes: tuple[int, ...], ignore_index: int) -> ImageSet:
     """Return the set with labels in which only the background and `classes` count; others are ignored.
 
-    Raises `InputError` where the set has no labels, or where a class is negative or the ignore index.
+    Raises `InputError` where the set has no labels, or masks without classes, and where a class is negative, the
+    ignore index or none of the set's.
     """
     if truth.labels is None:
         raise InputError(f"{truth.name} has no labels, so no classes can be chosen from them")
+    if isinstance(truth.labels, MaskLabels) and not truth.labels.has_classes:
+        raise InputError(
+            f"{truth.name} is read as {truth.labels}, which have no classes to choose; where its values are class ids, "
+            "say so with --label_kind ids"
+        )
+    if truth.class_names:
+        check_classes(classes, len(truth.class_names))
     wrong = [index for index in classes if index < 0 or index == ignore_index]
     if wrong:
         raise InputError(

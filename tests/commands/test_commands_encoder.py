@@ -101,6 +101,7 @@ def test_files_of_programs(tmp_path: Path) -> None:
         ({"encoder": "net.pt", "weights": Path("w.pth")}, "weights belongs to timm names, but encoder net.pt is none"),
         ({"encoder": "a:b", "pretrained": True}, "pretrained belongs to timm names, but encoder a:b is none"),
         ({"encoder": colours, "normalisation": "timm"}, "normalisation belongs to timm names, but encoder a Python"),
+        ({"encoder": colours, "output_stride": 16}, "output_stride belongs to timm names, but encoder a Python"),
     ],
 )
 def test_settings_of_another_kind(settings: dict, message: str) -> None:

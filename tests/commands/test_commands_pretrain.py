@@ -142,6 +142,12 @@ def test_initial_weights_from_another_run(trained: Path, drawn: DrawnFolder, tmp
 # Bad input
 
 
+def test_masks_and_settings_of_masks_that_would_be_proposed(folder: DrawnFolder) -> None:
+    outcome = pretrain(folder, "--saliency.threshold", "0.3")
+    assert outcome.status == 1
+    assert f"masks {folder.masks} are given, and settings of saliency too" in outcome.err
+
+
 def test_no_such_folder(tmp_path: Path) -> None:
     outcome = command("pretrain", "--out", tmp_path / "run", "--images", tmp_path / "none")
     assert (outcome.status, outcome.out) == (1, "")

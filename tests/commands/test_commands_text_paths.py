@@ -2,13 +2,14 @@
 
 import inspect
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from densessl.command_line import COMMANDS, stage_function
 from densessl.commands.saliency_metrics import saliency_metrics
 from densessl.commands.text_paths import text_paths
-from densessl.errors import MissingInputError
+from densessl.errors import InputError, MissingInputError
 
 
 @text_paths
@@ -20,6 +21,21 @@ def test_text_becomes_a_path() -> None:
     assert echo("out", "in", "name", file="f") == [Path("out"), Path("in"), "name", Path("f")]  # type: ignore[arg-type]
     assert echo(Path("out")) == [Path("out"), None, "a", None]
     assert list(inspect.signature(echo).parameters) == ["out", "images", "name", "file"]
+
+
+@text_paths
+def choose(kind: Literal["ids", "auto"] = "auto", stride: Literal[8, 16] | None = None) -> tuple[object, object]:
+    return kind, stride
+
+
+def test_a_word_that_a_setting_does_not_know_is_refused() -> None:
+    assert choose() == ("auto", None)
+    assert choose("ids", stride=16) == ("ids", 16)
+    assert choose(stride=None) == ("auto", None)
+    with pytest.raises(InputError, match="kind is 'id'; it must be one of ids, auto"):
+        choose("id")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="stride is 12; it must be one of 8, 16"):
+        choose(stride=12)  # type: ignore[arg-type]
 
 
 def test_wrong_arguments_are_told_as_usual() -> None:

@@ -128,3 +128,13 @@ def test_faults_are_told(tmp_path: Path) -> None:
         open_objects(tmp_path / "other.json", [REF], ALL)
     with pytest.raises(MissingInputError, match="no mask folder"):
         open_objects(tmp_path / "nowhere", [REF], ALL)
+
+
+def test_ids_of_masks_with_one_object_are_taken_whole(tmp_path: Path) -> None:
+    two_pieces = np.zeros(SIZE)
+    two_pieces[0, 0] = two_pieces[-1, -1] = 255
+    folder = _map(tmp_path, two_pieces, is_palette=False)
+    ref = ImageRef("a/one", tmp_path)
+    for parts, num in (("ids", 1), ("connected", 2)):
+        settings = ObjectSettings(parts=parts, min_area=0)  # type: ignore[arg-type]
+        assert len(open_objects(folder, [ref], settings).read(ref, SIZE)) == num

@@ -116,3 +116,19 @@ def test_classes_that_cannot_count(tmp_path: Path, index: int) -> None:
 def test_a_set_without_labels_has_no_classes() -> None:
     with pytest.raises(InputError, match="photos has no labels"):
         only_classes(ImageSet("photos", ()), (3,), IGNORE)
+
+
+def test_masks_have_no_classes_to_choose(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 15]], dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"is read as masks \(.*\), which have no classes.*--label_kind ids"):
+        only_classes(open_truth_folder(tmp_path, IGNORE), (15,), IGNORE)
+    truth = only_classes(open_truth_folder(tmp_path, IGNORE, "ids"), (15,), IGNORE)
+    assert masks_of(truth) == [([[0, 1]], [[1, 1]])]
+
+
+def test_a_class_that_the_set_does_not_have() -> None:
+    truth = ImageSet(
+        "photos", (), class_names=("background", "cat"), labels=lambda ref: np.zeros((1, 1), dtype=np.int64)
+    )
+    with pytest.raises(InputError, match="class 2 is not one of the 2 classes"):
+        only_classes(truth, (2,), IGNORE)
