@@ -105,9 +105,12 @@ def pretrain(
         dino_run = DinoRun(dino, training, seed)
         return pretrain_with_dino(out, source, model, objective, dino_run, resume=resume, profile=profile)
     check_no_dino(dino)
-    if masks is not None and saliency.plain() != SaliencySettings(keep_soft=saliency.keep_soft).plain():
+    usual = SaliencySettings(keep_soft=saliency.keep_soft).plain()
+    unused = [f"{name} {value}" for name, value in saliency.plain().items() if value != usual[name]]
+    if masks is not None and unused:
         raise InputError(
-            f"masks {masks} are given, and settings of saliency too, which would propose others; leave one of them out"
+            f"masks {masks} are given, and settings of saliency too ({', '.join(unused)}), which would propose others; "
+            "leave one of them out"
         )
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     if objective.confidence_weighted and masks is None and not saliency.keep_soft:

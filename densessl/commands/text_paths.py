@@ -37,8 +37,7 @@ def text_paths(stage: Callable[Given, Result]) -> Callable[Given, Result]:
             if isinstance(given.arguments.get(name), str):
                 given.arguments[name] = Path(given.arguments[name])
         for name, options in choices.items():
-            value = given.arguments.get(name, options[0])
-            if value not in options:
+            if name in given.arguments and (value := given.arguments[name]) not in options:
                 accepted = ", ".join(str(option) for option in options if option is not None)
                 raise InputError(f"{name} is {value!r}; it must be one of {accepted}")
         return stage(*given.args, **given.kwargs)
