@@ -24,7 +24,9 @@ from densessl.errors import InputError
 from densessl.files import make_folder, read_json
 from densessl.machine import loader_processes
 from densessl.saliency.generation import generate_proposals
+from densessl.saliency.processing import reading_sha256
 from densessl.saliency.proposals import SaliencySettings
+from densessl.saliency.record_journal import ImageRecord, append_record, drop_cut_line, index_records
 from densessl.segmenter import Segmenter
 from densessl.structures import ImageRef, ImageSet, LabelMap, Rejection
 from densessl.training.run_folder import environment_record
@@ -53,9 +55,10 @@ def predict(
     """Give new images the clusters that `cluster` found: label maps and overlays. Nothing is fitted, no label is read.
 
     Writes label_maps/STEM.png, overlays/STEM.png and predict.json below --out. A call that was stopped goes on where
-    it ended when it is repeated; images that have a label map are not done again, but their overlays are drawn anew
-    where the names of clusters (CLUSTERS/names.yaml) have changed. An image or mask that cannot be used, or an image
-    in which no foreground was found, is listed with the reason, and tried again by the next call.
+    it ended when it is repeated; images that have a label map are done again only where their file, or their mask, has
+    changed, but overlays are drawn anew where the names of clusters (CLUSTERS/names.yaml) have. An image or mask that
+    cannot be used, or an image in which no foreground was found, is listed with the reason, and tried again by the next
+    call.
 
     Args:
         clusters: the --out of `cluster`, or a run folder that holds clusters/.
@@ -83,31 +86,54 @@ def predict(
     record = predict_record(segmenter, images, masks, environment_record(device))
     has_new_names = claim_predict_folder(out, record)
     folder = PredictFolder(out)
+    given_masks = None if masks is None else open_mask_folder(masks, image_set.images)
+    _drop_outdated(folder, image_set, given_masks)
     done = [ref for ref in image_set.images if folder.label_map(ref.stem).is_file()]
     rejected = list(_redraw(segmenter, folder, done, always=has_new_names))
     todo = [ref for ref in image_set.images if not folder.label_map(ref.stem).is_file()]
     if todo:
-        mask_folder, without_mask = _masks(image_set, todo, masks, out / "proposals", settings)
+        mask_folder, without_mask = given_masks, list[Rejection]()
+        if settings is not None:
+            mask_folder, without_mask = _propose(image_set, todo, out / "proposals", settings)
         rejected += without_mask
         missing = {item.stem for item in without_mask}
         workers = loader_processes(num_workers)
         given = [ref for ref in todo if ref.stem not in missing]
-        rejected += _label(segmenter, folder, given, mask_folder, batch_size, workers)
+        digests = {ref.stem: reading_sha256(ref, given_masks) for ref in given}  # before any is read
+        rejected += _label(segmenter, folder, given, mask_folder, digests, batch_size, workers)
     num_labelled = sum(folder.label_map(ref.stem).is_file() for ref in image_set.images)
     write_predict_record(out, record, len(image_set), num_labelled, rejected)
     _print_end(out, image_set, num_labelled, len(done), rejected)
     return PredictResult(out, num_labelled, len(done), tuple(rejected))
 
 
-def _masks(
-    images: ImageSet, todo: list[ImageRef], masks: Path | None, proposals: Path, settings: SaliencySettings | None
-) -> tuple[MaskFolder | None, list[Rejection]]:
-    """Return the masks of the images to do, None where the network finds the foreground, and images without mask.
+def _drop_outdated(folder: PredictFolder, images: ImageSet, masks: MaskFolder | None) -> None:
+    """Remove what was made of images, or of given masks, that hold something else now.
 
-    masks: the folder that was given. proposals: where they are proposed, if there are settings for that.
+    Folders of earlier versions do not say; a file that cannot be read now is given the benefit of the doubt.
     """
-    if settings is None:
-        return None if masks is None else open_mask_folder(masks, images.images).only(todo), []
+    known = {stem: place.file_sha256 for stem, place in index_records(folder.out).items()}
+    outdated = [
+        ref.stem
+        for ref in images.images
+        if known.get(ref.stem) is not None
+        and folder.label_map(ref.stem).is_file()
+        and reading_sha256(ref, masks) not in (None, known[ref.stem])
+    ]
+    for stem in outdated:
+        folder.label_map(stem).unlink()
+        folder.overlay(stem).unlink(missing_ok=True)
+    if outdated:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+            f"{len(outdated)} images hold something else than when they were labelled, or their masks do "
+            f"({outdated[0]}{', ...' if len(outdated) > 1 else ''}): they are done again"
+        )
+
+
+def _propose(
+    images: ImageSet, todo: list[ImageRef], proposals: Path, settings: SaliencySettings
+) -> tuple[MaskFolder | None, list[Rejection]]:
+    """Propose masks for the images; returns them, None where there is none at all, and images to do without mask."""
     generate_proposals(images, proposals, settings)
     reasons = {
         str(item["stem"]): str(item["reason"])
@@ -116,7 +142,7 @@ def _masks(
     rejected = [Rejection(ref.stem, reasons[ref.stem]) for ref in todo if ref.stem in reasons]
     if len(reasons) == len(images):
         return None, rejected
-    return open_mask_folder(proposals, images.images).only(todo), rejected
+    return open_mask_folder(proposals, images.images), rejected
 
 
 def _label(
@@ -124,20 +150,28 @@ def _label(
     folder: PredictFolder,
     images: list[ImageRef],
     masks: MaskFolder | None,
+    digests: dict[str, str | None],
     batch_size: int,
     num_workers: int,
 ) -> Iterator[Rejection]:
-    """Write overlay and label map of each image; yield those left out."""
+    """Write overlay and label map of each image; yield those left out.
+
+    masks: those of more images, maybe; None where the network finds the foreground. digests: of what each image is
+    made from (`reading_sha256`).
+    """
     if not images:
         return
     refs = {ref.stem: ref for ref in images}
-    results = segmenter.predict_all(images, masks, batch_size, num_workers)
+    journal = folder.out / "records.jsonl"
+    drop_cut_line(journal)
+    results = segmenter.predict_all(images, masks and masks.only(images), batch_size, num_workers)
     for item in track(results, "predict", total=len(images), console=Console(stderr=True)):
         if isinstance(item, Rejection):
             yield item
             continue
         stem, label_map = item
         _write_overlay(segmenter, folder, refs[stem], label_map)
+        append_record(journal, ImageRecord(stem, file_sha256=digests[stem]))
         write_label_map(folder.label_map(stem), label_map)  # last: it says that the image is finished
 
 

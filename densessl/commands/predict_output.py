@@ -3,6 +3,7 @@
 OUT/label_maps/STEM.png  values as `cluster` gives them: 0 background, c + 1 for cluster c (c, where all pixels are)
 OUT/overlays/STEM.png    the label map over the photograph, names below; colours and names as in the report
 OUT/proposals/           the masks that were proposed for the images, where none were given
+OUT/records.jsonl        the SHA-256 of what each label map was made from (`record_journal`)
 OUT/predict.json
 """
 

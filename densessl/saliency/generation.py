@@ -15,7 +15,7 @@ from densessl.files import check_unused_folder, make_folder, read_json, write_js
 from densessl.saliency.estimators import NETWORK_METHODS
 from densessl.saliency.feature_settings import DEEP_METHODS
 from densessl.saliency.mask_provenance import made_elsewhere, masks_provenance, recorded_supervision
-from densessl.saliency.processing import one_thread, process_images, source_sha256
+from densessl.saliency.processing import one_thread, process_images, reading_sha256
 from densessl.saliency.proposal_store import (
     DESCRIPTION,
     LISTS,
@@ -175,7 +175,7 @@ def generate_proposals(
 
 
 class _Changes:
-    """Which records are of other files than those that bear the images' names now.
+    """Which records are of other files than those that bear the images' names now, or of maps that were read otherwise.
 
     Those of images that another shard works on are looked at only where two of them differ.
     """
@@ -202,7 +202,7 @@ class _Changes:
         if record.stem not in self._own and seen == record.file_sha256:
             return False
         if record.stem not in self._digests:
-            self._digests[record.stem] = source_sha256(image, self._maps)
+            self._digests[record.stem] = reading_sha256(image, self._maps)
         return self._digests[record.stem] not in (None, record.file_sha256)
 
 

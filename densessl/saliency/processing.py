@@ -151,8 +151,16 @@ def source_sha256(image: ImageRef, maps: MaskFolder | None) -> str | None:
         return None
 
 
-def _finish_image(out: Path, settings: SaliencySettings, maps: MaskFolder | None, image: ImageRef) -> ImageRecord:
+def reading_sha256(image: ImageRef, maps: MaskFolder | None) -> str | None:
+    """Return `source_sha256`, for a given map together with how it is read: other files of its folder decide that."""
     digest = source_sha256(image, maps)
+    if digest is None or maps is None:
+        return digest
+    return hashlib.sha256(f"{digest} {maps.code!r}".encode()).hexdigest()
+
+
+def _finish_image(out: Path, settings: SaliencySettings, maps: MaskFolder | None, image: ImageRef) -> ImageRecord:
+    digest = reading_sha256(image, maps)
     record = _work_on(out, settings, maps, image)
     if record.reason is not None:
         remove_image(out, image.stem)

@@ -212,6 +212,33 @@ def test_going_on_after_broken_files(copied: Clustered, tmp_path: Path) -> None:
     assert_same_maps({"3": maps_of(out)["3"]}, {"3": maps_of(copied.clusters)["3"]})
 
 
+@pytest.mark.parametrize("with_masks", [True, False], ids=["given masks", "foreground of the network"])
+def test_changed_files_are_done_again(with_masks: bool, copied: Clustered, trained: Path, tmp_path: Path) -> None:
+    images, masks, out = copied.drawn.images, copied.drawn.masks, tmp_path / "out"
+    flags = ("--num_clusters", "3", "--protocol", "maskcontrast")
+    clusters = copied.run if with_masks else cluster(trained, tmp_path / "clusters", "--images", images, *flags)
+    words = ("--masks", masks) if with_masks else ()
+    assert predict(clusters, images, out, *words).status == 0
+    before = maps_of(out)
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*/*.png")}
+    Image.fromarray(np.rot90(read_image(images / "2.jpg"))).save(images / "2.jpg", quality=95)
+    if with_masks:
+        Image.fromarray(np.rot90(np.asarray(Image.open(masks / "2.png")))).save(masks / "2.png")
+        Image.fromarray(np.asarray(Image.open(masks / "6.png"))[::-1]).save(masks / "6.png")
+    changed = {"2", "6"} if with_masks else {"2"}
+    outcome = predict(clusters, images, out, *words)
+    assert outcome.status == 0, outcome.err
+    assert (
+        f"{len(changed)} images hold something else than when they were labelled, or their masks do (2" in outcome.err
+    )
+    assert f"{NUM_IMAGES} label maps of {NUM_IMAGES} images, {NUM_IMAGES - len(changed)} finished before" in outcome.err
+    again = {path.stem for path, time in times.items() if path.stat().st_mtime_ns != time}
+    assert again == changed
+    assert maps_of(out)["2"].shape == before["2"].shape[::-1]
+    outcome = predict(clusters, images, out, *words)
+    assert f"{NUM_IMAGES} label maps of {NUM_IMAGES} images, {NUM_IMAGES} finished before" in outcome.err
+
+
 def test_new_names_draw_overlays_anew_and_no_label_map(copied: Clustered, tmp_path: Path) -> None:
     out, words = tmp_path / "out", ("--masks", copied.drawn.masks)
     assert predict(copied.run, copied.drawn.images, out, *words).status == 0

@@ -341,6 +341,22 @@ def test_another_map_of_method_file_is_read_again(images, tmp_path):
     assert cv2.imread(str(tmp_path / "out/masks/0.png"), cv2.IMREAD_UNCHANGED)[:, :20].all()
 
 
+def test_maps_that_make_others_be_read_otherwise(images, tmp_path):
+    """Two values are background and foreground, whatever they are; beside a map of all values they are grey."""
+    maps, out = tmp_path / "maps", tmp_path / "out"
+    maps.mkdir()
+    cv2.imwrite(str(maps / "0.png"), np.full((48, 64), 100, np.uint8) * (np.arange(64) < 40))
+    settings = SaliencySettings(method="file", masks=maps)
+    generate_proposals(images, out, settings, num_workers=0)
+    assert (out / "masks/0.png").exists()
+    cv2.imwrite(str(maps / "2.png"), np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1)))
+    for folder in (out, tmp_path / "new"):
+        generate_proposals(images, folder, settings, num_workers=0)
+    assert not (out / "masks/0.png").exists()
+    for name in ("masks/2.png", "proposals.json", "rejected.json", "saliency.json"):
+        assert (out / name).read_bytes() == (tmp_path / "new" / name).read_bytes()
+
+
 def test_nothing_left_to_do_is_said(images, tmp_path):
     (tmp_path / "in/broken.jpg").unlink()
     images = open_image_folder(tmp_path / "in")
