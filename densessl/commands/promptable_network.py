@@ -20,16 +20,16 @@ class PromptableSource:
     """Where a command's promptable model comes from.
 
     weights: file of a whole model. encoder: timm name of a backbone under a decoder of random weights; encoder_weights:
-    file of that backbone; pretrained: timm's own for it; size_px: long side of the images it sees; seed: of what is
-    random.
+    file of that backbone; pretrained: timm's own for it; size_px: long side of the images it sees, 1024 where
+    not given; seed: of what is random, 0 where not given.
     """
 
     weights: Path | None
     encoder: str | None
     encoder_weights: Path | None
     pretrained: bool
-    size_px: int = 1024
-    seed: int = 0
+    size_px: int | None = None
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.encoder is None):
@@ -40,7 +40,7 @@ class PromptableSource:
             )
         if self.encoder is None and (self.encoder_weights is not None or self.pretrained):
             raise InputError("encoder_weights and pretrained are those of a timm backbone; name it (--encoder)")
-        if self.encoder is None and (self.size_px != PromptableSource.size_px or self.seed != PromptableSource.seed):
+        if self.encoder is None and (self.size_px is not None or self.seed is not None):
             raise InputError(
                 f"size_px and seed are those of a model that is named (--encoder); weights {self.weights} bring their "
                 "size, and nothing in them is random: leave them out"
@@ -73,8 +73,11 @@ def open_promptable_model(source: PromptableSource) -> OpenedModel:
         model, report = load_promptable_model(source.weights)
         identity = {"weights": source.weights.resolve(), "weights_sha256": file_sha256(source.weights)}
         return OpenedModel(model, report.supervision, {**identity, "model": plain(model.settings)}, is_untrained=False)
-    settings = PromptableSettings(source.encoder or "", source.size_px)
-    torch.manual_seed(source.seed)
+    settings = PromptableSettings(
+        source.encoder or "", PromptableSettings.size_px if source.size_px is None else source.size_px
+    )
+    seed = source.seed or 0
+    torch.manual_seed(seed)
     model = build_promptable_model(settings, pretrained=source.pretrained).eval()
     loaded = None if source.encoder_weights is None else load_backbone_weights(model, source.encoder_weights)
     encoder = first_weights_provenance(settings.encoder, loaded, pretrained=source.pretrained)
@@ -82,7 +85,7 @@ def open_promptable_model(source: PromptableSource) -> OpenedModel:
         "encoder_weights": source.encoder_weights and source.encoder_weights.resolve(),
         "encoder_weights_sha256": source.encoder_weights and file_sha256(source.encoder_weights),
         "pretrained": source.pretrained,
-        "seed": source.seed,
+        "seed": seed,
     }
     supervision = f"encoder: {encoder}; decoder: none (random weights)"
     return OpenedModel(model, supervision, {**identity, "model": plain(settings)}, is_untrained=True)

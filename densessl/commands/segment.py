@@ -48,12 +48,12 @@ def segment(
     encoder: str | None = None,
     encoder_weights: Path | None = None,
     pretrained: bool = False,
-    size_px: int = 1024,
+    size_px: int | None = None,
     automatic: AutomaticSettings = AutomaticSettings(),
     map: MapSettings = MapSettings(),
     max_memory_gb: float = MAX_MEMORY_GB,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
-    seed: int = 0,
+    seed: int | None = None,
 ) -> "EverythingSummary | PredictedMasks":
     """Segment what points, a box or a mask prompt show in an image, or everything in one image or a folder of them.
 
@@ -84,14 +84,14 @@ def segment(
         encoder: instead, the timm name of a backbone under a decoder of random weights, whose masks mean nothing yet.
         encoder_weights: file with that backbone's weights (torchvision, timm, DINO, a run's final.safetensors, ...).
         pretrained: let timm download its published weights for that backbone.
-        size_px: long side of the images that a model named by encoder sees, a multiple of 16.
+        size_px: long side of the images that a model named by encoder sees, a multiple of 16; 1024 where not given.
         automatic: how masks of everything are proposed and chosen.
         map: which of them the maps hold.
         max_memory_gb: bound on the memory that decoding and restoring masks of everything take, in 10^9 bytes; the
             weights, the encoder's own work, the image and the runs of all masks that pass the thresholds (16 bytes a
             run, before duplicates are removed) come on top.
         precision: fp32, bf16, or auto (bf16 where the machine multiplies it in hardware).
-        seed: of the random weights of a model named by encoder.
+        seed: of the random weights of a model named by encoder; 0 where not given.
 
     Returns:
         The masks of the prompt, or of everything the counts.

@@ -401,6 +401,7 @@ def bad(words: Sequence[object], message: str) -> object:
         ),
         bad(("--points", "5,5,1", "--max_memory_gb", "2"), "max_memory_gb is 2, but it is for --everything true"),
         bad(("--points", "5,5,1", "--size_px", "64"), "size_px and seed are those of a model that is named"),
+        bad(("--points", "5,5,1", "--size_px", "1024"), "size_px and seed are those of a model that is named"),
         bad(("--points", "5,5,1", "--seed", "1"), "size_px and seed are those of a model that is named"),
         bad(("--everything", "true", "--select", "best"), "select, multimask, refine and mirrored are for prompts"),
         bad(("--everything", "true", "--refine", "grabcut"), "select, multimask, refine and mirrored are for prompts"),
