@@ -22,9 +22,9 @@ from densessl.errors import InputError
 from densessl.files import writable_folder
 
 RECORD = np.dtype(
-    [("num_bytes", "<i8"), ("height", "<i4"), ("width", "<i4"), ("scale", "<f4"), ("is_done", "u1"), ("unused", "V3")]
+    [("file_state", "<i8"), ("height", "<i4"), ("width", "<i4"), ("scale", "<f4"), ("is_done", "u1"), ("unused", "V3")]
 )
-"""Length of the image's file, native size, what stored features are multiplied by, and whether it is finished."""
+"""Digest of length and date of the image's file, native size, factor of its stored features, whether it is finished."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ STORE_FILE = "features.json"
 STEMS_FILE = "stems.json"
 REJECTED_FILE = "rejected.json"
 _EXPECTED = "the description of a feature store"
-_VERSION = 1
+_VERSION = 2  # raised whenever the files mean something else
 
 Projection = Callable[[torch.Tensor], torch.Tensor]
 
@@ -149,7 +149,10 @@ def read_store(folder: Path) -> tuple[StoreIdentity, StoreLayout]:
     content = read_json(folder / STORE_FILE, _EXPECTED)
     try:
         if content["version"] != _VERSION:
-            raise InputError(f"{folder} is a feature store of version {content['version']}; this one reads {_VERSION}")
+            raise InputError(
+                f"{folder} is a feature store of version {content['version']}; this one reads {_VERSION}: compute the "
+                "features again, in another folder"
+            )
         identity, layout = dict(content["identity"]), dict(content["layout"])
         framing = identity.pop("framing")
         height, width = framing["size_px"]

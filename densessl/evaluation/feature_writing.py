@@ -1,5 +1,6 @@
 """Filling a feature store: each image encoded once, whatever stops the process in between."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -44,8 +45,8 @@ def store_features(
 
     Loader processes read images ahead of the encoder, and a thread brings features to the disk behind it. Features are
     kept as float16 with a factor for each image (`to_float16`), saliency logits as float16. An image that cannot be
-    read costs one line and is tried again by the next call, and so is one whose file has changed in length. What a
-    call will take on the disk is said before it begins, and checked.
+    read costs one line and is tried again by the next call, and so is one whose file has another length or date than
+    then. What a call will take on the disk is said before it begins, and checked.
 
     Args:
         folder: new, empty, or filled by an earlier call with the same encoder, framing and stems.
@@ -66,16 +67,16 @@ def store_features(
     make_folder(folder)
     remove_abandoned_writes(folder)
     layout = _known_layout(folder, identity)
-    lengths = np.array([_length(ref) for ref in images], dtype=np.int64)
+    file_states = np.array([_file_state(ref) for ref in images], dtype=np.int64)
     is_marked = is_done = np.zeros(len(images), dtype=bool)
     if layout is not None:
         records = store_arrays(folder, layout, len(images))[2].read_all()
         is_marked = records["is_done"] == 1
-        is_done = is_marked & (records["num_bytes"] == lengths)
+        is_done = is_marked & (records["file_state"] == file_states)
     todo: list[int] = np.flatnonzero(~is_done).tolist()
     if todo:
         stale: list[int] = np.flatnonzero(is_marked & ~is_done).tolist()
-        writer = StoreWriter(folder, identity, stems, layout, lengths, stale)
+        writer = StoreWriter(folder, identity, stems, layout, file_states, stale)
         rejected = _encode(writer, [images[row] for row in todo], todo, encoder, framing, batch_size, num_workers)
         if len(rejected) == len(images):
             raise InputError(f"none of {len(images)} images could be encoded; the first: {rejected[0].reason}")
@@ -92,12 +93,14 @@ def _known_layout(folder: Path, identity: StoreIdentity) -> StoreLayout | None:
     return layout
 
 
-def _length(ref: ImageRef) -> int:
-    """Return the bytes of an image's file, -1 where there is none."""
+def _file_state(ref: ImageRef) -> int:
+    """Return 63 bits that tell the length and date of an image's file, wherever it lies; -1 where there is none."""
     try:
-        return ref.path.stat().st_size
+        found = ref.path.stat()
     except OSError:
         return -1
+    digest = hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ _LARGEST_FLOAT16 = 65504.0
 class StoreWriter:
     """Writes features to their place, and when they have reached the disk, that they are there.
 
-    stems, lengths: of the images and of their files.
+    stems, file_states: of the images; whose files are others once their state is another.
     layout: of a folder that was begun; None where the first batch decides it.
     stale: rows that are marked as finished, and are not any more.
     """
@@ -47,10 +47,10 @@ class StoreWriter:
         identity: StoreIdentity,
         stems: Sequence[str],
         layout: StoreLayout | None,
-        lengths: NDArray[np.int64],
+        file_states: NDArray[np.int64],
         stale: Sequence[int] = (),
     ) -> None:
-        self._folder, self._identity, self._stems, self._lengths = folder, identity, stems, lengths
+        self._folder, self._identity, self._stems, self._file_states = folder, identity, stems, file_states
         self._stale = stale
         self._layout = layout
         self._arrays: dict[str, ArrayFile] = {}
@@ -93,7 +93,7 @@ class StoreWriter:
                 self._write("features", row, values)
                 if saliency is not None:
                     self._write("saliency", row, _finite(saliency[index], item.stem, limit=_LARGEST_FLOAT16))
-                record = (self._lengths[row], *item.size, scale, 1, b"")
+                record = (self._file_states[row], *item.size, scale, 1, b"")
                 self._records.append((row, np.array(record, dtype=RECORD)))
             if time.monotonic() - self._last_commit >= COMMIT_SECONDS:
                 self._start_commit()

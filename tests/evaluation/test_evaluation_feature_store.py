@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,19 @@ def test_an_image_that_changed_is_done_again(tmp_path: Path) -> None:
     assert [item.stem for item in store.rejected] == ["004", "006"]
 
 
+def test_another_image_of_the_same_length_is_done_again(tmp_path: Path) -> None:
+    refs, encoder = list(_draw(tmp_path / "images")), Encoder()
+    for ref, grey in ((refs[0], 10), (refs[1], 200)):
+        Image.fromarray(np.full((20, 20, 3), grey, np.uint8)).save(ref.path.with_suffix(".bmp"))
+    refs[:2] = [replace(ref, path=ref.path.with_suffix(".bmp")) for ref in refs[:2]]
+    store_features(tmp_path / "store", refs, _of(Encoder()), FRAME)
+    shutil.copyfile(refs[1].path, refs[0].path)
+    moved = [replace(ref, path=shutil.copy2(ref.path, tmp_path / ref.path.name)) for ref in refs]
+    store = store_features(tmp_path / "store", moved, _of(encoder), FRAME)
+    assert encoder.num_images == 1  # files that only moved are the same
+    assert np.array_equal(store.pixels(0), store.pixels(1))
+
+
 def test_no_image_that_can_be_used(tmp_path: Path) -> None:
     refs = _draw(tmp_path / "images", 2)
     for ref in refs:
@@ -339,12 +353,12 @@ def test_damaged_stores(tmp_path: Path) -> None:
         open_feature_store(folder)
     store_features(folder, refs, _of(Encoder()), FRAME)
     content = json.loads((folder / "features.json").read_text())
-    for broken in ({**content, "layout": {}}, {**content, "identity": {"framing": 3}}, {"version": 1}, []):
+    for broken in ({**content, "layout": {}}, {**content, "identity": {"framing": 3}}, {"version": 2}, []):
         (folder / "features.json").write_text(json.dumps(broken))
         with pytest.raises(InputError, match=r"lacks a part or holds a wrong one"):
             open_feature_store(folder)
     (folder / "features.json").write_text(json.dumps({**content, "version": 9}))
-    with pytest.raises(InputError, match=r"feature store of version 9; this one reads 1"):
+    with pytest.raises(InputError, match=r"feature store of version 9; this one reads 2: compute the features again"):
         open_feature_store(folder)
     (folder / "features.json").write_text(json.dumps(content))
     (folder / "stems.json").write_text("[]")
