@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 
-from densessl.commands.benchmark_cards import (
-    check_own_folder,
-)
+from densessl.commands.attention_output import say
+from densessl.commands.benchmark_cards import check_own_folder
 from densessl.commands.benchmark_progress import Progress
 from densessl.commands.benchmark_table import Row
 from densessl.commands.classes import ClassSelection, parse_classes
@@ -35,6 +34,7 @@ from densessl.evaluation.pixel_protocols import LeopartSettings
 from densessl.files import make_folder, remove_abandoned_writes
 from densessl.models.dense_encoder import Normalisation
 from densessl.models.precision import Precision
+from densessl.training.dino_settings import changed_settings
 from densessl.training.finetuning import FinetuneSettings
 from densessl.training.run_folder import environment_record
 
@@ -144,6 +144,7 @@ def benchmark(
         instances,
         leopart=leopart,
     )
+    _tell_of_unused(settings, names)
     chosen = [named_protocol(name, settings) for name in names]
     opened = open_clustered_encoder(
         None,
@@ -199,6 +200,23 @@ def parse_protocols(protocols: str | Sequence[str]) -> tuple[str, ...]:
         what = f"protocol {unknown[0]!r} is unknown" if unknown else "no protocol is named"
         raise InputError(f"{what}; give all, or names among {', '.join(PROTOCOLS)}")
     return tuple(name for name in PROTOCOLS if name in names)
+
+
+def _tell_of_unused(settings: ProtocolSettings, names: Sequence[str]) -> None:
+    """Say of which protocols settings are given that do not run: a file of settings may serve several calls."""
+    usual = ProtocolSettings(None, range(1), 0)
+    groups = {
+        "linear": "linear",
+        "exact": "linear_exact",
+        "hummingbird": "hummingbird",
+        "finetune": "finetune",
+        "leopart": "leopart",
+    }
+    for group, name in groups.items():
+        given = changed_settings(getattr(settings, group), getattr(usual, group))
+        if given and name not in names:
+            texts = ", ".join(f"{group}.{field} {value}" for field, value in given.items())
+            say(f"{texts}: not used, since protocol {name} is not among those of this call (--protocols)")
 
 
 def _left_out(protocols: Sequence[NamedProtocol], data: ProtocolData, *, is_all: bool) -> dict[str, str]:

@@ -146,8 +146,13 @@ def embedding_space(
     opened = open_clustered_encoder(run, settings, device)
     fitted = None if clusters is None else open_clusters(clusters, opened)
     chosen = protocol_by_name(protocol, image_size) if fitted is None else fitted.clustering.protocol
-    make_folder(out)
     place = _place_of_masks(out, masks, opened)
+    if split_masks and place is None:
+        raise InputError(
+            "split_masks is true, but the foreground is what the run's saliency head finds, which is one mask for each "
+            "image; give --masks DIR, or leave it out"
+        )
+    make_folder(out)
     refs, mask_folder, without_mask = _open_masks(image_set, masks, place)
     workers = loader_processes(num_workers)
     pooling = Pooling(chosen, mask_folder, split_masks, batch_size, workers)

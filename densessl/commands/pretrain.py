@@ -15,6 +15,7 @@ from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_s
 from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
 from densessl.commands.provenance import first_weights_provenance
 from densessl.commands.text_paths import text_paths
+from densessl.commands.unused_saliency import refuse_saliency_beside_masks
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -105,13 +106,7 @@ def pretrain(
         dino_run = DinoRun(dino, training, seed)
         return pretrain_with_dino(out, source, model, objective, dino_run, resume=resume, profile=profile)
     check_no_dino(dino)
-    usual = SaliencySettings(keep_soft=saliency.keep_soft).plain()
-    unused = [f"{name} {value}" for name, value in saliency.plain().items() if value != usual[name]]
-    if masks is not None and unused:
-        raise InputError(
-            f"masks {masks} are given, and settings of saliency too ({', '.join(unused)}), which would propose others; "
-            "leave one of them out"
-        )
+    refuse_saliency_beside_masks(masks, saliency, free=("keep_soft",))
     settings = PretrainSettings(model=model, views=views, objective=objective, training=training, seed=seed)
     if objective.confidence_weighted and masks is None and not saliency.keep_soft:
         raise InputError(

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.provenance import first_weights_provenance
+from densessl.commands.unused_saliency import changed_saliency
 from densessl.data.layouts import open_images
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
@@ -96,7 +97,7 @@ def check_dino(
     """Raise `InputError` for masks and settings that DINO would pass over."""
     if masks is not None:
         raise InputError(f"masks {masks} is given, but objective.method dino sees images alone; leave masks out")
-    for name, value in changed_settings(saliency, SaliencySettings()).items():
+    for name, value in changed_saliency(saliency).items():
         raise InputError(f"saliency.{name} is {value}, but objective.method dino proposes no masks; leave it out")
     check_unused(model, views, objective, training)
 

@@ -31,6 +31,7 @@ from densessl.machine import loader_processes
 from densessl.models.precision import on_device
 from densessl.models.segmentation_network import load_segmentation_network
 from densessl.structures import IGNORE, ImageSet
+from densessl.training.dino_settings import changed_settings
 from densessl.training.run_folder import environment_record, plain
 from densessl.training.self_labelling import SelfLabellingSettings
 
@@ -99,8 +100,14 @@ def self_label(
     if batch_size < 1 or seed < 0:
         raise InputError(f"batch_size is {batch_size} and seed {seed}; they must be at least 1 and 0")
     if network is not None:
-        given = {"--run": run, "--num_clusters": num_clusters, "--eval_data": eval_data, "--eval_split": eval_split}
-        _refuse_with_network(network, {**given, "--masks": masks, "--resume": resume or None})
+        given: dict[str, object] = {"--run": run, "--num_clusters": num_clusters, "--masks": masks}
+        given |= {"--eval_data": eval_data, "--eval_split": eval_split}
+        given |= {"--resume": resume or None, "--image_size": image_size, "--seed": seed or None}
+        given |= {"--features": None if features == "embedding" else features}
+        given |= {"--weights": None if weights == "final" else weights}
+        taught = changed_settings(self_labelling, SelfLabellingSettings())
+        given |= {f"--self_labelling.{name}": value for name, value in taught.items()}
+        _refuse_with_network(network, given)
         shown = open_images(images, data, split)
         target = _target(shown, eval_masks, foreground, one_class_per_mask, chosen)
         return _apply(network, target, out)

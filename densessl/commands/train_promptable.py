@@ -10,6 +10,7 @@ from rich.console import Console
 from densessl.commands.pretrain_claim import check_same_images, claim_run, holds_training
 from densessl.commands.provenance import first_weights_provenance
 from densessl.commands.text_paths import text_paths
+from densessl.commands.unused_saliency import refuse_saliency_beside_masks
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
 from densessl.errors import InputError
@@ -29,7 +30,6 @@ from densessl.saliency.mask_provenance import masks_provenance
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet, Provenance, Rejection
 from densessl.training.devices import make_fabric
-from densessl.training.dino_settings import changed_settings
 from densessl.training.promptable_settings import InteractionSettings, PromptableTrainingSettings
 from densessl.training.promptable_training import PromptableResult, train_promptable_model
 from densessl.training.run_folder import environment_record, plain, record_run
@@ -92,12 +92,7 @@ def train_promptable(
     Raises:
         InputError: input that cannot be used; the message says what to change.
     """
-    unused = changed_settings(saliency, SaliencySettings())
-    if masks is not None and unused:
-        raise InputError(
-            f"masks {masks} are given, so that none are proposed, but settings of saliency are given too "
-            f"({', '.join(f'{name} {value}' for name, value in unused.items())}); leave one of the two out"
-        )
+    refuse_saliency_beside_masks(masks, saliency)
     model = with_encoder_of_run(model, backbone)
     network, report, supervision = initial_model(model, weights, backbone, seed, pretrained=pretrained)
     image_set = open_images(images, data, split, out)

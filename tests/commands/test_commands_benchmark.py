@@ -132,8 +132,11 @@ def test_a_second_call_takes_the_cards(finished: Path, voc: Path, tmp_path: Path
     assert outcome.err.count("finished before") == 2
     assert not (out / "features").exists()
     assert card(out, "retrieval")["miou"] == card(finished, "retrieval")["miou"]
-    outcome = benchmark(voc, out, *by_masks(voc), "--protocols", "native", "--seed", "3")
+    more = ("--seed", "3", "--leopart.num_clusters", "7", "--exact.max_passes", "3")
+    outcome = benchmark(voc, out, *by_masks(voc), "--protocols", "native", *more)
     assert "finished before" not in outcome.err
+    assert "exact.max_passes 3: not used, since protocol linear_exact is not among those of this call" in outcome.err
+    assert "leopart.num_clusters 7: not used" in outcome.err
     assert card(out, "native")["seeds"] == [3, 4]
 
 

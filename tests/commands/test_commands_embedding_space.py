@@ -250,6 +250,13 @@ def test_refusals(words: tuple[str, ...], message: str, drawn: DrawnFolder, tmp_
     assert message in outcome.err
 
 
+def test_a_head_has_no_masks_to_split(trained: Path, drawn: DrawnFolder, tmp_path: Path) -> None:
+    outcome = space(tmp_path / "out", "--run", trained, "--images", drawn.images, "--split_masks", "true")
+    assert outcome.status == 1
+    assert "split_masks is true, but the foreground is what the run's saliency head finds" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_masks_of_another_stage_are_not_written_over(drawn: DrawnFolder, tmp_path: Path) -> None:
     out = tmp_path / "masks_of_saliency"
     shutil.copytree(drawn.masks, out / "masks")

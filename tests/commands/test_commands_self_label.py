@@ -257,7 +257,7 @@ def test_images_that_cannot_be_used_are_left_out(trained: Path, tmp_path: Path) 
         (("--foreground", "masks", "--eval_split", "val"), "needs --eval_masks DIR"),
         (("--one_class_per_mask", "true"), "--one_class_per_mask true is only used with --foreground masks"),
         (("--eval_data", "somewhere"), "--eval_data somewhere needs --eval_split"),
-        (("--network", "n.safetensors"), "n.safetensors is applied as it is, so --run, --num_clusters, --masks would"),
+        (("--network", "n.safetensors"), "n.safetensors is applied as it is, so --run, --num_clusters, --masks, "),
     ],
 )
 def test_what_cannot_be_used(
@@ -270,12 +270,22 @@ def test_what_cannot_be_used(
     assert not (tmp_path / "out" / "round-1").exists()
 
 
+NO_TRAINING = (
+    *("--image_size", "64", "--seed", "2", "--features", "decoder", "--weights", "initial"),
+    *("--self_labelling.epochs", "3"),
+)
+
+
 def test_what_must_be_given(drawn: DrawnFolder, learned: Path, tmp_path: Path) -> None:
     for words, message in (
         (("--images", drawn.images), "needs --run RUN"),
         ((*drawn.flags(),), "needs --run RUN"),
         (("--images", drawn.images, "--run", "RUN"), "needs --masks DIR"),
         (("--images", drawn.images, "--network", "none.safetensors"), "no segmentation network none.safetensors"),
+        (
+            (*("--images", drawn.images, "--network", "n"), *NO_TRAINING),
+            "so --image_size, --seed, --features, --weights, --self_labelling.epochs would not be used",
+        ),
     ):
         outcome = command("self_label", "--out", tmp_path / "out", *words)
         assert outcome.status == 1

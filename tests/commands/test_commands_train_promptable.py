@@ -87,9 +87,10 @@ def test_stored_features_of_other_maps_are_made_again(images: Path, tmp_path: Pa
 
 
 def test_settings_of_proposals_beside_masks_are_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="are given, so that none are proposed, but settings of saliency"):
+    with pytest.raises(InputError, match=r"and settings of saliency too \(method frequency_tuned\)"):
         _train(images, tmp_path / "run", masks=images / "masks", saliency=SaliencySettings("frequency_tuned"))
     assert not (tmp_path / "run").exists()
+    _train(images, tmp_path / "run", masks=images / "masks", saliency=SaliencySettings(refine="colour_models"))
 
 
 def test_without_masks_they_are_proposed_and_no_label_is_claimed(images: Path, tmp_path: Path) -> None:
