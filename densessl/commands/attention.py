@@ -29,8 +29,8 @@ from densessl.commands.attention_output import (
     write_attention_record,
     write_png,
 )
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.online_evaluation import spread_evenly
-from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import MaskFolder, open_mask_folder
@@ -59,7 +59,7 @@ class AttentionResult:
     rejected: tuple[Rejection, ...]
 
 
-@text_paths
+@checked_arguments
 def attention(
     encoder: str,
     out: Path,

@@ -12,6 +12,7 @@ from densessl.commands.attention_output import say
 from densessl.commands.benchmark_cards import check_own_folder
 from densessl.commands.benchmark_progress import Progress
 from densessl.commands.benchmark_table import Row
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster_encoder import open_clustered_encoder
 from densessl.commands.encoder import EncoderSettings
@@ -25,7 +26,6 @@ from densessl.commands.protocol_runs import (
     reason_to_leave_out,
     splits_of,
 )
-from densessl.commands.text_paths import text_paths
 from densessl.errors import InputError, MissingInputError
 from densessl.evaluation.extraction import Foreground
 from densessl.evaluation.labelled_protocols import ExactLinearSettings, HummingbirdSettings, LinearScheduleSettings
@@ -48,7 +48,7 @@ class BenchmarkResult:
     text: str
 
 
-@text_paths
+@checked_arguments
 def benchmark(
     encoder: str | Callable[[torch.Tensor], torch.Tensor],
     data: Path,

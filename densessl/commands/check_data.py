@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from densessl.commands.text_paths import text_paths
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.data.layouts import DataReport, check_data_set
 
 
-@text_paths
+@checked_arguments
 def check_data(data: Path) -> int:
     """Check a data set (VOC layout, COCO layout or a plain folder of images) and print what was found.
 

@@ -1,5 +1,7 @@
 """The flag `--classes 0,8,10` as a tuple of class indices."""
 
+import operator
+
 from densessl.errors import InputError
 
 ClassSelection = list[int] | tuple[int, ...] | str | int | None
@@ -12,6 +14,6 @@ def parse_classes(classes: ClassSelection) -> tuple[int, ...] | None:
         return None
     words = str(classes).split(",") if isinstance(classes, str | int) else list(classes)
     try:
-        return tuple(int(word) for word in words)
-    except ValueError as error:
+        return tuple(int(word) if isinstance(word, str) else operator.index(word) for word in words)
+    except (TypeError, ValueError) as error:
         raise InputError(f"classes {classes!r} is not a list of class indices such as 0,8,10 ({error})") from error

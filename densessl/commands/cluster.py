@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster_encoder import check_foreground, open_clustered_encoder
 from densessl.commands.cluster_number import choose_number, parse_range
@@ -24,7 +25,6 @@ from densessl.commands.cluster_output import (
 )
 from densessl.commands.cluster_segmenter import segmenter_header
 from densessl.commands.encoder import EncoderSettings
-from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
@@ -71,7 +71,7 @@ class ClusterResult:
     num_left_out: int
 
 
-@text_paths
+@checked_arguments
 def cluster(
     run: Path | None,
     out: Path,

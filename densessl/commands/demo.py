@@ -4,9 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.run import run
 from densessl.commands.synth import synth
-from densessl.commands.text_paths import text_paths
 from densessl.data.view_settings import ViewSettings
 from densessl.models.mask_contrast_model import ModelSettings
 from densessl.objectives.settings import ObjectiveSettings
@@ -35,7 +35,7 @@ CLUSTER_SIZE_PX = 96
 """Images are clustered at about the scale at which the network saw them in training."""
 
 
-@text_paths
+@checked_arguments
 def demo(out: Path, seed: int = 0, resume: bool = False) -> int:
     """Render a small data set and run the whole pipeline on it, from random weights, with nothing downloaded.
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from densessl.commands.attention_output import say
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.cluster_encoder import ClusteredEncoder, open_clustered_encoder
 from densessl.commands.cluster_output import provenance_of
 from densessl.commands.embedded_masks import EMBEDDINGS_FILE, Pooling, pool_masks, write_embeddings
@@ -24,7 +25,6 @@ from densessl.commands.embedding_output import (
 )
 from densessl.commands.embedding_strips import make_strips, parse_queries, rows_of_queries
 from densessl.commands.encoder import EncoderSettings
-from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, open_mask_folder
 from densessl.errors import InputError
@@ -54,7 +54,7 @@ class EmbeddingSpaceResult:
     rejected: tuple[Rejection, ...]
 
 
-@text_paths
+@checked_arguments
 def embedding_space(
     out: Path,
     run: Path | None = None,

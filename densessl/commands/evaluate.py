@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.evaluate_output import pairing_counts, pairing_notes, plot_confusion, print_scores
-from densessl.commands.text_paths import text_paths
 from densessl.data.voc import read_class_names
 from densessl.errors import InputError
 from densessl.evaluation.bootstrap import ImageTotals, bootstrap_miou, compare_paired, image_totals
@@ -34,7 +34,7 @@ from densessl.training.processes import share_images
 LEAST_RESAMPLES = 100
 
 
-@text_paths
+@checked_arguments
 def evaluate(
     predictions: Path,
     labels: Path,

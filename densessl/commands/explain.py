@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.explanation import EndOfRun, describe_pair, gather_similar
-from densessl.commands.text_paths import text_paths
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
 from densessl.data.masks import MaskFolder, judge_encoding, open_mask_folder
@@ -29,7 +29,7 @@ from densessl.training.run_folder import load_run_model, read_config, rebuild
 SettingsT = TypeVar("SettingsT")
 
 
-@text_paths
+@checked_arguments
 def explain(
     run: Path,
     image: Path,

@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 import torch
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.export_folder import ExportFolder, claimed_export_folder
 from densessl.commands.promptable_network import OpenedModel, PromptableSource, open_promptable_model
-from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.synthetic import render_synthetic_image
@@ -56,7 +56,7 @@ class PromptableExport:
     int8: Int8Measurement | None
 
 
-@text_paths
+@checked_arguments
 def export_promptable(
     weights: Path,
     out: Path,

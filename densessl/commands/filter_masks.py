@@ -16,9 +16,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.promptable_network import PromptableSource, open_promptable_model
 from densessl.commands.recorded_folder import claim_folder, model_record, write_folder_record
-from densessl.commands.text_paths import text_paths
 from densessl.data.coco_annotations import mask_annotation
 from densessl.data.images import read_image
 from densessl.data.layouts import open_images
@@ -65,7 +65,7 @@ class FilteredMasks:
         )
 
 
-@text_paths
+@checked_arguments
 def filter_masks(
     out: Path,
     masks: Path,

@@ -6,19 +6,19 @@ from typing import Literal
 
 import torch
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.encoder import EncoderSettings
 from densessl.commands.protocol_data import DataSettings
 from densessl.commands.protocol_result import ProtocolSettings
 from densessl.commands.single_protocol import ProtocolOutcome, run_alone
-from densessl.commands.text_paths import text_paths
 from densessl.evaluation.labelled_protocols import HummingbirdSettings
 from densessl.evaluation.network_features import FeatureMap
 from densessl.models.dense_encoder import Normalisation
 from densessl.models.precision import Precision
 
 
-@text_paths
+@checked_arguments
 def knn(
     encoder: str | Callable[[torch.Tensor], torch.Tensor],
     data: Path,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from densessl.commands.text_paths import text_paths
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ObjectSettings, open_objects
 from densessl.data.pasted_scenes import PasteSettings
@@ -12,7 +12,7 @@ from densessl.data.pasted_set import SPLIT, PastedSet, write_pasted_set
 from densessl.saliency.mask_provenance import masks_provenance
 
 
-@text_paths
+@checked_arguments
 def paste(
     out: Path,
     masks: Path,

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.predict_output import (
     PredictFolder,
     claim_predict_folder,
@@ -15,7 +16,6 @@ from densessl.commands.predict_output import (
     predict_record,
     write_predict_record,
 )
-from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.label_maps import read_label_map, write_label_map
@@ -42,7 +42,7 @@ class PredictResult:
     rejected: tuple[Rejection, ...]
 
 
-@text_paths
+@checked_arguments
 def predict(
     clusters: Path,
     images: Path,

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.neighbours import find_neighbours
 from densessl.commands.online_evaluation import OnlineEvaluation, monitoring_note
 from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.pretrain_dino import ImageSource, check_dino, check_no_dino, pretrain_with_dino
 from densessl.commands.provenance import first_weights_provenance
-from densessl.commands.text_paths import text_paths
 from densessl.commands.unused_saliency import refuse_saliency_beside_masks
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
@@ -54,7 +54,7 @@ _FREE_ON_RESUME = {
 }
 
 
-@text_paths
+@checked_arguments
 def pretrain(
     out: Path,
     images: Path | None = None,

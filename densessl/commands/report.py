@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from densessl.commands.text_paths import text_paths
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.report.page import write_report
 from densessl.report.run_folder import read_run
 
 
-@text_paths
+@checked_arguments
 def report(run: Path, out: Path | None = None) -> Path:
     """Write one self-contained HTML page that shows what a run did and how well.
 

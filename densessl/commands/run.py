@@ -9,11 +9,11 @@ from typing import Literal
 
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection
 from densessl.commands.cluster import ClusterResult, check_cluster_settings, cluster
 from densessl.commands.pretrain import pretrain
 from densessl.commands.report import report
-from densessl.commands.text_paths import text_paths
 from densessl.data.images import image_size
 from densessl.data.layouts import open_images
 from densessl.data.masks import open_mask_folder
@@ -38,7 +38,7 @@ class RunResult:
     initial_clusters: ClusterResult | None
 
 
-@text_paths
+@checked_arguments
 def run(
     out: Path,
     images: Path | None = None,

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.patch_training import train_patches
 from densessl.commands.saliency_gallery import write_gallery
 from densessl.commands.self_training import self_train
 from densessl.commands.shards import choose_shard, cores_per_process
-from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.errors import InputError
 from densessl.files import remove_abandoned_writes
@@ -21,7 +21,7 @@ from densessl.training.patch_training import PatchTrainingSettings
 from densessl.training.self_training import SelfTrainingSettings
 
 
-@text_paths
+@checked_arguments
 def saliency(
     out: Path,
     images: Path | None = None,

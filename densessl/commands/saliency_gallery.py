@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from densessl.commands.text_paths import text_paths
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.data.layouts import open_images
 from densessl.report.saliency_gallery import write_saliency_gallery
 from densessl.report.saliency_gallery_contents import gather_saliency_gallery
@@ -13,7 +13,7 @@ from densessl.structures import ImageSet
 NUM_PER_SECTION = 24
 
 
-@text_paths
+@checked_arguments
 def saliency_gallery(
     masks: Path,
     images: Path | None = None,

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
-from densessl.commands.text_paths import text_paths
 from densessl.data.coco import CocoLabels
 from densessl.data.layouts import open_data_set
 from densessl.errors import InputError
@@ -24,7 +24,7 @@ from densessl.files import write_json
 from densessl.structures import IGNORE, ImageSet
 
 
-@text_paths
+@checked_arguments
 def saliency_metrics(
     predictions: Path,
     labels: Path | None = None,
@@ -90,6 +90,11 @@ def saliency_metrics(
             predictions, truth, settings, lambda done, total: bar.update(task, completed=done, total=total)
         )
     scores = _scores_without_faults(folder)
+    if chosen is not None and not any(image.num_foreground_px for image in scores.per_image):
+        raise InputError(
+            f"no pixel of any of {scores.num_images} images is of classes {classes}, so every measure would be of "
+            "maps against nothing; choose classes that the labels hold"
+        )
     content = _to_json(folder, scores, truth)
     if file is not None:
         source = find_instances(truth, folder.images, ignore_index)

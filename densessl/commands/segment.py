@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.promptable_network import OpenedModel, PromptableSource, open_promptable_model
 from densessl.commands.recorded_folder import claim_folder, model_record, write_folder_record
 from densessl.commands.segment_everything import EverythingSummary, segment_everything
 from densessl.commands.segment_prompts import GivenPrompt, read_prompt
-from densessl.commands.text_paths import text_paths
 from densessl.data.image_folder import open_image_folder
 from densessl.data.images import read_image
 from densessl.data.masks import SEGMENT_RECORD
@@ -31,7 +31,7 @@ from densessl.report.prompted_masks import draw_masks
 from densessl.structures import ImageArray, ImageRef, ImageSet
 
 
-@text_paths
+@checked_arguments
 def segment(
     out: Path,
     image: Path | None = None,

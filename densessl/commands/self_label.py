@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster import DEFAULT_NUM_CLUSTERS
 from densessl.commands.self_label_output import (
@@ -19,7 +20,6 @@ from densessl.commands.self_label_output import (
     write_scores,
 )
 from densessl.commands.self_label_rounds import Task, run_rounds
-from densessl.commands.text_paths import text_paths
 from densessl.data.layouts import open_images
 from densessl.data.masks import open_mask_folder
 from densessl.errors import InputError
@@ -36,7 +36,7 @@ from densessl.training.run_folder import environment_record, plain
 from densessl.training.self_labelling import SelfLabellingSettings
 
 
-@text_paths
+@checked_arguments
 def self_label(
     out: Path,
     images: Path | None = None,

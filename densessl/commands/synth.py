@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from densessl.commands.text_paths import text_paths
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.data.synthetic import SYNTHETIC_CLASS_NAMES, render_data_set
 from densessl.data.synthetic_nested import LEVELS
 from densessl.data.synthetic_nested_set import render_nested_set
 from densessl.errors import InputError
 
 
-@text_paths
+@checked_arguments
 def synth(
     out: Path,
     num_images: int = 400,

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.pretrain_claim import check_same_images, claim_run, holds_training
 from densessl.commands.provenance import first_weights_provenance
-from densessl.commands.text_paths import text_paths
 from densessl.commands.unused_saliency import refuse_saliency_beside_masks
 from densessl.data.layouts import open_images
 from densessl.data.object_masks import ChosenObjects, ObjectSettings, open_objects
@@ -42,7 +42,7 @@ _FREE_ON_RESUME = {
 }
 
 
-@text_paths
+@checked_arguments
 def train_promptable(
     out: Path,
     images: Path | None = None,

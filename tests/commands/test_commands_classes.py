@@ -1,5 +1,6 @@
 """The class selection: text, lists, one number, nothing, and what is refused."""
 
+import numpy as np
 import pytest
 
 from densessl.commands.classes import ClassSelection, parse_classes
@@ -16,6 +17,8 @@ from densessl.errors import InputError
         ([0, 8], (0, 8)),
         ((0, 8), (0, 8)),
         ([], ()),
+        (np.array([0, 8]), (0, 8)),
+        (["0", "8"], (0, 8)),
         (None, None),
     ],
 )
@@ -27,3 +30,9 @@ def test_class_selections(classes: ClassSelection, expected: tuple[int, ...] | N
 def test_what_is_not_a_list_of_indices_is_refused(classes: str) -> None:
     with pytest.raises(InputError, match=f"classes '{classes}' is not a list of class indices such as 0,8,10"):
         parse_classes(classes)
+
+
+@pytest.mark.parametrize("classes", [[8.9], [None], ["8.9"], [[1]]])
+def test_numbers_that_are_no_indices_are_refused(classes: object) -> None:
+    with pytest.raises(InputError, match="is not a list of class indices such as 0,8,10"):
+        parse_classes(classes)  # type: ignore[arg-type]

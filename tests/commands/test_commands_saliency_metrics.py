@@ -105,6 +105,9 @@ def test_classes_of_a_data_set(folders: tuple[Path, Path], tmp_path: Path) -> No
     proposals = tmp_path / "proposals.json"
     with pytest.raises(InputError, match=r"proposals .* are scored against whole objects"):
         saliency_metrics(*folders, classes="3", proposals=proposals)
+    with pytest.raises(InputError, match=r"no pixel of any of \d+ images is of classes 42"):
+        saliency_metrics(*folders, classes="42", json=tmp_path / "nothing.json")
+    assert not (tmp_path / "nothing.json").exists()
 
 
 def test_data_set_and_proposals(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Paths as text: what is made a path, and what is left as it is."""
+"""Arguments from Python: which text is made a path, and which words are refused."""
 
 import inspect
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Literal
 import pytest
 
 from densessl.command_line import COMMANDS, stage_function
+from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.saliency_metrics import saliency_metrics
-from densessl.commands.text_paths import text_paths
 from densessl.errors import InputError, MissingInputError
+from densessl.promptable.mask_map import MapSettings
+from densessl.training.dino_settings import DinoSettings
 
 
-@text_paths
+@checked_arguments
 def echo(out: Path, images: Path | None = None, name: str = "a", *, file: Path | None = None) -> list[object]:
     return [out, images, name, file]
 
@@ -23,7 +25,7 @@ def test_text_becomes_a_path() -> None:
     assert list(inspect.signature(echo).parameters) == ["out", "images", "name", "file"]
 
 
-@text_paths
+@checked_arguments
 def choose(kind: Literal["ids", "auto"] = "auto", stride: Literal[8, 16] | None = None) -> tuple[object, object]:
     return kind, stride
 
@@ -36,6 +38,21 @@ def test_a_word_that_a_setting_does_not_know_is_refused() -> None:
         choose("id")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="stride is 12; it must be one of 8, 16"):
         choose(stride=12)  # type: ignore[arg-type]
+
+
+@checked_arguments
+def map_masks(settings: MapSettings = MapSettings(), dino: DinoSettings = DinoSettings()) -> str:
+    return settings.overlap
+
+
+def test_so_is_one_in_a_group_of_settings() -> None:
+    assert map_masks() == "whole"
+    assert map_masks(MapSettings("part"), dino=DinoSettings()) == "part"
+    with pytest.raises(InputError, match=r"settings\.overlap is 'largest'; it must be one of whole, part"):
+        map_masks(MapSettings("largest"))  # type: ignore[arg-type]
+    deep = DinoSettings(schedule=MapSettings("smallest"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"dino\.schedule\.overlap is 'smallest'"):
+        map_masks(dino=deep)
 
 
 def test_wrong_arguments_are_told_as_usual() -> None:
