@@ -39,6 +39,7 @@ from densessl.training.run_folder import environment_record, plain
 
 _NUM_SCENES = 8
 _SCENE_PX = 512
+_POINTS_PER_SIDE = 4
 
 ImageReader = Callable[[], ImageArray]
 
@@ -64,7 +65,7 @@ def export_promptable(
     sizes: ExportSizes = "any",
     quantise: Literal["int8"] | None = None,
     images: Path | None = None,
-    points_per_side: int = 4,
+    points_per_side: int | None = None,
 ) -> PromptableExport:
     """Write a promptable model as encoder.onnx, decoder.onnx, encoder.pt2 and decoder.pt2, each compared with it.
 
@@ -82,7 +83,7 @@ def export_promptable(
         quantise: int8 also writes encoder.int8.onnx and decoder.int8.onnx with linear layers in 8 bits, and measures
             what that costs in masks.
         images: folder of images on which that is measured, all of them; without it, on 8 rendered scenes.
-        points_per_side: of the grid of clicks on each of them.
+        points_per_side: of the grid of clicks on each of them; 4 where not given.
 
     Returns:
         The differences measured.
@@ -106,7 +107,7 @@ def export_promptable(
             compared |= _export_part(part, chosen, folder)
         folder.record = _record(opened, parts, sizes)
         folder.describe(compared)
-        loss = None if quantise is None else _quantise(folder, readers, images, points_per_side)
+        loss = None if quantise is None else _quantise(folder, readers, images, points_per_side or _POINTS_PER_SIDE)
     return PromptableExport(out, compared, loss)
 
 
@@ -123,13 +124,18 @@ def parse_formats(formats: str | Sequence[str]) -> tuple[ExportFormat, ...]:
 
 
 def _check_settings(
-    formats: tuple[ExportFormat, ...], quantise: str | None, images: Path | None, points_per_side: int
+    formats: tuple[ExportFormat, ...], quantise: str | None, images: Path | None, points_per_side: int | None
 ) -> None:
-    if quantise is None and images is not None:
-        raise InputError(f"images {images} is where int8 is measured, but quantise is not int8; leave images out")
+    measured_on = {"images": images, "points_per_side": points_per_side}
+    given = [f"{name} {value}" for name, value in measured_on.items() if value is not None]
+    if quantise is None and given:
+        raise InputError(
+            f"{' and '.join(given)}: of how int8 is measured, but quantise is not int8; leave "
+            f"{'it' if len(given) == 1 else 'them'} out"
+        )
     if quantise is not None and "onnx" not in formats:
         raise InputError("quantise int8 makes ONNX files of ONNX files; have onnx among the formats")
-    if points_per_side < 1:
+    if points_per_side is not None and points_per_side < 1:
         raise InputError(f"points_per_side is {points_per_side}; it must be at least 1")
     if "onnx" in formats:
         check_onnx_tools("onnx", "onnxscript", *(() if quantise is None else ("onnxruntime",)))

@@ -82,7 +82,8 @@ def run(
         protocol: native (our default) or maskcontrast (as published).
         image_size: height and width that images are clustered at; by default the protocol's (320 or 512).
         resume: go on with the run in --out after an interruption, with the same configuration.
-        seed: of everything random.
+        seed: of everything random in training; clustering is repeated from seed 0 on in every run, so that runs are
+            compared under the same seeds.
         saliency: how masks are proposed where none are given.
         model: the network.
         views: how the two views of an image are drawn.

@@ -148,6 +148,8 @@ def _open_truth(
     if labels is not None and data is None:
         return open_truth_folder(labels, ignore_index, label_kind)
     if data is not None and labels is None:
+        if label_kind != "auto":
+            raise InputError(f"label_kind {label_kind} is of --labels; a data set tells by itself: leave it out")
         truth = open_data_set(data, split)
         if isinstance(truth.labels, CocoLabels) and ignore_index != IGNORE:
             raise InputError(

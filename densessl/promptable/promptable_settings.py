@@ -82,6 +82,11 @@ class PromptableSettings:
                 f"model.neck_blocks is {self.neck_blocks}, but encoder {self.encoder} has the neck of its published "
                 "weights; leave it out, or choose a timm backbone"
             )
+        if self.encoder != "mobile_sam" and self.tiny_vit != TinyVitShape():
+            raise InputError(
+                f"model.tiny_vit is {self.tiny_vit}, but model.encoder is {self.encoder}, which has other measures; "
+                "leave it out, or choose mobile_sam"
+            )
         if (self.encoder == "vision_transformer") != (self.vision_transformer is not None):
             raise InputError(
                 f"model.encoder is {self.encoder} and model.vision_transformer is {self.vision_transformer}; the "

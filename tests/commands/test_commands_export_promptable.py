@@ -166,7 +166,11 @@ def test_images_on_which_int8_is_measured(exported: Any, tmp_path: Path, monkeyp
     [
         (("--formats", "coreml"), "format 'coreml' is unknown; formats are onnx, torch_export"),
         (("--formats", "torch_export", "--quantise", "int8"), "have onnx among the formats"),
-        (("--images", "."), "leave images out"),
+        (("--images", "."), "images .: of how int8 is measured, but quantise is not int8; leave it out"),
+        (
+            ("--points_per_side", "4"),
+            "points_per_side 4: of how int8 is measured, but quantise is not int8; leave it out",
+        ),
         (("--quantise", "int8", "--points_per_side", "0"), "points_per_side is 0"),
         (("--weights", "nowhere.pth"), "nowhere.pth"),
     ],

@@ -188,3 +188,5 @@ def test_settings_are_checked_first(tmp_path: Path) -> None:
         saliency_metrics(nowhere, nowhere, nowhere)
     with pytest.raises(InputError, match="threshold -1 lies outside"):
         saliency_metrics(nowhere, nowhere, threshold=-1)
+    with pytest.raises(InputError, match="label_kind ids is of --labels"):
+        saliency_metrics(nowhere, data=nowhere, label_kind="ids")

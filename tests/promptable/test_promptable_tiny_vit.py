@@ -118,3 +118,10 @@ def test_the_decoder_of_a_mobile_sam_file_is_sams(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "mobile_sam.pt")
     model, _ = load_promptable_model(tmp_path / "mobile_sam.pt")
     assert torch.equal(model.mask_decoder.iou_token.weight, sam.mask_decoder.iou_token.weight)
+
+
+def test_measures_of_another_encoder_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"model.tiny_vit is .*, but model.encoder is resnet18"
+    ):
+        PromptableSettings("resnet18", tiny_vit=SMALL)
