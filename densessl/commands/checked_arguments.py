@@ -51,7 +51,7 @@ def _flat(arguments: dict[str, Any], signature: inspect.Signature) -> Iterator[t
     while waiting:
         name, annotation, value = waiting.pop(0)
         yield name, annotation, value
-        if is_dataclass(value):
+        if is_dataclass(value) and type(value) in (annotation, *get_args(annotation)):
             waiting += [(f"{name}.{item.name}", item.type, getattr(value, item.name)) for item in fields(value)]
 
 

@@ -82,16 +82,17 @@ def predict(
     segmenter = Segmenter.from_run(clusters, run, device)
     needs_proposals = segmenter.foreground_with(has_masks=masks is not None) == "masks" and masks is None
     settings = segmenter.proposal_settings if needs_proposals else None  # refused before anything is written
+    given_masks = None if masks is None else open_mask_folder(masks, image_set.images)  # and so are masks
     make_folder(out)
     record = predict_record(segmenter, images, masks, environment_record(device))
     has_new_names = claim_predict_folder(out, record)
     folder = PredictFolder(out)
-    given_masks = None if masks is None else open_mask_folder(masks, image_set.images)
     _drop_outdated(folder, image_set, given_masks)
     done = [ref for ref in image_set.images if folder.label_map(ref.stem).is_file()]
     rejected = list(_redraw(segmenter, folder, done, always=has_new_names))
     todo = [ref for ref in image_set.images if not folder.label_map(ref.stem).is_file()]
     if todo:
+        digests = {ref.stem: reading_sha256(ref, given_masks) for ref in todo}  # before any is read
         mask_folder, without_mask = given_masks, list[Rejection]()
         if settings is not None:
             mask_folder, without_mask = _propose(image_set, todo, out / "proposals", settings)
@@ -99,7 +100,6 @@ def predict(
         missing = {item.stem for item in without_mask}
         workers = loader_processes(num_workers)
         given = [ref for ref in todo if ref.stem not in missing]
-        digests = {ref.stem: reading_sha256(ref, given_masks) for ref in given}  # before any is read
         rejected += _label(segmenter, folder, given, mask_folder, digests, batch_size, workers)
     num_labelled = sum(folder.label_map(ref.stem).is_file() for ref in image_set.images)
     write_predict_record(out, record, len(image_set), num_labelled, rejected)
@@ -125,8 +125,8 @@ def _drop_outdated(folder: PredictFolder, images: ImageSet, masks: MaskFolder | 
         folder.overlay(stem).unlink(missing_ok=True)
     if outdated:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-            f"{len(outdated)} images hold something else than when they were labelled, or their masks do "
-            f"({outdated[0]}{', ...' if len(outdated) > 1 else ''}): they are done again"
+            f"{len(outdated)} images hold something else than when they were labelled, or their masks do or are read "
+            f"otherwise beside the others ({outdated[0]}{', ...' if len(outdated) > 1 else ''}): they are done again"
         )
 
 

@@ -16,7 +16,14 @@ from PIL import Image
 
 from densessl.errors import InputError
 from densessl.evaluation.segmenter_file import SEGMENTER_FILE
-from densessl.files import file_sha256, read_json, remove_abandoned_writes, write_atomically, write_json
+from densessl.files import (
+    check_unused_folder,
+    file_sha256,
+    read_json,
+    remove_abandoned_writes,
+    write_atomically,
+    write_json,
+)
 from densessl.report.legend import with_legend
 from densessl.report.overlays import paint
 from densessl.segmenter import Segmenter
@@ -82,7 +89,7 @@ def claim_predict_folder(out: Path, record: dict[str, Any]) -> bool:
     """Make the folder this record's own; returns whether it was begun under other names of clusters.
 
     Raises:
-        InputError: it was begun with other clusters, images or masks; shows both.
+        InputError: it was begun with other clusters, images or masks (shows both), or by another hand.
     """
     path = out / "predict.json"
     new = plain(record)
@@ -97,6 +104,8 @@ def claim_predict_folder(out: Path, record: dict[str, Any]) -> bool:
             raise InputError(
                 f"{out} was begun with something else ({'; '.join(differences)}); choose another output folder (--out)"
             )
+    else:
+        check_unused_folder(out, "predict", path.name)
     remove_abandoned_writes(out)
     is_renamed = old is not None and (old.get("names") != new["names"] or old.get("is_redrawing") is True)
     write_json(path, {**new, "is_redrawing": is_renamed})  # redrawing that is stopped begins again

@@ -73,8 +73,8 @@ def train_promptable(
             into OUT/proposals.
             Masks that people drew make the model a supervised one; its file says where its masks came from.
         weights: a promptable model to begin with: SAM's, MobileSAM's, or one of this command; it brings its settings.
-            One on a timm backbone goes on at another model.size_px, where the rest of model is as in the file (1024,
-            the default, counts as not given).
+            One on a timm backbone goes on at another model.size_px, where the rest of model is as in the file. Where
+            all of model has its defaults, all of it is the file's, its size too.
         backbone: a file with the weights of the timm backbone to begin with. Of a run's final.safetensors the encoder
             is taken too, where model.encoder is left out; of other files name it there.
         pretrained: let timm download its published weights of the backbone.
@@ -166,8 +166,7 @@ def initial_model(
         model, report = load_promptable_model(weights)
         if settings not in (PromptableSettings(), model.settings):
             model = _at_size_of(settings, model, weights)
-        name, size = model.settings.encoder, model.settings.size_px
-        _print(f"the model of weights {weights}: {name}, images of {size} px; defaults of model count as not given")
+        _print(f"the model of weights {weights}: {model.settings.encoder}, images of {model.settings.size_px} px")
         return model, report, report.supervision
     model = build_promptable_model(settings, pretrained=pretrained)
     if backbone is None:

@@ -150,8 +150,8 @@ def read_store(folder: Path) -> tuple[StoreIdentity, StoreLayout]:
     try:
         if content["version"] != _VERSION:
             raise InputError(
-                f"{folder} is a feature store of version {content['version']}; this one reads {_VERSION}: compute the "
-                "features again, in another folder"
+                f"{folder} is a feature store of version {content['version']}; this one reads {_VERSION}; remove "
+                "it, or choose another folder, and the features are computed again"
             )
         identity, layout = dict(content["identity"]), dict(content["layout"])
         framing = identity.pop("framing")

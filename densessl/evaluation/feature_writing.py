@@ -76,6 +76,10 @@ def store_features(
     todo: list[int] = np.flatnonzero(~is_done).tolist()
     if todo:
         stale: list[int] = np.flatnonzero(is_marked & ~is_done).tolist()
+        if stale:
+            Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+                f"{len(stale)} images have files of another length or date than when they were encoded: done again"
+            )
         writer = StoreWriter(folder, identity, stems, layout, file_states, stale)
         rejected = _encode(writer, [images[row] for row in todo], todo, encoder, framing, batch_size, num_workers)
         if len(rejected) == len(images):

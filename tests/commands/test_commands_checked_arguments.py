@@ -1,6 +1,7 @@
 """Arguments from Python: which text is made a path, and which words are refused."""
 
 import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,6 @@ from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.saliency_metrics import saliency_metrics
 from densessl.errors import InputError, MissingInputError
 from densessl.promptable.mask_map import MapSettings
-from densessl.training.dino_settings import DinoSettings
 
 
 @checked_arguments
@@ -40,19 +40,23 @@ def test_a_word_that_a_setting_does_not_know_is_refused() -> None:
         choose(stride=12)  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Drawing:
+    map: MapSettings | None = MapSettings()
+
+
 @checked_arguments
-def map_masks(settings: MapSettings = MapSettings(), dino: DinoSettings = DinoSettings()) -> str:
+def map_masks(settings: MapSettings = MapSettings(), drawing: Drawing = Drawing()) -> str:
     return settings.overlap
 
 
 def test_so_is_one_in_a_group_of_settings() -> None:
     assert map_masks() == "whole"
-    assert map_masks(MapSettings("part"), dino=DinoSettings()) == "part"
+    assert map_masks(MapSettings("part"), drawing=Drawing(None)) == "part"
     with pytest.raises(InputError, match=r"settings\.overlap is 'largest'; it must be one of whole, part"):
         map_masks(MapSettings("largest"))  # type: ignore[arg-type]
-    deep = DinoSettings(schedule=MapSettings("smallest"))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"dino\.schedule\.overlap is 'smallest'"):
-        map_masks(dino=deep)
+    with pytest.raises(InputError, match=r"drawing\.map\.overlap is 'smallest'"):
+        map_masks(drawing=Drawing(MapSettings("smallest")))  # type: ignore[arg-type]
 
 
 def test_wrong_arguments_are_told_as_usual() -> None:

@@ -145,6 +145,11 @@ def test_proposed_masks(trained: Path, tree: Path, tmp_path: Path) -> None:
     (rejected,) = read(tmp_path / "out" / "predict.json")["rejected"]
     assert [rejected["stem"]] == [item["stem"] for item in read(clusters / "clusters.json")["rejected"]] == ["plain"]
     assert "no connected foreground of at least 5.00% of the image" in rejected["reason"]
+    Image.fromarray(np.rot90(read_image(images / f"{stem}.jpg"))).save(images / f"{stem}.jpg", quality=95)
+    outcome = predict(clusters, images, tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+    assert f"{len(expected) - 1} finished before" in outcome.err
+    assert maps_of(tmp_path / "out")[stem].shape == expected[stem].shape[::-1]
 
 
 def test_masks_take_the_place_of_the_head(trained: Path, drawn: DrawnFolder, tmp_path: Path) -> None:
@@ -228,15 +233,20 @@ def test_changed_files_are_done_again(with_masks: bool, copied: Clustered, train
     changed = {"2", "6"} if with_masks else {"2"}
     outcome = predict(clusters, images, out, *words)
     assert outcome.status == 0, outcome.err
-    assert (
-        f"{len(changed)} images hold something else than when they were labelled, or their masks do (2" in outcome.err
-    )
+    assert f"{len(changed)} images hold something else than when they were labelled, or their masks do" in outcome.err
     assert f"{NUM_IMAGES} label maps of {NUM_IMAGES} images, {NUM_IMAGES - len(changed)} finished before" in outcome.err
     again = {path.stem for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert again == changed
     assert maps_of(out)["2"].shape == before["2"].shape[::-1]
     outcome = predict(clusters, images, out, *words)
     assert f"{NUM_IMAGES} label maps of {NUM_IMAGES} images, {NUM_IMAGES} finished before" in outcome.err
+
+
+def test_a_folder_of_another_stage_is_refused(copied: Clustered) -> None:
+    outcome = predict(copied.run, copied.drawn.images, copied.drawn.masks, "--masks", copied.drawn.masks)
+    assert outcome.status == 1
+    assert "so `predict` did not begin it; choose a new or an empty folder (--out)" in outcome.err
+    assert not (copied.drawn.masks / "records.jsonl").exists()
 
 
 def test_new_names_draw_overlays_anew_and_no_label_map(copied: Clustered, tmp_path: Path) -> None:

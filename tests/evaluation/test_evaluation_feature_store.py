@@ -358,7 +358,9 @@ def test_damaged_stores(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"lacks a part or holds a wrong one"):
             open_feature_store(folder)
     (folder / "features.json").write_text(json.dumps({**content, "version": 9}))
-    with pytest.raises(InputError, match=r"feature store of version 9; this one reads 2: compute the features again"):
+    with pytest.raises(
+        InputError, match=r"feature store of version 9; this one reads 2; remove it, or choose another folder"
+    ):
         open_feature_store(folder)
     (folder / "features.json").write_text(json.dumps(content))
     (folder / "stems.json").write_text("[]")

@@ -121,7 +121,5 @@ def test_the_decoder_of_a_mobile_sam_file_is_sams(tmp_path: Path) -> None:
 
 
 def test_measures_of_another_encoder_are_refused() -> None:
-    with pytest.raises(
-        InputError, match=r"model.tiny_vit is .*, but model.encoder is resnet18"
-    ):
+    with pytest.raises(InputError, match=r"model.tiny_vit is .*, but model.encoder is resnet18"):
         PromptableSettings("resnet18", tiny_vit=SMALL)
