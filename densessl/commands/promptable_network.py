@@ -41,9 +41,11 @@ class PromptableSource:
         if self.encoder is None and (self.encoder_weights is not None or self.pretrained):
             raise InputError("encoder_weights and pretrained are those of a timm backbone; name it (--encoder)")
         if self.encoder is None and (self.size_px is not None or self.seed is not None):
+            values = {"size_px": self.size_px, "seed": self.seed}
+            given = " and ".join(f"{name} {value}" for name, value in values.items() if value is not None)
             raise InputError(
-                f"size_px and seed are those of a model that is named (--encoder); weights {self.weights} bring their "
-                "size, and nothing in them is random: leave them out"
+                f"size_px and seed are those of a model that is named (--encoder), but {given} is given; weights "
+                f"{self.weights} bring their size, and nothing in them is random: leave it out"
             )
         if self.encoder_weights is not None and self.pretrained:
             raise InputError(f"give encoder_weights {self.encoder_weights} or pretrained true, not both")

@@ -100,13 +100,20 @@ def self_label(
     if batch_size < 1 or seed < 0:
         raise InputError(f"batch_size is {batch_size} and seed {seed}; they must be at least 1 and 0")
     if network is not None:
-        given: dict[str, object] = {"--run": run, "--num_clusters": num_clusters, "--masks": masks}
-        given |= {"--eval_data": eval_data, "--eval_split": eval_split}
-        given |= {"--resume": resume or None, "--image_size": image_size, "--seed": seed or None}
-        given |= {"--features": None if features == "embedding" else features}
-        given |= {"--weights": None if weights == "final" else weights}
         taught = changed_settings(self_labelling, SelfLabellingSettings())
-        given |= {f"--self_labelling.{name}": value for name, value in taught.items()}
+        given = {
+            "--run": run,
+            "--num_clusters": num_clusters,
+            "--masks": masks,
+            "--eval_data": eval_data,
+            "--eval_split": eval_split,
+            "--resume": resume or None,
+            "--image_size": image_size,
+            "--seed": seed or None,
+            "--features": None if features == "embedding" else features,
+            "--weights": None if weights == "final" else weights,
+            **{f"--self_labelling.{name}": value for name, value in taught.items()},
+        }
         _refuse_with_network(network, given)
         shown = open_images(images, data, split)
         target = _target(shown, eval_masks, foreground, one_class_per_mask, chosen)
