@@ -10,12 +10,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "densessl"
 
-FOUNDATION = {"structures", "errors", "files", "machine", "mask_geometry", "__version__"}
+FOUNDATION = {"structures", "errors", "files", "machine", "mask_geometry", "changed_settings", "__version__"}
 ALLOWED = {
     "structures": set(),
     "errors": set(),
     "files": {"errors"},
     "machine": set(),
+    "changed_settings": set(),
     "mask_geometry": {"structures"},
     "data": FOUNDATION,
     "models": FOUNDATION,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from densessl.changed_settings import changed_settings
 from densessl.commands.attention_output import say
 from densessl.commands.benchmark_cards import check_own_folder
 from densessl.commands.benchmark_progress import Progress
@@ -34,7 +35,6 @@ from densessl.evaluation.pixel_protocols import LeopartSettings
 from densessl.files import make_folder, remove_abandoned_writes
 from densessl.models.dense_encoder import Normalisation
 from densessl.models.precision import Precision
-from densessl.training.dino_settings import changed_settings
 from densessl.training.finetuning import FinetuneSettings
 from densessl.training.run_folder import environment_record
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densessl.changed_settings import changed_settings
 from densessl.commands.pretrain_claim import check_same_images, claim_run, cpu_seconds, holds_training
 from densessl.commands.provenance import first_weights_provenance
 from densessl.commands.unused_saliency import changed_saliency
@@ -21,7 +22,7 @@ from densessl.objectives.settings import ObjectiveSettings
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import Provenance
 from densessl.training.devices import make_fabric
-from densessl.training.dino_settings import DinoRun, DinoSettings, changed_settings, check_unused
+from densessl.training.dino_settings import DinoRun, DinoSettings, check_unused
 from densessl.training.dino_training import pretrain_dino
 from densessl.training.pretraining import PretrainResult
 from densessl.training.run_folder import environment_record, plain, record_run

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from densessl.changed_settings import changed_settings
 from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.patch_training import train_patches
 from densessl.commands.saliency_gallery import write_gallery
@@ -16,7 +17,6 @@ from densessl.saliency.estimators import NETWORK_METHODS, Method, Refinement
 from densessl.saliency.feature_settings import DEEP_METHODS, ENCODER_METHODS
 from densessl.saliency.generation import SaliencySummary, generate_proposals, refuse_before_training
 from densessl.saliency.proposals import SaliencySettings
-from densessl.training.dino_settings import changed_settings
 from densessl.training.patch_training import PatchTrainingSettings
 from densessl.training.self_training import SelfTrainingSettings
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from densessl.changed_settings import changed_settings
 from densessl.commands.checked_arguments import checked_arguments
 from densessl.commands.classes import ClassSelection, parse_classes
 from densessl.commands.cluster import DEFAULT_NUM_CLUSTERS
@@ -31,7 +32,6 @@ from densessl.machine import loader_processes
 from densessl.models.precision import on_device
 from densessl.models.segmentation_network import load_segmentation_network
 from densessl.structures import IGNORE, ImageSet
-from densessl.training.dino_settings import changed_settings
 from densessl.training.run_folder import environment_record, plain
 from densessl.training.self_labelling import SelfLabellingSettings
 

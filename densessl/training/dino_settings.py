@@ -1,9 +1,9 @@
 """The settings of a DINO pretraining, and which settings of `pretrain` do not belong to it."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from densessl.changed_settings import changed_settings
 from densessl.data.multi_crop_settings import MultiCropSettings
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError
@@ -173,9 +173,3 @@ def check_unused(
                 instead = _COUNTERPARTS.get(f"{group}.{name}")
                 remedy = "leave it out" if instead is None else f"set {instead}"
                 raise InputError(f"{group}.{name} is {value}, but objective.method dino does not use it; {remedy}")
-
-
-def changed_settings(given: Any, default: Any) -> Mapping[str, Any]:
-    """Return the fields of a dataclass of settings that are not at their default."""
-    names: Iterable[str] = (item.name for item in fields(given))
-    return {name: getattr(given, name) for name in names if getattr(given, name) != getattr(default, name)}
