@@ -13,7 +13,7 @@ from densessl.commands.provenance import first_weights_provenance
 from densessl.commands.training_claim import claim_folder, describe_images
 from densessl.data.images import read_image
 from densessl.data.masks import open_mask_folder
-from densessl.data.soft_targets import SoftMaps, decidedness
+from densessl.data.soft_targets import SoftMaps, decidedness, open_target_cache
 from densessl.errors import InputError, MissingInputError
 from densessl.files import file_sha256, make_folder
 from densessl.models.saliency_network import (
@@ -105,7 +105,8 @@ def self_train(
         network = folder / "network.safetensors"
         targets = SoftMaps(tuple(item / "soft" for item in folders), tuple(weights))
         if not network.is_file():
-            _train_round(images, targets, network, settings, seed + number, _supervision(out, settings))
+            start = out / f"round-{number - 1}" / network.name if settings.warm_start and number > 1 else None
+            _train_round(images, targets, network, settings, seed + number, _supervision(out, settings), start)
         if number < settings.rounds:
             student = replace(_of_teacher(saliency, "self_trained"), network=network)
             generate_proposals(images, folder, student, num_workers)
@@ -117,19 +118,34 @@ def self_train(
 
 
 def _train_round(
-    images: ImageSet, targets: SoftMaps, path: Path, settings: SelfTrainingSettings, seed: int, teachers: str
+    images: ImageSet,
+    targets: SoftMaps,
+    path: Path,
+    settings: SelfTrainingSettings,
+    seed: int,
+    teachers: str,
+    start: Path | None,
 ) -> None:
+    """Train the network of a round, which begins with that of file `start`, if given, and write it."""
     torch.manual_seed(seed)
-    network, loaded = initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
+    network, loaded = initial_saliency_network(
+        settings.encoder, settings.weights, pretrained=settings.pretrained, decoder=settings.decoder
+    )
+    if start is not None:
+        network.load_state_dict(load_saliency_network(start)[0].state_dict())
     supervision = first_weights_provenance(settings.encoder, loaded, pretrained=settings.pretrained)
     usable = tuple(ref for ref in images.images if targets.has(ref.stem))
     kept = _most_decided(usable, targets, settings.kept_share)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{path.parent.name}: {len(kept)} of {len(images)} images; initial weights: {supervision}")
-    loss = train_saliency_network(make_fabric("auto"), network, kept, targets, settings, seed)
-    header = SaliencyNetworkHeader(
-        settings.encoder, settings.size_px, settings.view_share, f"initial weights: {supervision}; targets: {teachers}"
-    )
+    cache = None
+    if settings.reduce_images and settings.cache_gb:
+        cache = open_target_cache(path.parent / "cache", kept, targets, settings.views, settings.cache_gb * 1e9)
+    loss = train_saliency_network(make_fabric("auto"), network, kept, targets, settings, seed, cache)
+    if cache is not None:
+        cache.remove()
+    made_of = f"initial weights: {supervision}; targets: {teachers}"
+    header = SaliencyNetworkHeader(settings.encoder, settings.size_px, settings.view_share, made_of, settings.decoder)
     outcome = _calibrate(network.eval(), header, usable)
     console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch; {outcome}")
     save_saliency_network(path, network, header)
@@ -216,7 +232,9 @@ def _check_encoders(
             "random; give --self_training.weights FILE or --self_training.pretrained true, or let it learn with "
             "--self_training.encoder_lr_scale 1"
         )
-    initial_saliency_network(settings.encoder, settings.weights, pretrained=settings.pretrained)
+    initial_saliency_network(
+        settings.encoder, settings.weights, pretrained=settings.pretrained, decoder=settings.decoder
+    )
 
 
 def _describe(
@@ -239,7 +257,8 @@ def _describe(
         record["patch_training"] = describe_patch_training(patches)
     for key in _FREE:
         record["saliency"].pop(key)
-    record["self_training"].pop("num_workers")
+    for key in ("num_workers", "cache_gb"):
+        record["self_training"].pop(key)
     return plain(record)  # type: ignore[no-any-return]
 
 

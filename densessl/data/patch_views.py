@@ -64,7 +64,7 @@ class PatchViews(Dataset[TargetView]):
             target = place_of_pixels(height, width, self.margin_px)
         else:
             soft = self.maps.read(ref.stem)
-            check_map_size(ref, soft.shape, original)
+            check_map_size(ref, soft.shape, original.shape[:2])
             soft = resize_long_side(soft, self.size_px)
             target = np.where(_is_whole(height, width, self.margin_px), soft, NEITHER).astype(np.float32)
         if np.random.default_rng([key.seed, key.epoch, key.index]).random() < 0.5:

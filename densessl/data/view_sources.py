@@ -168,12 +168,12 @@ def _key(ref: ImageRef, size: tuple[int, int], sources: ViewSources) -> bytes:
     """Return a key that changes whenever the pixels that `ViewSources` would decode may have changed."""
     mask = sources.masks.files.get(ref.stem)
     soft = None if sources.confidence is None else sources.confidence.file(ref.stem)
-    files = [_file_state(path) for path in (ref.path, mask, soft) if path is not None]
+    files = [file_state(path) for path in (ref.path, mask, soft) if path is not None]
     reading = (sources.masks.code, sources.split_instances, sources.reduced_for is not None, size)
     return source_key(_KEY_VERSION, files, reading, PIL.__version__, cv2.__version__)
 
 
-def _file_state(path: Path) -> tuple[str, int, int]:
+def file_state(path: Path) -> tuple[str, int, int]:
     """Return where a file is, its bytes, and when it was changed (nanoseconds)."""
     try:
         stat = path.stat()

@@ -1,5 +1,7 @@
-"""A small U-Net that maps an image to one foreground logit per pixel, and its file."""
+"""A small network, a U-Net or an FPN, that maps an image to one foreground logit per pixel, and its file."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,10 @@ from densessl.models.network_file import load_network, save_network
 from densessl.models.weights import WeightReport, load_encoder_weights
 
 DECODER_CHANNELS = (128, 64, 48, 32, 16)
-"""Channels of the decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
+"""Channels of the U-Net's decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
+PYRAMID_CHANNELS = 64
+"""Of the FPN's levels and of their sum; the usual 256 and 128 would cost more than the encoder does."""
+DECODERS = ("unet", "fpn")
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
 _HEADER_KEY = "saliency_network"
@@ -29,37 +34,52 @@ class SaliencyNetworkHeader:
 
     encoder: timm name. size_px: height and width of the views that it was trained on. view_share: mean share of an
     image's area that such a view showed, in (0, 1]. supervision: which labels touched it, upstream weights and targets
-    included, in words.
+    included, in words. decoder: one of `DECODERS`.
     """
 
     encoder: str
     size_px: int
     view_share: float
     supervision: str
+    decoder: str = "unet"
 
 
 class SaliencyNetwork(nn.Module):
-    """U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on a timm encoder, by segmentation_models_pytorch.
+    """A decoder on a timm encoder, by segmentation_models_pytorch.
+
+    `unet` (Ronneberger, Fischer, Brox, MICCAI 2015) goes up to the pixels of the image; `fpn` (feature pyramid,
+    Kirillov et al., CVPR 2019, arXiv:1901.02446) to a quarter of its height and width, from where logits are
+    interpolated. With few channels that is much cheaper.
+
+    Args:
+        encoder: timm name.
+        decoder: one of `DECODERS`.
 
     Raises:
-        InputError: an encoder without the levels of resolution that a U-Net joins (vision transformers), one that is
+        InputError: an encoder without the levels of resolution that a decoder joins (vision transformers), one that is
             tied to an image size, or an unknown name.
     """
 
-    def __init__(self, encoder: str) -> None:
+    def __init__(self, encoder: str, decoder: str = "unet") -> None:
         super().__init__()
-        self.unet = build_unet(encoder, num_maps=1)
+        self.decoder = decoder
+        self.add_module(decoder, build_unet(encoder, num_maps=1) if decoder == "unet" else _build_fpn(encoder))
+
+    @property
+    def parts(self) -> Any:
+        """Encoder, decoder and head, as segmentation_models_pytorch has them; named by the decoder in files."""
+        return getattr(self, self.decoder)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map images (batch, 3, height, width), normalised, to logits (batch, height, width); sides any."""
         height, width = images.shape[-2:]
-        logits: torch.Tensor = self.unet(pad_to_stride(images))
+        logits: torch.Tensor = self.parts(pad_to_stride(images))
         return logits[:, 0, :height, :width]
 
     def shift_logits(self, by: float) -> None:
         """Add a number to every logit from now on, by way of the last layer's bias."""
         with torch.no_grad():
-            self.unet.segmentation_head[0].bias.add_(by)
+            self.parts.segmentation_head[0].bias.add_(by)
 
 
 def build_unet(encoder: str, num_maps: int) -> segmentation_models_pytorch.Unet:
@@ -68,19 +88,27 @@ def build_unet(encoder: str, num_maps: int) -> segmentation_models_pytorch.Unet:
     Raises:
         InputError: see `SaliencyNetwork`.
     """
+    make = functools.partial(segmentation_models_pytorch.Unet, decoder_channels=DECODER_CHANNELS, classes=num_maps)
+    return _build(make, encoder, "a U-Net")
+
+
+def _build_fpn(encoder: str) -> nn.Module:
+    channels = {"decoder_pyramid_channels": PYRAMID_CHANNELS, "decoder_segmentation_channels": PYRAMID_CHANNELS}
+    return _build(functools.partial(segmentation_models_pytorch.FPN, **channels), encoder, "an FPN")
+
+
+def _build(make: Callable[..., Any], encoder: str, kind: str) -> Any:
     check_encoder_name(encoder)
     try:
-        unet = segmentation_models_pytorch.Unet(
-            f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=num_maps
-        )
+        network = make(f"tu-{encoder}", encoder_weights=None)
         with torch.no_grad():  # some encoders refuse sizes only when an image comes
-            unet.eval()(torch.zeros(1, 3, 3 * STRIDE, 2 * STRIDE))
+            network.eval()(torch.zeros(1, 3, 3 * STRIDE, 2 * STRIDE))
     except (ValueError, RuntimeError, TypeError, AssertionError) as error:
         raise InputError(
-            f"encoder {encoder!r} has no levels of resolution for a U-Net on images of any size ({error}); choose "
+            f"encoder {encoder!r} has no levels of resolution for {kind} on images of any size ({error}); choose "
             "a ResNet or a MobileNet"
         ) from error
-    return unet.train()
+    return network.train()
 
 
 def pad_to_stride(images: torch.Tensor) -> torch.Tensor:
@@ -90,7 +118,7 @@ def pad_to_stride(images: torch.Tensor) -> torch.Tensor:
 
 
 def initial_saliency_network(
-    encoder: str, weights: Path | None = None, *, pretrained: bool = False
+    encoder: str, weights: Path | None = None, *, pretrained: bool = False, decoder: str = "unet"
 ) -> tuple[SaliencyNetwork, WeightReport | None]:
     """Build the network with its initial weights; also returns what was loaded from the file, if there is one.
 
@@ -98,12 +126,13 @@ def initial_saliency_network(
         encoder: timm name of a convolutional encoder.
         weights: file with the encoder's weights, in any format of `load_encoder_weights`; random without one.
         pretrained: let timm download its published weights.
+        decoder: one of `DECODERS`.
 
     Raises:
         InputError: unknown encoder, weights of another one, a download that fails, or an encoder whose tensors bear
-            other names inside the U-Net.
+            other names inside the network.
     """
-    network = SaliencyNetwork(encoder)
+    network = SaliencyNetwork(encoder, decoder)
     if weights is None and not pretrained:
         return network, None
     try:
@@ -114,7 +143,7 @@ def initial_saliency_network(
             f"timm's weights for {encoder} cannot be had ({reason}); give a file with its weights instead"
         ) from error
     report = None if weights is None else load_encoder_weights(whole, weights, encoder_name=encoder)
-    copy_levels(whole, network.unet.encoder.model, encoder)
+    copy_levels(whole, network.parts.encoder.model, encoder)
     return network, report
 
 
@@ -146,7 +175,7 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
     origin = "the network.safetensors that `--method self_trained` writes"
     tensors, content = load_network(path, _HEADER_KEY, kind="saliency network", origin=origin)
     header = _check_header(path, content)
-    network = SaliencyNetwork(header.encoder)
+    network = SaliencyNetwork(header.encoder, header.decoder)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -163,9 +192,11 @@ def _check_header(path: Path, content: Any) -> SaliencyNetworkHeader:
             "size_px": int(size_px),
             "view_share": int() | float() as view_share,
             "supervision": str(supervision),
-        } if smallest <= size_px <= largest and 0.01 <= view_share <= 1:
-            return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision)
+        } if smallest <= size_px <= largest and 0.01 <= view_share <= 1 and content.get("decoder", "unet") in DECODERS:
+            decoder = content.get("decoder", "unet")  # files of earlier versions do not name it
+            return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision, decoder)
     raise InputError(
         f"the header of saliency network {path} is {str(content)[:200]!r}; it must give encoder and supervision in "
-        f"words, size_px in {smallest}-{largest} and view_share in 0.01-1: get or train it anew"
+        f"words, size_px in {smallest}-{largest}, view_share in 0.01-1 and, if any, decoder {' or '.join(DECODERS)}: "
+        "get or train it anew"
     )

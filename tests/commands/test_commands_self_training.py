@@ -190,6 +190,30 @@ def test_targets_are_the_moving_average_of_the_maps(
             np.testing.assert_allclose(seen[number][ref.stem], target, atol=1e-6)
 
 
+def test_a_warm_start_goes_on_with_the_last_network(
+    drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[torch.Tensor] = []
+
+    def trained(fabric: object, network: SaliencyNetwork, *_: object) -> float:
+        weight = network.parts.encoder.model.conv1[0].weight
+        begun.append(weight.detach().clone())
+        weight.data += 1
+        return 0.0
+
+    monkeypatch.setattr(stage, "train_saliency_network", trained)
+    for is_warm in (False, True):
+        settings = SelfTrainingSettings(
+            teachers=("centre",), rounds=2, encoder="resnet10t", decoder="fpn", warm_start=is_warm, reduce_images=True
+        )
+        out = tmp_path / str(is_warm)
+        images = open_image_folder(drawn.images)
+        stage.self_train(images, out, SaliencySettings(method="self_trained"), settings, seed=0)
+        assert torch.equal(begun[1], begun[0] + 1) == is_warm
+        assert {path.name for path in (out / "round-2").iterdir()} == {"network.safetensors"}  # no cache is left
+        begun.clear()
+
+
 def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.safetensors")
     for words, message in (

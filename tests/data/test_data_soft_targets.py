@@ -1,5 +1,7 @@
 """Soft targets: the weighted mean of maps, and views of image and target together."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from densessl.data.soft_targets import SoftMaps, TargetViews, decidedness
+from densessl.data import soft_targets
+from densessl.data.soft_targets import SoftMaps, TargetViews, decidedness, open_target_cache
 from densessl.data.view_settings import ViewSettings
 from densessl.data.views import SampleKey
 from densessl.errors import InputError
@@ -76,9 +79,40 @@ def test_views_move_image_and_target_together_and_repeat_themselves(tmp_path: Pa
     assert not torch.equal(first.image, other.image)
 
 
-def test_a_target_of_another_size_than_its_image(tmp_path: Path) -> None:
+def test_reduced_images_and_targets_are_kept_until_either_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.zeros((96, 128, 3))
+    values[:, :64] = 255
+    image = ImageRef("1", _write(tmp_path / "images/1.png", values))
+    soft = _write(tmp_path / "soft/1.png", values[..., 0])
+    targets, settings = SoftMaps((tmp_path / "soft",), (1.0,)), replace(PLAIN, reduce_images=True)
+    decoded = []
+    original = soft_targets.read_image
+
+    def counted(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+        decoded.append(size)
+        return original(path, size)
+
+    monkeypatch.setattr(soft_targets, "read_image", counted)
+    for _ in range(2):  # the second finds what the first has kept
+        cache = open_target_cache(tmp_path / "cache", (image,), targets, settings, 1e6)
+        view = TargetViews((image,), targets, settings, cache)[SampleKey(0, 0, 0)]
+        assert torch.equal(view.target > 0.5, view.image[0] > 0)
+        assert decoded == [(16, 22)]  # as the largest crop needs it
+    _write(soft, 255 - values[..., 0])
+    os.utime(soft, ns=(0, 0))
+    cache = open_target_cache(tmp_path / "cache", (image,), targets, settings, 1e6)
+    view = TargetViews((image,), targets, settings, cache)[SampleKey(0, 0, 0)]
+    assert torch.equal(view.target < 0.5, view.image[0] > 0)
+    cache.remove()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("settings", [PLAIN, replace(PLAIN, reduce_images=True)])
+def test_a_target_of_another_size_than_its_image(settings: ViewSettings, tmp_path: Path) -> None:
     image = ImageRef("1", _write(tmp_path / "images/1.png", np.zeros((24, 20, 3))))
     _write(tmp_path / "soft/1.png", np.zeros((20, 24)))
-    views = TargetViews((image,), SoftMaps((tmp_path / "soft",), (1.0,)), PLAIN)
+    views = TargetViews((image,), SoftMaps((tmp_path / "soft",), (1.0,)), settings)
     with pytest.raises(InputError, match=r"is \(20, 24\), the image \(24, 20\)"):
         views[SampleKey(0, 0, 0)]

@@ -12,6 +12,7 @@ from torch import nn
 from densessl.errors import InputError, MissingInputError
 from densessl.models import saliency_network
 from densessl.models.saliency_network import (
+    DECODERS,
     SaliencyNetwork,
     SaliencyNetworkHeader,
     initial_saliency_network,
@@ -20,9 +21,10 @@ from densessl.models.saliency_network import (
 )
 
 
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (50, 33)])
-def test_one_logit_per_pixel_whatever_the_size(height: int, width: int) -> None:
-    network = SaliencyNetwork("resnet18").eval()
+def test_one_logit_per_pixel_whatever_the_size(height: int, width: int, decoder: str) -> None:
+    network = SaliencyNetwork("resnet18", decoder).eval()
     with torch.inference_mode():
         assert network(torch.randn(2, 3, height, width)).shape == (2, height, width)
 
@@ -36,7 +38,7 @@ def test_the_encoder_takes_weights_from_a_file(encoder: str, tmp_path: Path) -> 
     assert report is not None
     assert "labels of 10 classes" in report.supervision
     expected = {name.replace(".", "_"): value for name, value in source.state_dict().items()}  # as in some U-Nets
-    for name, value in network.unet.encoder.model.state_dict().items():
+    for name, value in network.parts.encoder.model.state_dict().items():
         assert torch.equal(value, expected[name.replace(".", "_")])
 
 
@@ -68,18 +70,30 @@ def test_unknown_and_unfit_encoders() -> None:
         SaliencyNetwork("resnet19")
     with pytest.raises(InputError, match=r"has no levels of resolution for a U-Net .* choose a ResNet or a MobileNet"):
         SaliencyNetwork("vit_tiny_patch16_224")
+    with pytest.raises(InputError, match="has no levels of resolution for an FPN"):
+        SaliencyNetwork("vit_tiny_patch16_224", "fpn")
     with pytest.raises(InputError, match=r"images of any size .*doesn't match model"):
         SaliencyNetwork("swin_tiny_patch4_window7_224")
 
 
-def test_a_file_brings_network_and_header_back(tmp_path: Path) -> None:
-    network, header = SaliencyNetwork("resnet18").eval(), SaliencyNetworkHeader("resnet18", 96, 0.75, "none")
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_file_brings_network_and_header_back(decoder: str, tmp_path: Path) -> None:
+    network = SaliencyNetwork("resnet10t", decoder).eval()
+    header = SaliencyNetworkHeader("resnet10t", 96, 0.75, "none", decoder)
     path = tmp_path / "network.safetensors"
     save_saliency_network(path, network, header)
     loaded, read = load_saliency_network(path)
     image = torch.randn(1, 3, 32, 32)
     assert read == header
     assert torch.equal(loaded(image), network(image))
+
+
+def test_a_file_of_before_there_were_other_decoders_holds_a_u_net(tmp_path: Path) -> None:
+    network, path = SaliencyNetwork("resnet10t").eval(), tmp_path / "network.safetensors"
+    save_file(network.state_dict(), path, metadata={"saliency_network": json.dumps({**GOOD, "encoder": "resnet10t"})})
+    loaded, header = load_saliency_network(path)
+    assert header.decoder == "unet"
+    assert torch.equal(loaded(torch.ones(1, 3, 32, 32)), network(torch.ones(1, 3, 32, 32)))
 
 
 def test_files_that_are_no_networks(tmp_path: Path) -> None:
@@ -94,8 +108,9 @@ def test_files_that_are_no_networks(tmp_path: Path) -> None:
         load_saliency_network(path)
 
 
-def test_logits_can_be_shifted() -> None:
-    network, images = SaliencyNetwork("resnet18").eval(), torch.randn(1, 3, 40, 33)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_logits_can_be_shifted(decoder: str) -> None:
+    network, images = SaliencyNetwork("resnet10t", decoder).eval(), torch.randn(1, 3, 40, 33)
     with torch.no_grad():
         before = network(images)
         network.shift_logits(-1.5)
@@ -116,6 +131,8 @@ GOOD = {"encoder": "resnet18", "size_px": 96, "view_share": 0.75, "supervision":
         (json.dumps({**GOOD, "view_share": 0}), "view_share in 0.01-1"),
         (json.dumps({**GOOD, "view_share": float("nan")}), "view_share in 0.01-1"),
         (json.dumps({**GOOD, "encoder": None}), "it must give encoder"),
+        (json.dumps({**GOOD, "decoder": "linknet"}), "decoder unet or fpn"),
+        (json.dumps({**GOOD, "decoder": ["unet"]}), "decoder unet or fpn"),
         (json.dumps({**GOOD, "encoder": "resnet19"}), "'resnet19' is not a timm model name"),
         (json.dumps({**GOOD}), "holds other tensors than a network on resnet18"),
     ],

@@ -2,21 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from densessl.data.soft_targets import SoftMaps
+from densessl.data.soft_targets import SoftMaps, TargetView, open_target_cache
 from densessl.errors import InputError
 from densessl.models.saliency_network import SaliencyNetwork
 from densessl.structures import ImageRef
-from densessl.training import network_fitting
+from densessl.training import network_fitting, self_training
 from densessl.training.devices import make_fabric
 from densessl.training.self_training import (
     SelfTrainingSettings,
     confidence_weighted_loss,
+    cutmix,
     train_saliency_network,
 )
 
@@ -53,7 +55,7 @@ def _train(scenes: tuple[tuple[ImageRef, ...], SoftMaps], settings: SelfTraining
     torch.manual_seed(0)
     network = SaliencyNetwork("resnet18")
     loss = train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
-    return loss, network.unet.encoder.model.conv1.weight.detach().clone()
+    return loss, network.parts.encoder.model.conv1.weight.detach().clone()
 
 
 def test_it_learns_and_repeats_itself(
@@ -70,14 +72,14 @@ def test_given_weights_keep_their_batch_norm_statistics(
     scenes: tuple[tuple[ImageRef, ...], SoftMaps], tmp_path: Path
 ) -> None:
     network = SaliencyNetwork("resnet18")
-    before = network.unet.encoder.model.bn1.running_mean.clone()
+    before = network.parts.encoder.model.bn1.running_mean.clone()
     settings = SelfTrainingSettings(
         epochs=1, size_px=32, batch_size=2, num_workers=0, weights=tmp_path / "encoder.safetensors"
     )
     train_saliency_network(make_fabric("fp32"), network, *scenes, settings, seed=0)
     network.cpu()
-    assert torch.equal(network.unet.encoder.model.bn1.running_mean, before)
-    assert int(network.unet.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
+    assert torch.equal(network.parts.encoder.model.bn1.running_mean, before)
+    assert int(network.parts.decoder.blocks[0].conv1[1].num_batches_tracked) == 2
 
 
 def test_an_encoder_of_rate_zero_stays_as_it_is(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
@@ -126,6 +128,71 @@ def test_the_share_of_a_view_follows_from_how_it_is_drawn() -> None:
     assert TINY.view_share == 0.65
 
 
+def test_cutmix_moves_one_rectangle_of_image_and_target_together() -> None:
+    torch.manual_seed(1)
+    image = torch.arange(4.0)[:, None, None, None].expand(4, 3, 16, 16)
+    before = TargetView(image, image[:, 0])
+    seen = set()
+    for _ in range(40):
+        mixed = cutmix(before, 1.0)
+        assert torch.equal(mixed.image[:, 0], mixed.target)
+        assert torch.equal(mixed.image[:, 2], mixed.target)
+        for number in range(4):
+            rows, columns = torch.nonzero(mixed.target[number] != number, as_tuple=True)
+            if len(rows):
+                box = mixed.target[number, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+                assert len(box.unique()) == 1
+                assert box.numel() == len(rows)
+                seen.add(len(rows))
+    assert len(seen) > 10
+    assert torch.equal(before.target, image[:, 0])
+
+
+def test_without_cutmix_nothing_is_drawn() -> None:
+    view = TargetView(torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4))
+    state = torch.get_rng_state()
+    assert cutmix(view, 0.0) is view
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_round_leaves_the_moving_average_of_the_weights(
+    scenes: tuple[tuple[ImageRef, ...], SoftMaps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+    original = self_training._WeightAverage.update
+
+    def noted(average: Any, network: SaliencyNetwork) -> None:
+        seen.append(network.parts.encoder.model.conv1.weight.detach().clone())
+        original(average, network)
+
+    monkeypatch.setattr(self_training._WeightAverage, "update", noted)
+    _, weights = _train(scenes, replace(TINY, epochs=3, weight_averaging=0.01))
+    assert len(seen) == 7  # before each of 6 steps, and after the last
+    expected = seen[0]
+    for step, value in enumerate(seen[1:], start=1):
+        momentum = min(0.01, step / (step + 100))
+        expected = momentum * expected + (1 - momentum) * value
+    torch.testing.assert_close(weights, expected)
+    assert not torch.equal(weights, seen[-1])
+
+
+def test_an_fpn_learns_from_reduced_images_that_are_kept(
+    scenes: tuple[tuple[ImageRef, ...], SoftMaps], tmp_path: Path
+) -> None:
+    settings = replace(TINY, decoder="fpn", cutmix=0.5, reduce_images=True)
+    losses = []
+    for name in ("first", "again"):
+        torch.manual_seed(0)
+        cache = open_target_cache(tmp_path / name, *scenes, settings.views, 1e9)
+        network = SaliencyNetwork("resnet10t", "fpn")
+        losses.append(train_saliency_network(make_fabric("fp32"), network, *scenes, settings, 0, cache))
+    torch.manual_seed(0)
+    network = SaliencyNetwork("resnet10t", "fpn")
+    losses.append(train_saliency_network(make_fabric("fp32"), network, *scenes, settings, 0))  # not kept
+    assert losses == [losses[0]] * 3
+    assert losses[0] < 0.65
+
+
 def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) -> None:
     with pytest.raises(InputError, match="none of the images has a soft map to learn from"):
         train_saliency_network(make_fabric("fp32"), SaliencyNetwork("resnet18"), (), scenes[1], TINY, seed=0)
@@ -143,6 +210,11 @@ def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) ->
         ({"learning_rate": 0.0}, "self_training.learning_rate is 0.0; it must be positive"),
         ({"kept_share": 0.0}, r"self_training.kept_share is 0.0; it is a share of the images in \(0, 1\]"),
         ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
+        ({"weight_averaging": 1.0}, r"self_training.weight_averaging is 1.0; it is a share in \[0, 1\)"),
+        ({"cutmix": 1.5}, r"self_training.cutmix is 1.5; it lies in \[0, 1\]"),
+        ({"grayscale": -0.1}, r"self_training.grayscale is -0.1; it lies in \[0, 1\]"),
+        ({"decoder": "linknet"}, "self_training.decoder is 'linknet'; choose unet or fpn"),
+        ({"cache_gb": -1.0}, "self_training.cache_gb is -1.0; it must be at least 0"),
     ],
 )
 def test_settings_out_of_range(values: dict[str, float], message: str) -> None:
