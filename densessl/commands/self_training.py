@@ -42,6 +42,7 @@ from densessl.training.self_training import SelfTrainingSettings, train_saliency
 _FREE = ("method", "network", "keep_soft")
 """Settings of saliency that do not concern the teachers and rounds: those of the folder that is made in the end."""
 _RECORD = "self_training.json"
+_NETWORK = "network.safetensors"
 NUM_CALIBRATED = 300
 """At most so many images, spread evenly over the set, on which a trained network's threshold is found."""
 MIN_CALIBRATED = 50
@@ -78,7 +79,7 @@ def self_train(
     """
     patches = patches or PatchTrainingSettings()
     teachers = {teacher: _of_teacher(saliency, teacher) for teacher in settings.teachers}
-    final = out / "network.safetensors"
+    final = out / _NETWORK
     if not final.is_file():
         _check_encoders(teachers, saliency, settings)
     make_folder(out)
@@ -102,11 +103,10 @@ def self_train(
     for number in range(1, settings.rounds + 1):
         folder = out / f"round-{number}"
         make_folder(folder)
-        network = folder / "network.safetensors"
-        targets = SoftMaps(tuple(item / "soft" for item in folders), tuple(weights))
+        network = folder / _NETWORK
+        targets = SoftMaps(tuple(item / "soft" for item in folders), _with_teachers(weights, settings))
         if not network.is_file():
-            start = out / f"round-{number - 1}" / network.name if settings.warm_start and number > 1 else None
-            _train_round(images, targets, network, settings, seed + number, _supervision(out, settings), start)
+            _train_round(images, targets, out, number, settings, seed + number)
         if number < settings.rounds:
             student = replace(_of_teacher(saliency, "self_trained"), network=network)
             generate_proposals(images, folder, student, num_workers)
@@ -120,35 +120,42 @@ def self_train(
 def _train_round(
     images: ImageSet,
     targets: SoftMaps,
-    path: Path,
+    out: Path,
+    number: int,
     settings: SelfTrainingSettings,
     seed: int,
-    teachers: str,
-    start: Path | None,
 ) -> None:
-    """Train the network of a round, which begins with that of file `start`, if given, and write it."""
+    """Train the network of a round of the folder `out` and write it."""
+    folder, earlier = out / f"round-{number}", out / f"round-{number - 1}"
     torch.manual_seed(seed)
     network, loaded = initial_saliency_network(
         settings.encoder, settings.weights, pretrained=settings.pretrained, decoder=settings.decoder
     )
-    if start is not None:
-        network.load_state_dict(load_saliency_network(start)[0].state_dict())
+    if settings.warm_start and number > 1:
+        network.load_state_dict(load_saliency_network(earlier / _NETWORK)[0].state_dict())
     supervision = first_weights_provenance(settings.encoder, loaded, pretrained=settings.pretrained)
     usable = tuple(ref for ref in images.images if targets.has(ref.stem))
-    kept = _most_decided(usable, targets, settings.kept_share)
+    kept = _most_decided(usable, targets, settings.kept_share if number >= settings.kept_from else 1)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{path.parent.name}: {len(kept)} of {len(images)} images; initial weights: {supervision}")
+    console.print(f"{folder.name}: {len(kept)} of {len(images)} images; initial weights: {supervision}")
     cache = None
     if settings.reduce_images and settings.cache_gb:
-        cache = open_target_cache(path.parent / "cache", kept, targets, settings.views, settings.cache_gb * 1e9)
+        cache = open_target_cache(folder / "cache", kept, targets, settings.views, settings.cache_gb * 1e9)
     loss = train_saliency_network(make_fabric("auto"), network, kept, targets, settings, seed, cache)
     if cache is not None:
         cache.remove()
-    made_of = f"initial weights: {supervision}; targets: {teachers}"
+    made_of = f"initial weights: {supervision}; targets: {_supervision(out, settings)}"
     header = SaliencyNetworkHeader(settings.encoder, settings.size_px, settings.view_share, made_of, settings.decoder)
     outcome = _calibrate(network.eval(), header, usable)
-    console.print(f"{path.parent.name}: loss {loss:.4f} in the last epoch; {outcome}")
-    save_saliency_network(path, network, header)
+    console.print(f"{folder.name}: loss {loss:.4f} in the last epoch; {outcome}")
+    save_saliency_network(folder / _NETWORK, network, header)
+
+
+def _with_teachers(weights: list[float], settings: SelfTrainingSettings) -> tuple[float, ...]:
+    """Return the weights of all maps, those of the teachers first, with the teachers' own share of every round."""
+    num_teachers, share = len(settings.teachers), settings.teacher_share
+    own = [share / num_teachers] * num_teachers + [0.0] * (len(weights) - num_teachers)
+    return tuple(extra + (1 - share) * weight for extra, weight in zip(own, weights, strict=True))
 
 
 def _most_decided(images: tuple[ImageRef, ...], targets: SoftMaps, share: float) -> tuple[ImageRef, ...]:

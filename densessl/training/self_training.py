@@ -48,6 +48,8 @@ class SelfTrainingSettings:
         kept_share: share of the images, in (0, 1], that train the network of a round: those whose targets tell the two
             sides apart best (`densessl.data.soft_targets.decidedness`). Their maps are the better ones, as the samples
             of small loss are in co-teaching (Han et al., NeurIPS 2018, arXiv:1804.06872).
+        kept_from: the first round in which kept_share holds; the rounds before learn from all images. A network that
+            begins with random weights needs them all at first.
         size_px: height and width of the training views, 32 to 4096.
         min_scale: smallest share of an image's area that a view shows, in (0, 1]. Small shares keep the network from
             learning the maps by heart, faults included.
@@ -70,6 +72,9 @@ class SelfTrainingSettings:
             Tarvainen and Valpola, NeurIPS 2017, arXiv:1703.01780), in [0, 1), smaller in the first steps; the average
             is what a round leaves. 0 leaves the last weights.
         averaging: share of the earlier targets that is kept when a round's maps are averaged in, in [0, 1).
+        teacher_share: share of the teachers' maps in the targets of every round, in [0, 1]; the rest is their moving
+            average with the networks' maps. A network cannot compute what its teachers see in one image alone, such as
+            contrasts, so they go on to correct it.
         num_workers: loader processes; -1 chooses by the number of cores, 0 loads in the training process.
     """
 
@@ -82,6 +87,7 @@ class SelfTrainingSettings:
     decoder: str = "unet"
     warm_start: bool = False
     kept_share: float = 1.0
+    kept_from: int = 1
     size_px: int = 160
     min_scale: float = 0.3
     jitter: float = 0.8
@@ -96,6 +102,7 @@ class SelfTrainingSettings:
     weight_decay: float = 1e-2
     weight_averaging: float = 0.0
     averaging: float = 0.5
+    teacher_share: float = 0.0
     num_workers: int = -1
 
     def __post_init__(self) -> None:
@@ -111,7 +118,7 @@ class SelfTrainingSettings:
             )
         if self.decoder not in DECODERS:
             raise InputError(f"self_training.decoder is {self.decoder!r}; choose {' or '.join(DECODERS)}")
-        at_least = {"rounds": 1, "epochs": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0}
+        at_least = {"rounds": 1, "epochs": 1, "kept_from": 1, "batch_size": 1, "encoder_lr_scale": 0, "weight_decay": 0}
         check_at_least("self_training", self, {**at_least, "num_workers": -1, "cache_gb": 0})
         smallest, largest = SIZE_RANGE_PX
         if not smallest <= self.size_px <= largest:
@@ -125,7 +132,7 @@ class SelfTrainingSettings:
         for name in ("averaging", "weight_averaging"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"self_training.{name} is {getattr(self, name)}; it is a share in [0, 1)")
-        for name in ("jitter", "jitter_strength", "grayscale", "cutmix"):
+        for name in ("jitter", "jitter_strength", "grayscale", "cutmix", "teacher_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"self_training.{name} is {getattr(self, name)}; it lies in [0, 1]")
 

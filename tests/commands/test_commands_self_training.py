@@ -158,9 +158,9 @@ def test_given_maps_are_known_by_their_content(teachers: tuple[str, ...], is_not
     assert (stage._describe(images, *settings, border, 0) != before) == is_noticed
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.25])
+@pytest.mark.parametrize(("averaging", "share"), [(0.0, 0.0), (0.25, 0.0), (0.25, 0.4)])
 def test_targets_are_the_moving_average_of_the_maps(
-    averaging: float, drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    averaging: float, share: float, drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = open_image_folder(drawn.images)
     generator, maps, seen = np.random.default_rng(0), {}, []
@@ -179,15 +179,18 @@ def test_targets_are_the_moving_average_of_the_maps(
     monkeypatch.setattr(stage, "generate_proposals", draw_maps)
     monkeypatch.setattr(stage, "train_saliency_network", note_targets)
     monkeypatch.setattr(stage, "masks_provenance", lambda folder: "drawn")
-    settings = SelfTrainingSettings(teachers=("fused", "centre"), rounds=3, averaging=averaging, encoder="resnet10t")
+    settings = SelfTrainingSettings(
+        teachers=("fused", "centre"), rounds=3, averaging=averaging, teacher_share=share, encoder="resnet10t"
+    )
     stage.self_train(images, tmp_path / "out", SaliencySettings(method="self_trained"), settings, seed=0)
     assert len(seen) == 3
     for ref in images.images:
-        target = (maps["fused", ref.stem] / 255 + maps["centre", ref.stem] / 255) / 2
+        target = teachers = (maps["fused", ref.stem] / 255 + maps["centre", ref.stem] / 255) / 2
         np.testing.assert_allclose(seen[0][ref.stem], target, atol=1e-6)
         for number in (1, 2):  # the share `averaging` of the earlier targets is kept
             target = averaging * target + (1 - averaging) * maps[f"round-{number}", ref.stem] / 255
-            np.testing.assert_allclose(seen[number][ref.stem], target, atol=1e-6)
+            expected = share * teachers + (1 - share) * target
+            np.testing.assert_allclose(seen[number][ref.stem], expected, atol=1e-6)
 
 
 def test_a_warm_start_goes_on_with_the_last_network(
@@ -212,6 +215,19 @@ def test_a_warm_start_goes_on_with_the_last_network(
         assert torch.equal(begun[1], begun[0] + 1) == is_warm
         assert {path.name for path in (out / "round-2").iterdir()} == {"network.safetensors"}  # no cache is left
         begun.clear()
+
+
+def test_the_first_rounds_may_learn_from_all_images(
+    drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(stage, "train_saliency_network", lambda *given: seen.append(len(given[2])) or 0.0)
+    settings = SelfTrainingSettings(
+        teachers=("centre",), rounds=3, encoder="resnet10t", kept_share=0.5, kept_from=3, decoder="fpn"
+    )
+    images = open_image_folder(drawn.images)
+    stage.self_train(images, tmp_path / "out", SaliencySettings(method="self_trained"), settings, seed=0)
+    assert seen == [8, 8, 4]
 
 
 def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
