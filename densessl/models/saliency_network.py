@@ -32,9 +32,9 @@ STRIDE = 32
 class SaliencyNetworkHeader:
     """What a saliency network's file says of itself.
 
-    encoder: timm name. size_px: height and width of the views that it was trained on. view_share: mean share of an
-    image's area that such a view showed, in (0, 1]. supervision: which labels touched it, upstream weights and targets
-    included, in words. decoder: one of `DECODERS`.
+    encoder: timm name. size_px: height and width of the views that it was trained on. view_share: share of an image's
+    area that has the area of such a view, in pixels, once the image is shrunk for the network, in (0, 1]. supervision:
+    which labels touched it, upstream weights and targets included, in words. decoder: one of `DECODERS`.
     """
 
     encoder: str

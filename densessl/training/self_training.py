@@ -53,6 +53,9 @@ class SelfTrainingSettings:
         size_px: height and width of the training views, 32 to 4096.
         min_scale: smallest share of an image's area that a view shows, in (0, 1]. Small shares keep the network from
             learning the maps by heart, faults included.
+        magnification: linear, 1 to 4, of the images that a trained network sees, beyond the scale of its training
+            views. Random crops show objects larger than whole images do (Touvron et al., NeurIPS 2019,
+            arXiv:1906.06423), and a network trained on small views gains from it.
         jitter: probability of colour jitter.
         jitter_strength: brightness, contrast and saturation change by up to this factor, hue by a quarter of it.
             Strong changes keep the network from computing its teacher's contrasts again.
@@ -90,6 +93,7 @@ class SelfTrainingSettings:
     kept_from: int = 1
     size_px: int = 160
     min_scale: float = 0.3
+    magnification: float = 1.0
     jitter: float = 0.8
     jitter_strength: float = 0.4
     grayscale: float = 0.1
@@ -125,6 +129,8 @@ class SelfTrainingSettings:
             raise InputError(f"self_training.size_px is {self.size_px}; a view has {smallest} to {largest} pixels")
         if not 0 < self.min_scale <= 1:
             raise InputError(f"self_training.min_scale is {self.min_scale}; it is a share of the image in (0, 1]")
+        if not 1 <= self.magnification <= 4:
+            raise InputError(f"self_training.magnification is {self.magnification}; it is a factor in [1, 4]")
         if not 0 < self.kept_share <= 1:
             raise InputError(f"self_training.kept_share is {self.kept_share}; it is a share of the images in (0, 1]")
         if not self.learning_rate > 0:
@@ -150,8 +156,8 @@ class SelfTrainingSettings:
 
     @property
     def view_share(self) -> float:
-        """Mean share of an image's area that a training view shows."""
-        return (self.views.min_scale + self.views.max_scale) / 2
+        """Mean share of an image's area that a training view shows, or would show at the scale of magnified images."""
+        return (self.views.min_scale + self.views.max_scale) / 2 / self.magnification**2
 
 
 def train_saliency_network(

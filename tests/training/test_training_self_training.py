@@ -126,6 +126,7 @@ def test_a_short_round_warms_up_for_a_tenth_and_says_that_it_is_short(
 def test_the_share_of_a_view_follows_from_how_it_is_drawn() -> None:
     assert (TINY.views.min_scale, TINY.views.max_scale, TINY.views.size_px) == (0.3, 1.0, 32)
     assert TINY.view_share == 0.65
+    assert replace(TINY, magnification=2.0).view_share == 0.65 / 4
 
 
 def test_cutmix_moves_one_rectangle_of_image_and_target_together() -> None:
@@ -211,6 +212,7 @@ def test_nothing_to_learn_from(scenes: tuple[tuple[ImageRef, ...], SoftMaps]) ->
         ({"kept_share": 0.0}, r"self_training.kept_share is 0.0; it is a share of the images in \(0, 1\]"),
         ({"averaging": 1.0}, r"self_training.averaging is 1.0; it is a share in \[0, 1\)"),
         ({"weight_averaging": 1.0}, r"self_training.weight_averaging is 1.0; it is a share in \[0, 1\)"),
+        ({"magnification": 0.9}, r"self_training.magnification is 0.9; it is a factor in \[1, 4\]"),
         ({"cutmix": 1.5}, r"self_training.cutmix is 1.5; it lies in \[0, 1\]"),
         ({"grayscale": -0.1}, r"self_training.grayscale is -0.1; it lies in \[0, 1\]"),
         ({"decoder": "linknet"}, "self_training.decoder is 'linknet'; choose unet or fpn"),
