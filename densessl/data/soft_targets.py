@@ -170,7 +170,8 @@ def open_target_cache(
     for ref, size in zip(images, sizes, strict=True):
         maps = [(file_state(path), weight) for path, weight in targets.files(ref.stem)]
         keys.append(source_key("target", size, file_state(ref.path), maps))
-    cache = SourceCache(folder, [ref.stem for ref in images], sizes, keys, max_bytes)
+    stems, elsewhere = [ref.stem for ref in images], "choose another output folder (--out)"
+    cache = SourceCache(folder, stems, sizes, keys, max_bytes, group="self_training", elsewhere=elsewhere)
     cache.prepare()
     return cache
 

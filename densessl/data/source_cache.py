@@ -58,6 +58,8 @@ class SourceCache:
         keys: 16 bytes for each that change whenever its pixels would.
         max_bytes: of the file. Images find their places in the order given.
         has_confidence: whether sources hold a confidence.
+        group: the settings on the command line that hold `cache_gb`, for errors.
+        elsewhere: how another folder is given, for errors.
     """
 
     def __init__(
@@ -69,7 +71,10 @@ class SourceCache:
         max_bytes: float,
         *,
         has_confidence: bool = False,
+        group: str = "training",
+        elsewhere: str = "give another folder as training.cache",
     ) -> None:
+        self._group, self._elsewhere = group, elsewhere
         self._sizes = np.array(sizes, dtype=np.int64).reshape(-1, 2)
         self._num_planes = 5 if has_confidence else 4
         ends = np.cumsum(_HEAD.size + self._num_planes * self._sizes.prod(axis=1))
@@ -98,7 +103,7 @@ class SourceCache:
         if self.num_bytes - own > free:
             raise InputError(
                 f"the cache {self.path} may grow by {(self.num_bytes - own) / 1e9:.1f} GB, but its disk has "
-                f"{free / 1e9:.1f} GB free; lower training.cache_gb, or give training.cache a folder on another disk"
+                f"{free / 1e9:.1f} GB free; lower {self._group}.cache_gb, or {self._elsewhere} on another disk"
             )
         with self._open() as handle:
             handle.truncate(self.num_bytes)  # longer where it was made with a higher bound
@@ -171,8 +176,7 @@ class SourceCache:
             return io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
             raise InputError(
-                f"cannot open the cache {self.path} ({error.strerror}); remove it, or give another folder as "
-                "training.cache"
+                f"cannot open the cache {self.path} ({error.strerror}); remove it, or {self._elsewhere}"
             ) from error
 
     def _give_up(self, error: Exception) -> None:

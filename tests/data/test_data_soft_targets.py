@@ -1,8 +1,10 @@
 """Soft targets: the weighted mean of maps, and views of image and target together."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +107,10 @@ def test_reduced_images_and_targets_are_kept_until_either_changes(
     cache = open_target_cache(tmp_path / "cache", (image,), targets, settings, 1e6)
     view = TargetViews((image,), targets, settings, cache)[SampleKey(0, 0, 0)]
     assert torch.equal(view.target < 0.5, view.image[0] > 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InputError, match=r"lower self_training\.cache_gb, or choose another output folder \(--out\)"):
+        open_target_cache(tmp_path / "other", (image,), targets, settings, 1e6)
+    monkeypatch.undo()
     cache.remove()
     assert not (tmp_path / "cache").exists()
 
