@@ -14,12 +14,11 @@ from torch import nn
 from densessl.errors import InputError
 from densessl.models.encoders import check_encoder_name
 from densessl.models.network_file import load_network, save_network
+from densessl.models.pyramid_network import PyramidNetwork
 from densessl.models.weights import WeightReport, load_encoder_weights
 
 DECODER_CHANNELS = (128, 64, 48, 32, 16)
 """Channels of the U-Net's decoder from coarse to fine; half of the usual, for the sake of processors without a GPU."""
-PYRAMID_CHANNELS = 64
-"""Of the FPN's levels and of their sum; the usual 256 and 128 would cost more than the encoder does."""
 DECODERS = ("unet", "fpn")
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
@@ -45,10 +44,10 @@ class SaliencyNetworkHeader:
 
 
 class SaliencyNetwork(nn.Module):
-    """A decoder on a timm encoder, by segmentation_models_pytorch.
+    """A decoder on a timm encoder.
 
-    `unet` (Ronneberger, Fischer, Brox, MICCAI 2015) goes up to the pixels of the image; `fpn` (feature pyramid,
-    Kirillov et al., CVPR 2019, arXiv:1901.02446) to a quarter of its height and width, from where logits are
+    `unet` (Ronneberger, Fischer, Brox, MICCAI 2015), by segmentation_models_pytorch, goes up to the pixels of the
+    image; `fpn` (`densessl.models.pyramid_network`) to a quarter of its height and width, from where logits are
     interpolated. With few channels that is much cheaper.
 
     Args:
@@ -63,11 +62,11 @@ class SaliencyNetwork(nn.Module):
     def __init__(self, encoder: str, decoder: str = "unet") -> None:
         super().__init__()
         self.decoder = decoder
-        self.add_module(decoder, build_unet(encoder, num_maps=1) if decoder == "unet" else _build_fpn(encoder))
+        self.add_module(decoder, build_unet(encoder, num_maps=1) if decoder == "unet" else build_pyramid(encoder))
 
     @property
     def parts(self) -> Any:
-        """Encoder, decoder and head, as segmentation_models_pytorch has them; named by the decoder in files."""
+        """Encoder, decoder and head, as segmentation_models_pytorch names them; named by the decoder in files."""
         return getattr(self, self.decoder)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -88,19 +87,25 @@ def build_unet(encoder: str, num_maps: int) -> segmentation_models_pytorch.Unet:
     Raises:
         InputError: see `SaliencyNetwork`.
     """
-    make = functools.partial(segmentation_models_pytorch.Unet, decoder_channels=DECODER_CHANNELS, classes=num_maps)
+    make = functools.partial(
+        segmentation_models_pytorch.Unet, encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=num_maps
+    )
     return _build(make, encoder, "a U-Net")
 
 
-def _build_fpn(encoder: str) -> nn.Module:
-    channels = {"decoder_pyramid_channels": PYRAMID_CHANNELS, "decoder_segmentation_channels": PYRAMID_CHANNELS}
-    return _build(functools.partial(segmentation_models_pytorch.FPN, **channels), encoder, "an FPN")
+def build_pyramid(encoder: str) -> PyramidNetwork:
+    """Build a feature pyramid on a timm encoder, with random weights, for images whose sides are multiples of 32.
+
+    Raises:
+        InputError: see `SaliencyNetwork`.
+    """
+    return _build(PyramidNetwork, encoder, "an FPN")  # type: ignore[no-any-return]
 
 
 def _build(make: Callable[..., Any], encoder: str, kind: str) -> Any:
     check_encoder_name(encoder)
     try:
-        network = make(f"tu-{encoder}", encoder_weights=None)
+        network = make(f"tu-{encoder}")
         with torch.no_grad():  # some encoders refuse sizes only when an image comes
             network.eval()(torch.zeros(1, 3, 3 * STRIDE, 2 * STRIDE))
     except (ValueError, RuntimeError, TypeError, AssertionError) as error:
