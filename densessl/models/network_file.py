@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import nn
 
 from densessl.errors import InputError, MissingInputError
 from densessl.files import write_bytes
@@ -49,3 +50,21 @@ def load_network(path: Path, key: str, *, kind: str, origin: str) -> tuple[dict[
         return tensors, json.loads(metadata[key])
     except (ValueError, RecursionError) as error:
         raise InputError(f"the header of {kind} {path} is no JSON ({error}); get or train it anew") from error
+
+
+def fill_network(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path, kind: str) -> None:
+    """Give a network the tensors of a file; `kind` is what the network is, in an error: "a patch network".
+
+    Raises:
+        InputError: tensors of another network; how many differ, and one of them, stand in the error.
+    """
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        shapes = [{name: value.shape for name, value in some.items()} for some in (network.state_dict(), tensors)]
+        different = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+        example = f", such as {different[0]}" if different else ""
+        raise InputError(
+            f"{path} holds other tensors than {kind}: {len(different)} are missing, left over or of another "
+            f"shape{example}; get or train it anew"
+        ) from error

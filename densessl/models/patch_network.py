@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from densessl.errors import InputError
-from densessl.models.network_file import load_network, save_network
+from densessl.models.network_file import fill_network, load_network, save_network
 
 SIZE_PX = 160
 """Long side of the copies of images that it sees: those of the default estimator."""
@@ -77,10 +77,7 @@ def load_patch_network(path: Path) -> tuple[PatchNetwork, PatchNetworkHeader]:
                 "num_images and rounds: get or train it anew"
             )
     network = PatchNetwork()
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path} holds other tensors than a patch network ({error}): get or train it anew") from error
+    fill_network(network, tensors, path, "a patch network")
     return network.eval(), header
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from densessl.errors import InputError
 from densessl.models.encoders import check_encoder_name
-from densessl.models.network_file import load_network, save_network
+from densessl.models.network_file import fill_network, load_network, save_network
 from densessl.models.pyramid_network import PyramidNetwork
 from densessl.models.weights import WeightReport, load_encoder_weights
 
@@ -181,10 +181,7 @@ def load_saliency_network(path: Path) -> tuple[SaliencyNetwork, SaliencyNetworkH
     tensors, content = load_network(path, _HEADER_KEY, kind="saliency network", origin=origin)
     header = _check_header(path, content)
     network = SaliencyNetwork(header.encoder, header.decoder)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path} holds other tensors than a network on {header.encoder}: {error}") from error
+    fill_network(network, tensors, path, f"a {header.decoder} on {header.encoder}")
     return network.eval(), header
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from densessl.errors import InputError
 from densessl.models.decoders import DeepLabV3
 from densessl.models.encoders import Encoder, build_encoder, whole_patches
-from densessl.models.network_file import load_network, save_network
+from densessl.models.network_file import fill_network, load_network, save_network
 from densessl.models.saliency_network import SIZE_RANGE_PX, build_unet, copy_levels, pad_to_stride
 from densessl.structures import IGNORE
 
@@ -135,13 +135,7 @@ def load_segmentation_network(path: Path) -> tuple[SegmentationNetwork, Segmenta
     tensors, content = load_network(path, _HEADER_KEY, kind="segmentation network", origin=origin)
     header = _check_header(path, content)
     network = build_segmentation_network(header)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} holds other tensors than a {header.decoder} of {header.num_classes} classes on {header.encoder}: "
-            f"{error}"
-        ) from error
+    fill_network(network, tensors, path, f"a {header.decoder} of {header.num_classes} classes on {header.encoder}")
     return network.eval(), header
 
 
