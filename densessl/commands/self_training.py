@@ -30,7 +30,7 @@ from densessl.saliency.estimators import method_of
 from densessl.saliency.feature_settings import ENCODER_METHODS
 from densessl.saliency.generation import generate_proposals
 from densessl.saliency.mask_provenance import masks_provenance
-from densessl.saliency.network_saliency import network_logits, network_view
+from densessl.saliency.network_saliency import view_with_logits
 from densessl.saliency.outline_contrast import THRESHOLDS, outline_threshold
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageArray, ImageRef, ImageSet
@@ -109,6 +109,8 @@ def self_train(
             _train_round(images, targets, out, number, settings, seed + number)
         if number < settings.rounds:
             student = replace(_of_teacher(saliency, "self_trained"), network=network)
+            if settings.refine_until is not None and number > settings.refine_until:
+                student = replace(student, refine="none")
             generate_proposals(images, folder, student, num_workers)
         weights = [settings.averaging * weight for weight in weights] + [1 - settings.averaging]
         folders.append(folder)
@@ -145,7 +147,9 @@ def _train_round(
     if cache is not None:
         cache.remove()
     made_of = f"initial weights: {supervision}; targets: {_supervision(out, settings)}"
-    header = SaliencyNetworkHeader(settings.encoder, settings.size_px, settings.view_share, made_of, settings.decoder)
+    header = SaliencyNetworkHeader(
+        settings.encoder, settings.size_px, settings.view_share, made_of, settings.decoder, settings.scales
+    )
     outcome = _calibrate(network.eval(), header, usable)
     console.print(f"{folder.name}: loss {loss:.4f} in the last epoch; {outcome}")
     save_saliency_network(folder / _NETWORK, network, header)
@@ -193,8 +197,7 @@ def _seen_by(
             image = read_image(ref.path)
         except InputError:
             continue
-        view = network_view(image, header)
-        yield view, network_logits(view, network)
+        yield view_with_logits(image, network, header)
 
 
 def _of_teacher(saliency: SaliencySettings, teacher: str) -> SaliencySettings:

@@ -22,6 +22,8 @@ DECODER_CHANNELS = (128, 64, 48, 32, 16)
 DECODERS = ("unet", "fpn")
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
+SCALE_RANGE = (0.25, 4.0)
+MAX_SCALES = 8
 _HEADER_KEY = "saliency_network"
 STRIDE = 32
 """Image sides are brought to multiples of this."""
@@ -33,7 +35,8 @@ class SaliencyNetworkHeader:
 
     encoder: timm name. size_px: height and width of the views that it was trained on. view_share: share of an image's
     area that has the area of such a view, in pixels, once the image is shrunk for the network, in (0, 1]. supervision:
-    which labels touched it, upstream weights and targets included, in words. decoder: one of `DECODERS`.
+    which labels touched it, upstream weights and targets included, in words. decoder: one of `DECODERS`. scales:
+    linear, relative to that size, at which an image is seen; the logits are averaged.
     """
 
     encoder: str
@@ -41,6 +44,7 @@ class SaliencyNetworkHeader:
     view_share: float
     supervision: str
     decoder: str = "unet"
+    scales: tuple[float, ...] = (1.0,)
 
 
 class SaliencyNetwork(nn.Module):
@@ -195,10 +199,22 @@ def _check_header(path: Path, content: Any) -> SaliencyNetworkHeader:
             "view_share": int() | float() as view_share,
             "supervision": str(supervision),
         } if smallest <= size_px <= largest and 0.01 <= view_share <= 1 and content.get("decoder", "unet") in DECODERS:
-            decoder = content.get("decoder", "unet")  # files of earlier versions do not name it
-            return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision, decoder)
+            decoder = content.get("decoder", "unet")  # files of earlier versions do not name it, nor scales
+            scales = content.get("scales", [1.0])
+            if are_scales(scales):
+                return SaliencyNetworkHeader(encoder, size_px, float(view_share), supervision, decoder, tuple(scales))
     raise InputError(
         f"the header of saliency network {path} is {str(content)[:200]!r}; it must give encoder and supervision in "
-        f"words, size_px in {smallest}-{largest}, view_share in 0.01-1 and, if any, decoder {' or '.join(DECODERS)}: "
-        "get or train it anew"
+        f"words, size_px in {smallest}-{largest}, view_share in 0.01-1 and, if any, decoder {' or '.join(DECODERS)} "
+        f"and scales, 1 to {MAX_SCALES} numbers in {SCALE_RANGE[0]:g}-{SCALE_RANGE[1]:g}: get or train it anew"
+    )
+
+
+def are_scales(value: Any) -> bool:
+    """Say whether a value is a list of scales at which a network may see an image."""
+    low, high = SCALE_RANGE
+    return (
+        isinstance(value, list | tuple)
+        and 1 <= len(value) <= MAX_SCALES
+        and all(isinstance(scale, int | float) and low <= scale <= high for scale in value)
     )

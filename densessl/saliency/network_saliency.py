@@ -24,9 +24,22 @@ def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
         InputError: no file, or one that is no saliency network.
     """
     network, header = _open(path)
-    logits = network_logits(network_view(image, header), network)
+    _, logits = view_with_logits(image, network, header)
     probability = torch.sigmoid(torch.from_numpy(logits)).numpy()
     return np.clip(resize_map(probability, *image.shape[:2]), 0, 1)
+
+
+def view_with_logits(
+    image: ImageArray, network: SaliencyNetwork, header: SaliencyNetworkHeader
+) -> tuple[ImageArray, FloatMap]:
+    """Return a uint8 RGB image as `network_view` shows it, and the network's foreground logits (height, width) there.
+
+    The logits are the mean of those at all scales of the header, each resized to that view.
+    """
+    view = network_view(image, header)
+    seen = [view if scale == 1 else network_view(image, header, scale) for scale in header.scales]
+    logits = [resize_map(network_logits(each, network), *view.shape[:2]) for each in seen]
+    return view, np.mean(logits, axis=0, dtype=np.float32)
 
 
 def network_logits(view: ImageArray, network: SaliencyNetwork) -> FloatMap:
@@ -43,13 +56,13 @@ def network_logits(view: ImageArray, network: SaliencyNetwork) -> FloatMap:
     return logits.cpu().numpy()
 
 
-def network_view(image: ImageArray, header: SaliencyNetworkHeader) -> ImageArray:
+def network_view(image: ImageArray, header: SaliencyNetworkHeader, scale: float = 1.0) -> ImageArray:
     """Return a uint8 RGB image (height, width, 3), shrunk or enlarged to the scale of a network's training views.
 
-    A view's share of the result has the area of a view, in pixels.
+    A view's share of the result has the area of a view, in pixels, times the square of `scale`.
     """
     height, width = image.shape[:2]
-    area = header.size_px**2 / header.view_share
+    area = (header.size_px * scale) ** 2 / header.view_share
     long_side = round((area * max(height, width) / min(height, width)) ** 0.5)
     return resize_to_grid(image, long_side, stride=1)
 

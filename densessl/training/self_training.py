@@ -15,7 +15,14 @@ from densessl.data.source_cache import SourceCache
 from densessl.data.view_settings import ViewSettings
 from densessl.errors import InputError, check_at_least
 from densessl.models.precision import choose_memory_format
-from densessl.models.saliency_network import DECODERS, SIZE_RANGE_PX, SaliencyNetwork
+from densessl.models.saliency_network import (
+    DECODERS,
+    MAX_SCALES,
+    SCALE_RANGE,
+    SIZE_RANGE_PX,
+    SaliencyNetwork,
+    are_scales,
+)
 from densessl.structures import ImageRef
 from densessl.training.batches import draw_batches
 from densessl.training.network_fitting import build_optimizer, fit_network, freeze_batch_norm, say_if_short
@@ -56,6 +63,11 @@ class SelfTrainingSettings:
         magnification: linear, 1 to 4, of the images that a trained network sees, beyond the scale of its training
             views. Random crops show objects larger than whole images do (Touvron et al., NeurIPS 2019,
             arXiv:1906.06423), and a network trained on small views gains from it.
+        scales: linear, each 0.25 to 4, at which a trained network sees an image, relative to the size that
+            magnification gives; the logits are averaged. Each costs a pass through the network.
+        refine_until: the last round whose network's maps are refined, as those of the teachers are, before they become
+            targets; none of them with 0, all with null. The first networks gain from it, and those that have become
+            better than the refinement lose by it.
         jitter: probability of colour jitter.
         jitter_strength: brightness, contrast and saturation change by up to this factor, hue by a quarter of it.
             Strong changes keep the network from computing its teacher's contrasts again.
@@ -94,6 +106,8 @@ class SelfTrainingSettings:
     size_px: int = 160
     min_scale: float = 0.3
     magnification: float = 1.0
+    scales: tuple[float, ...] = (1.0,)
+    refine_until: int | None = None
     jitter: float = 0.8
     jitter_strength: float = 0.4
     grayscale: float = 0.1
@@ -131,6 +145,13 @@ class SelfTrainingSettings:
             raise InputError(f"self_training.min_scale is {self.min_scale}; it is a share of the image in (0, 1]")
         if not 1 <= self.magnification <= 4:
             raise InputError(f"self_training.magnification is {self.magnification}; it is a factor in [1, 4]")
+        if self.refine_until is not None and self.refine_until < 0:
+            raise InputError(f"self_training.refine_until is {self.refine_until}; it is a round, 0 for none, or null")
+        if not are_scales(self.scales):
+            low, high = SCALE_RANGE
+            raise InputError(
+                f"self_training.scales is {list(self.scales)}; give 1 to {MAX_SCALES} numbers, each {low:g} to {high:g}"
+            )
         if not 0 < self.kept_share <= 1:
             raise InputError(f"self_training.kept_share is {self.kept_share}; it is a share of the images in (0, 1]")
         if not self.learning_rate > 0:

@@ -16,7 +16,7 @@ from tiny_runs import DrawnFolder, command, draw_folder, truncate, write_mask
 from densessl.commands import self_training as stage
 from densessl.data.image_folder import open_image_folder
 from densessl.data.soft_targets import SoftMaps
-from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader
+from densessl.models.saliency_network import SaliencyNetwork, SaliencyNetworkHeader, load_saliency_network
 from densessl.saliency.proposals import SaliencySettings
 from densessl.structures import ImageRef, ImageSet
 from densessl.training.patch_training import PatchTrainingSettings
@@ -230,6 +230,22 @@ def test_the_first_rounds_may_learn_from_all_images(
     assert seen == [8, 8, 4]
 
 
+@pytest.mark.parametrize(("last", "refined"), [(None, (True, True)), (1, (True, False)), (0, (False, False))])
+def test_the_maps_of_rounds_may_stay_as_they_are(
+    last: int | None, refined: tuple[bool, bool], drawn: DrawnFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "train_saliency_network", lambda *_: 0.0)
+    settings = SelfTrainingSettings(
+        teachers=("centre",), rounds=3, encoder="resnet10t", decoder="fpn", scales=(1.0, 0.5), refine_until=last
+    )
+    saliency = SaliencySettings(method="self_trained", refine="guided_filter")
+    network = stage.self_train(open_image_folder(drawn.images), tmp_path, saliency, settings, seed=0)
+    assert load_saliency_network(network)[1].scales == (1.0, 0.5)
+    records = [json.loads((tmp_path / name / "saliency.json").read_text()) for name in ("centre", "round-1", "round-2")]
+    refinements = ["guided_filter" if is_refined else "none" for is_refined in (True, *refined)]
+    assert [record["settings"]["refine"] for record in records] == refinements
+
+
 def test_settings_are_checked_before_the_folder_is_claimed(drawn: DrawnFolder, tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.safetensors")
     for words, message in (
@@ -323,6 +339,9 @@ class _OffByABit:
         y, x = np.mgrid[:80, :100].astype(np.float32)
         self.distance = np.hypot(y - 40, x - 50)
 
+    def logits(self) -> np.ndarray:
+        return (30 - self.distance) / 10 + self.bias
+
     def shift_logits(self, by: float) -> None:
         self.bias += by
 
@@ -334,8 +353,7 @@ def discs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ImageRef, ..
     image = np.where((_OffByABit(0).distance < 30)[..., None], 190, 60) + grain
     Image.fromarray(image.astype(np.uint8)).save(tmp_path / "disc.png")
     (tmp_path / "damaged.png").write_bytes(b"no image")
-    monkeypatch.setattr(stage, "network_view", lambda image, header: image)
-    monkeypatch.setattr(stage, "network_logits", lambda view, network: (30 - network.distance) / 10 + network.bias)
+    monkeypatch.setattr(stage, "view_with_logits", lambda image, network, _: (image, network.logits()))
     good = tuple(ImageRef(str(number), tmp_path / "disc.png") for number in range(1, stage.MIN_CALIBRATED))
     return (ImageRef("0", tmp_path / "damaged.png"), *good)
 

@@ -79,7 +79,7 @@ def test_unknown_and_unfit_encoders() -> None:
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_file_brings_network_and_header_back(decoder: str, tmp_path: Path) -> None:
     network = SaliencyNetwork("resnet10t", decoder).eval()
-    header = SaliencyNetworkHeader("resnet10t", 96, 0.75, "none", decoder)
+    header = SaliencyNetworkHeader("resnet10t", 96, 0.75, "none", decoder, scales=(0.5, 1))
     path = tmp_path / "network.safetensors"
     save_saliency_network(path, network, header)
     loaded, read = load_saliency_network(path)
@@ -133,6 +133,9 @@ GOOD = {"encoder": "resnet18", "size_px": 96, "view_share": 0.75, "supervision":
         (json.dumps({**GOOD, "encoder": None}), "it must give encoder"),
         (json.dumps({**GOOD, "decoder": "linknet"}), "decoder unet or fpn"),
         (json.dumps({**GOOD, "decoder": ["unet"]}), "decoder unet or fpn"),
+        (json.dumps({**GOOD, "scales": []}), "scales, 1 to 8 numbers in 0.25-4: get or"),
+        (json.dumps({**GOOD, "scales": [1, 400]}), "scales, 1 to 8 numbers"),
+        (json.dumps({**GOOD, "scales": "11"}), "scales, 1 to 8 numbers"),
         (json.dumps({**GOOD, "encoder": "resnet19"}), "'resnet19' is not a timm model name"),
         (json.dumps({**GOOD}), "holds other tensors than a unet on resnet18: [0-9]+ are missing, .* such as a; get or"),
     ],

@@ -14,7 +14,13 @@ from densessl.models.saliency_network import (
     save_saliency_network,
 )
 from densessl.saliency import network_saliency as module
-from densessl.saliency.network_saliency import network_logits, network_record, network_saliency, network_view
+from densessl.saliency.network_saliency import (
+    network_logits,
+    network_record,
+    network_saliency,
+    network_view,
+    view_with_logits,
+)
 
 HEADER = SaliencyNetworkHeader("resnet18", size_px=48, view_share=0.75, supervision="none")
 
@@ -59,6 +65,19 @@ def test_the_network_sees_the_scale_of_its_training_views(size, share, seen, mon
     assert shapes == [(2, 3, *seen)]
     assert soft.shape == size
     assert (soft == 0.5).all()
+
+
+def test_logits_of_all_scales_are_averaged(monkeypatch):
+    class Sides(torch.nn.Linear):
+        def forward(self, images):
+            return torch.full((len(images), *images.shape[-2:]), float(images.shape[-1]))
+
+    header = replace(HEADER, view_share=1.0, scales=(1.0, 0.5, 2.0))
+    view, logits = view_with_logits(np.zeros((96, 96, 3), np.uint8), Sides(1, 1), header)
+    assert view.shape == (48, 48, 3)
+    assert logits.shape == (48, 48)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, (48 + 24 + 96) / 3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
