@@ -60,7 +60,10 @@ class PyramidNetwork(nn.Module):
 
 
 def _open_branches(encoder: nn.Module) -> None:
-    """Let residual branches count from the first step on; timm begins those of a ResNet at 0, for long trainings."""
+    """Let residual branches count from the first step on.
+
+    Timm begins those of a ResNet at 0, from where they learned more slowly here (docs/decisions.md).
+    """
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d) and module.weight is not None and not module.weight.any():
             nn.init.ones_(module.weight)
