@@ -129,7 +129,19 @@ def _is_running(process: int) -> bool:
         return False
     except PermissionError:  # it runs, as another user
         return True
-    return True
+    return not _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Say whether a process that still has a number is a zombie: one whose parent has not asked how it ended.
+
+    The first process of a container, to which the workers of a killed call fall, may ask late or never.
+    """
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # no Linux, or gone this moment
+        return False
+    return state in ("Z", "X")
 
 
 def _host() -> str:

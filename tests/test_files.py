@@ -126,6 +126,20 @@ def test_only_names_of_this_host_and_of_no_running_process_are_removed(
     assert {entry.name for entry in tmp_path.iterdir()} == set(kept)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="Linux shows how processes are")
+def test_a_process_that_has_ended_and_keeps_its_number_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen((sys.executable, "-c", ""))
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # leaves the zombie
+    os.kill(ended.pid, 0)
+    monkeypatch.setattr(files.platform, "node", lambda: "host")
+    (tmp_path / f".partial-host-{ended.pid}-abc.png").write_text("half")
+    remove_abandoned_writes(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    ended.wait()
+
+
 def test_a_process_of_another_user_counts_as_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def is_forbidden(process: int, signal: int) -> None:
         raise PermissionError
