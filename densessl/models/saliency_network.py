@@ -23,7 +23,9 @@ DECODERS = ("unet", "fpn")
 SIZE_RANGE_PX = (32, 4096)
 """Smallest and largest side of the training views."""
 SCALE_RANGE = (0.25, 4.0)
+"""Smallest and largest linear scale at which an image may be seen, relative to the usual one."""
 MAX_SCALES = 8
+"""Each costs a pass through the network."""
 _HEADER_KEY = "saliency_network"
 STRIDE = 32
 """Image sides are brought to multiples of this."""
@@ -211,7 +213,7 @@ def _check_header(path: Path, content: Any) -> SaliencyNetworkHeader:
 
 
 def are_scales(value: Any) -> bool:
-    """Say whether a value is a list of scales at which a network may see an image."""
+    """Say whether a value lists scales for a network: 1 to `MAX_SCALES` numbers in `SCALE_RANGE`."""
     low, high = SCALE_RANGE
     return (
         isinstance(value, list | tuple)

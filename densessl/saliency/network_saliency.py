@@ -32,9 +32,10 @@ def network_saliency(image: ImageArray, path: Path | None) -> FloatMap:
 def view_with_logits(
     image: ImageArray, network: SaliencyNetwork, header: SaliencyNetworkHeader
 ) -> tuple[ImageArray, FloatMap]:
-    """Return a uint8 RGB image as `network_view` shows it, and the network's foreground logits (height, width) there.
+    """Return the `network_view` of a uint8 RGB image (height, width, 3), and the network's foreground logits there.
 
-    The logits are the mean of those at all scales of the header, each resized to that view.
+    The view is uint8 (view height, view width, 3), the logits float32 (view height, view width): the mean of those at
+    all scales of the header, each resized to that view.
     """
     view = network_view(image, header)
     seen = [view if scale == 1 else network_view(image, header, scale) for scale in header.scales]
